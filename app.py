@@ -1,0 +1,10 @@
+"""The entry: `app:app` for a WSGI server, `python app.py` for a newcomer or a host that starts it by itself."""
+
+from pathlib import Path
+
+if __name__ == "__main__":
+    from wxauth.cli import start
+
+    start(Path(__file__).parent)
+else:
+    from wxauth.wsgi import app as app

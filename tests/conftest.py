@@ -1,0 +1,153 @@
+"""What the tests share: a clock that can be moved, a store over a fake and over a real Redis, a phone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import fakeredis
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.servers import RedisServer
+from wxauth.extension import wechat_client
+from wxauth.factory import create_app
+from wxauth.identity import Identity, Secret, User
+from wxauth.redis_client import RedisClient
+from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.sessions import Limits, SessionStore
+from wxauth.settings import Settings
+from wxauth.tokens import KeyRing
+from wxauth.transport import Transport
+
+APPID = "wx0123456789abcdef"
+APP_SECRET = "app-secret-that-nobody-may-see"
+RING_KEY = "ring-key-that-nobody-may-see-0001"
+ALICE = User(APPID, "oALICE-0123456789_abcdefghij")
+SESSION_KEY = "tiihtNczf5v6AKRyjwEUhQ=="
+
+
+class Clock:
+    """The store's time. Moving it ages what lies in Redis too, so it serves for a real server as for a fake."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += seconds
+        for key in cast(list[bytes], self._client.keys()):
+            left = cast(int, self._client.pttl(key))
+            if left >= 0:
+                self._client.pexpire(key, max(left - int(seconds * 1000), 0))
+
+
+class Phone:
+    """A user's phone: it logs in, keeps the token, and sends it along."""
+
+    def __init__(self, client: FlaskClient, wechat: FakeWeChat, user: str = "alice") -> None:
+        self.client = client
+        self.wechat = wechat
+        self.user = user
+        self.token = ""
+
+    def try_to_log_in(self, outcome: str | None = None, **more: Any) -> TestResponse:
+        code = self.wechat.wx_login(self.user, outcome)
+        return self.client.post("/login", json={"code": code, **more}, headers=self.headers)
+
+    def log_in(self, **more: Any) -> Phone:
+        response = self.try_to_log_in(**more)
+        assert response.status_code == 200, response.text
+        self.token = response.get_json()["token"]
+        return self
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def get(self, path: str) -> TestResponse:
+        return self.client.get(path, headers=self.headers)
+
+    def delete(self, path: str) -> TestResponse:
+        return self.client.delete(path, headers=self.headers)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["fakeredis", "redis-server"])
+def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """An empty Redis, the fake one and then a real one."""
+    if request.param == "fakeredis":
+        yield fakeredis.FakeRedis()
+        return
+    with request.getfixturevalue("redis_server").client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def clock(raw_redis: redis.Redis) -> Clock:
+    return Clock(raw_redis)
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    return KeyRing([Secret(RING_KEY)])
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(idle_ttl=604800, max_ttl=2592000, max_sessions=3)
+
+
+@pytest.fixture
+def redis_door(raw_redis: redis.Redis) -> RedisClient:
+    return RedisClient(lambda: raw_redis)
+
+
+@pytest.fixture
+def store(redis_door: RedisClient, ring: KeyRing, limits: Limits, clock: Clock) -> SessionStore:
+    return SessionStore(redis_door, ring, limits, clock)
+
+
+@pytest.fixture
+def alice() -> Identity:
+    return Identity(ALICE, Secret(SESSION_KEY), "uALICE-0123456789_abcdefghij")
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), Secret("redis://127.0.0.1:1/0"))
+
+
+@pytest.fixture
+def wechat(settings: Settings) -> FakeWeChat:
+    return FakeWeChat(settings.apps)
+
+
+@pytest.fixture
+def app(settings: Settings, wechat: FakeWeChat, store: SessionStore) -> Flask:
+    """The service over the fake WeChat and a store; whoever asks for it runs with both kinds of Redis."""
+    transport = Transport(settings.wechat_url, wechat)
+    return create_app(settings, wechat=wechat_client(settings, transport), store=store)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
+    return Phone(client, wechat)

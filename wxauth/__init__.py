@@ -1,0 +1,22 @@
+"""A login service for WeChat mini programs, and a Flask extension for the applications behind it.
+
+Reading order: errors, identity; settings, sealing, tokens; transport, wechat; redis_client, records, roster,
+sessions; problems, extension, guard; login, health; factory, cli.
+"""
+
+from .errors import WxAuthError
+from .extension import WxAuth, logged_in, logged_out
+from .guard import login_required, wx_session
+from .sessions import WxSession
+from .settings import Settings
+
+__all__ = [
+    "Settings",
+    "WxAuth",
+    "WxAuthError",
+    "WxSession",
+    "logged_in",
+    "logged_out",
+    "login_required",
+    "wx_session",
+]

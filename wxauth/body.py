@@ -1,0 +1,57 @@
+"""Reading what a caller sent: one strict JSON object. Whatever is odd about it is refused before anyone is asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NoReturn
+
+from flask import request
+
+from .errors import BadRequest, UnsupportedMediaType
+
+MAX_BODY: Final = 16 * 1024
+
+
+def json_object() -> dict[str, Any]:
+    """The body as a JSON object; BadRequest or UnsupportedMediaType if it is none, 413 if it is too large."""
+    if not request.is_json or request.content_encoding:
+        raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
+    raw = request.get_data(cache=False)
+    if request.content_length is not None and len(raw) < request.content_length:
+        raise BadRequest("The body is shorter than its Content-Length.")
+    try:
+        found = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadRequest("The body must be one JSON object, with no name in it twice.")
+    return found
+
+
+def text(found: dict[str, Any], name: str, longest: int) -> str | None:
+    """The text under `name`, of 1 to `longest` printable characters; None if it is not there."""
+    value = found.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or not value.isprintable():
+        raise BadRequest(f"{name} must be a text of 1 to {longest} printable characters.")
+    return value
+
+
+def needed_text(found: dict[str, Any], name: str, longest: int) -> str:
+    """As `text`, and BadRequest if it is not there."""
+    value = text(found, name, longest)
+    if value is None:
+        raise BadRequest(f"{name} is needed.")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,151 @@
+"""Everything that can go wrong, drawn once. No HTTP here: `problems` says how each error looks from outside.
+
+    WxAuthError
+    ├── ConfigurationError          faults: what the operator must mend before the first request
+    ├── StoreUnavailable            cause: the store can't be asked (never to be read as "absent")
+    ├── CredentialError
+    │   ├── TokenMissing            nothing was presented
+    │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked: one answer for all
+    │   ├── LoginTooOld             max_age: the route asked for a fresher login
+    │   └── ClientUnauthorized      a backend's own credential
+    ├── RequestError                detail
+    │   ├── BadRequest
+    │   ├── UnsupportedMediaType
+    │   └── SessionNotFound         no such session among the user's own
+    ├── UserBanned                  banned here
+    ├── SessionKeyStale             neither the newest nor the previous session_key fits
+    └── WeChatError                 errcode, rid
+        ├── CodeInvalid             40029
+        ├── CodeUsed                40163
+        ├── UserBlocked             40226
+        ├── WeChatRateLimited       45011
+        ├── WeChatBusy              -1, or too many exchanges waiting already
+        ├── WeChatMisconfigured     cure: the operator's matter
+        └── WeChatUnreachable       cause: no answer, or one that is not WeChat's
+
+No message holds a secret, a token, a code or an openid, so every error may be logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class WxAuthError(Exception):
+    """The root: `except WxAuthError` catches whatever this package raises on purpose."""
+
+
+class ConfigurationError(WxAuthError):
+    """The configuration has faults; all of them are listed, not only the first."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(["wxauth can't start; mend these first:", *(f"  - {fault}" for fault in faults)]))
+        self.faults = tuple(faults)
+
+
+class StoreUnavailable(WxAuthError):
+    """Redis is down, slow, full, read-only or loading: nothing is known about any session."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"the session store can't be asked: {cause}")
+        self.cause = cause
+
+
+class CredentialError(WxAuthError):
+    """The caller has not shown who it is."""
+
+
+class TokenMissing(CredentialError):
+    """The request carries no token."""
+
+
+class TokenInvalid(CredentialError):
+    """The token is no live session's. Why it isn't, is nobody's business but ours."""
+
+
+class LoginTooOld(CredentialError):
+    """The session is alive, but its login is more than `max_age` seconds old (RFC 9470)."""
+
+    def __init__(self, max_age: int) -> None:
+        super().__init__(f"the login is older than {max_age} seconds")
+        self.max_age = max_age
+
+
+class ClientUnauthorized(CredentialError):
+    """A backend's own id and secret are missing or wrong."""
+
+
+class RequestError(WxAuthError):
+    """The request can't be carried out as it stands; `detail` tells its sender why."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadRequest(RequestError):
+    """The request is not of the form that the contract asks for."""
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is in a form that this service does not read."""
+
+
+class SessionNotFound(RequestError):
+    """The user has no live session of that id."""
+
+
+class UserBanned(WxAuthError):
+    """The operator has banned this user."""
+
+
+class SessionKeyStale(WxAuthError):
+    """The data was sealed under a session_key that this server does not hold (any more)."""
+
+
+class WeChatError(WxAuthError):
+    """WeChat answered with an errcode that has no entry of its own.
+
+    `errcode` is WeChat's number, `rid` its request id for a support case; both may be absent.
+    """
+
+    def __init__(self, errcode: int | None = None, rid: str | None = None) -> None:
+        super().__init__(f"WeChat answered {errcode}" if errcode is not None else type(self).__name__)
+        self.errcode = errcode
+        self.rid = rid
+
+
+class CodeInvalid(WeChatError):
+    """40029: WeChat does not know the code."""
+
+
+class CodeUsed(WeChatError):
+    """40163: the code was exchanged before."""
+
+
+class UserBlocked(WeChatError):
+    """40226: WeChat holds the user for high-risk."""
+
+
+class WeChatRateLimited(WeChatError):
+    """45011: the user logged in too often within this minute."""
+
+
+class WeChatBusy(WeChatError):
+    """-1 after all tries, or too many exchanges are waiting already."""
+
+
+class WeChatMisconfigured(WeChatError):
+    """AppID, secret, IP list or quota: only the operator can mend it, and `cure` says how."""
+
+    def __init__(self, errcode: int, rid: str | None, cure: str) -> None:
+        super().__init__(errcode, rid)
+        self.cure = cure
+
+
+class WeChatUnreachable(WeChatError):
+    """No answer within the deadline, or one that can't be WeChat's; `cause` is one word."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__()
+        self.cause = cause

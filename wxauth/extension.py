@@ -1,0 +1,142 @@
+"""`WxAuth(app)`: what a Flask application holds of this package, in `app.extensions["wxauth"]`.
+
+The service is itself such an application, so whatever it does, another application of the operator's can do too.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from blinker import Namespace
+from flask import Flask, current_app
+
+from . import problems
+from .errors import BadRequest
+from .identity import Secret
+from .logs import request_id
+from .redis_client import RedisClient, connector
+from .sessions import Limits, SessionStore, WxSession
+from .settings import Settings
+from .tokens import KeyRing
+from .transport import Transport
+from .wechat import WeChatClient
+
+EXTENSION = "wxauth"
+
+signals = Namespace()
+#: Sent by the application that logged a user in, with `session`.
+logged_in = signals.signal("wxauth-logged-in")
+#: Sent by the application that ended sessions, with `user`.
+logged_out = signals.signal("wxauth-logged-out")
+
+
+class WxAuth:
+    """Sessions of WeChat users for a Flask application, from the same environment as the service.
+
+    `settings` default to the environment (ConfigurationError lists its faults); `wechat` and `store` are seams for
+    fakes. Nothing is connected before it is needed.
+    """
+
+    settings: Settings
+    wechat: WeChatClient
+    store: SessionStore
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        settings: Settings | None = None,
+        *,
+        wechat: WeChatClient | None = None,
+        store: SessionStore | None = None,
+    ) -> None:
+        if app is not None:
+            self.init_app(app, settings, wechat=wechat, store=store)
+
+    def init_app(
+        self,
+        app: Flask,
+        settings: Settings | None = None,
+        *,
+        wechat: WeChatClient | None = None,
+        store: SessionStore | None = None,
+    ) -> None:
+        """Bind to `app`; the same parameters as the constructor's."""
+        self.settings = settings or Settings.from_env(os.environ)
+        self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
+        self.store = store or session_store(self.settings, redis_client(self.settings))
+        app.extensions[EXTENSION] = self
+        app.before_request(_name_request)
+        problems.register(app)
+
+    def log_in(
+        self,
+        code: str,
+        appid: str | None = None,
+        device: str | None = None,
+        replacing: WxSession | None = None,
+    ) -> tuple[Secret, WxSession]:
+        """Exchange the code of `wx.login`: the token to hand out, and its session.
+
+        `appid` may be left out while one app is configured; `replacing` is a session that this login ends. Raises
+        BadRequest, UserBanned, WeChatError and StoreUnavailable.
+        """
+        identity = self.wechat.exchange(self._appid(appid), code)
+        if replacing:
+            self.log_out(replacing)
+        token, session = self.store.create(identity, device)
+        logged_in.send(_sender(), session=session)
+        return token, session
+
+    def log_out(self, session: WxSession) -> None:
+        """End this session."""
+        self.store.revoke(session)
+        logged_out.send(_sender(), user=session.user)
+
+    def log_out_one(self, session: WxSession, id: str) -> None:
+        """End another session of the same user; SessionNotFound if it has none of that id."""
+        self.store.end(session.user, id)
+        logged_out.send(_sender(), user=session.user)
+
+    def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
+        """End all sessions of the user, or all but this one."""
+        self.store.end_all(session.user, keep=session.id if keep_current else None)
+        logged_out.send(_sender(), user=session.user)
+
+    def _appid(self, appid: str | None) -> str:
+        apps = self.settings.apps
+        if appid is None and len(apps) == 1:
+            return next(iter(apps))
+        if appid is None:
+            raise BadRequest("Say which mini program this is: appid.")
+        if appid not in apps:
+            raise BadRequest("This appid is not configured here.")
+        return appid
+
+
+def wxauth() -> WxAuth:
+    """What the current application holds."""
+    found: WxAuth = current_app.extensions[EXTENSION]
+    return found
+
+
+def redis_client(settings: Settings) -> RedisClient:
+    return RedisClient(connector(settings.redis_url.reveal(), settings.redis_tls))
+
+
+def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
+    limits = Limits(settings.idle_ttl, settings.max_ttl, settings.max_sessions)
+    return SessionStore(redis, KeyRing(settings.secret_keys), limits)
+
+
+def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
+    return WeChatClient(settings.apps, transport, settings.wechat_timeout)
+
+
+def _sender() -> Flask:
+    sender: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # as Flask's docs say for signals
+    return sender
+
+
+def _name_request() -> None:
+    request_id.set(secrets.token_hex(8))

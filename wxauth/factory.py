@@ -1,0 +1,59 @@
+"""`create_app(settings)`: the whole assembly of the service, told once."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from flask import Flask, Response, g, request
+
+from . import health, login, problems
+from .body import MAX_BODY
+from .extension import WxAuth
+from .sessions import SessionStore
+from .settings import Settings
+from .wechat import WeChatClient
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store: SessionStore | None = None) -> Flask:
+    """The service as a Flask application; `wechat` and `store` are seams for fakes."""
+    app = Flask(__name__, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    # A second slash or a missing one is a 404 here: there are no redirects.
+    app.url_map.merge_slashes = False
+    app.before_request(_note_start)
+    WxAuth(app, settings, wechat=wechat, store=store)
+    problems.register_all(app)
+    app.register_blueprint(login.bp)
+    app.register_blueprint(health.bp)
+    app.after_request(_finish)
+    if settings.redis_tls == "insecure":
+        log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})
+    return app
+
+
+def _note_start() -> None:
+    g.started_at = time.perf_counter()
+
+
+def _finish(response: Response) -> Response:
+    """The headers that every answer has, and its line in the log (the route, not the path: paths hold openids)."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if response.status_code == 204:
+        response.headers.pop("Content-Type", None)
+    route = request.url_rule.rule if request.url_rule else None
+    milliseconds = round((time.perf_counter() - g.started_at) * 1000, 1)
+    log.info(
+        "request",
+        extra={
+            "method": request.method,
+            "route": route,
+            "status": response.status_code,
+            "problem": g.get("wxauth_problem"),
+            "ms": milliseconds,
+        },
+    )
+    return response

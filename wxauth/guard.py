@@ -1,0 +1,82 @@
+"""`login_required` and `wx_session`: who is asking. The token comes from `Authorization` and from nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar, cast, overload
+
+from flask import Response, after_this_request, g, request
+from werkzeug.local import LocalProxy
+
+from .errors import BadRequest, LoginTooOld, TokenMissing
+from .extension import wxauth
+from .sessions import WxSession
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
+
+
+def presented_token() -> str:
+    """The token of this request, as `Bearer <token>` or bare; anything else in there is checked, and refused, as one.
+
+    Raises TokenMissing, and BadRequest for a token in the query string, where every log would keep it.
+    """
+    if "access_token" in request.args or any(value.startswith("wxa_") for value in request.args.values()):
+        raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
+    header = request.headers.get("Authorization", "")
+    if not header:
+        raise TokenMissing
+    return BEARER.sub("", header, count=1) if BEARER.match(header) else header
+
+
+@overload
+def login_required(view: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def login_required(*, fresh: int | None = None, touch: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def login_required(
+    view: Callable[P, R] | None = None, /, *, fresh: int | None = None, touch: bool = True
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a view be called only with a live session, which it finds in `wx_session`.
+
+    `fresh` asks for a login at most so many seconds ago (RFC 9470); with `touch=False` the request does not keep the
+    session from idling out. Without a session the view is not called and the answer is a problem.
+    """
+
+    def guard(view: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            after_this_request(_keep_private)
+            session = wxauth().store.resolve(presented_token(), touch=touch)
+            if fresh is not None and session.age > fresh:
+                raise LoginTooOld(fresh)
+            g.wx_session = session
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return guard if view is None else guard(view)
+
+
+def _keep_private(response: Response) -> Response:
+    """An answer made for one user is never to be kept for another."""
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.add("Authorization")
+    return response
+
+
+def _current_session() -> WxSession:
+    if "wx_session" not in g:
+        raise RuntimeError("wx_session is there only in a view that has @login_required")
+    return cast(WxSession, g.wx_session)
+
+
+#: The session of the request that is being answered.
+wx_session: WxSession = cast(WxSession, LocalProxy(_current_session))

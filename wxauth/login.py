@@ -1,0 +1,100 @@
+"""The routes for the mini program: log in, look at the sessions, log out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from flask import Blueprint, request
+
+from .body import json_object, needed_text, text
+from .errors import BadRequest, CredentialError
+from .extension import wxauth
+from .guard import login_required, presented_token, wx_session
+from .sessions import WxSession
+
+bp = Blueprint("login", __name__)
+
+#: What wx.login gives, or DevTools without an AppID. WeChat publishes no shape, so this is only what can't be one.
+CODE: Final = re.compile(r"[!-~]{1,128}|the code is a mock one")
+LONGEST_CODE: Final = 128
+LONGEST_DEVICE: Final = 64
+
+Answer = dict[str, Any]
+EMPTY: Final = ("", 204)
+
+
+@bp.post("/login")
+def log_in() -> Answer:
+    body = json_object()
+    code = needed_text(body, "code", LONGEST_CODE)
+    if not CODE.fullmatch(code):
+        raise BadRequest("code must be what wx.login gave.")
+    appid, device = text(body, "appid", LONGEST_DEVICE), text(body, "device", LONGEST_DEVICE)
+    token, session = wxauth().log_in(code, appid, device, replacing=_live_session_sent_along())
+    return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
+
+
+@bp.get("/session")
+@login_required
+def show_session() -> Answer:
+    session = wx_session
+    found = {
+        "id": session.id,
+        "appid": session.appid,
+        "openid": session.openid,
+        "unionid": session.unionid,
+        "device": session.device,
+        "created_at": session.created_at,
+        "expires_in": session.expires_in,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@bp.delete("/session")
+@login_required(touch=False)
+def log_out() -> tuple[str, int]:
+    wxauth().log_out(wx_session)
+    return EMPTY
+
+
+@bp.get("/sessions")
+@login_required
+def list_sessions() -> Answer:
+    entries = wxauth().store.sessions_of(wx_session.user)
+    return {
+        "sessions": [
+            {
+                "id": entry.id,
+                **({"device": entry.device} if entry.device else {}),
+                "created_at": entry.created_at,
+                "current": entry.id == wx_session.id,
+            }
+            for entry in entries
+        ]
+    }
+
+
+@bp.delete("/sessions")
+@login_required(touch=False)
+def log_out_everywhere() -> tuple[str, int]:
+    keep = request.args.get("keep")
+    if keep not in (None, "current"):
+        raise BadRequest("keep may only be: current.")
+    wxauth().log_out_everywhere(wx_session, keep_current=keep == "current")
+    return EMPTY
+
+
+@bp.delete("/sessions/<id>")
+@login_required
+def log_out_one(id: str) -> tuple[str, int]:
+    wxauth().log_out_one(wx_session, id)
+    return EMPTY
+
+
+def _live_session_sent_along() -> WxSession | None:
+    """The session that this login replaces: a token that is not alive is no reason to refuse a new one."""
+    try:
+        return wxauth().store.resolve(presented_token(), touch=False)
+    except CredentialError:
+        return None

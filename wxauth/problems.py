@@ -1,0 +1,171 @@
+"""One table: error -> status, code, action, headers. Problems are `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flask import Flask, Response, g
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from . import errors
+from .logs import request_id
+
+log = logging.getLogger(__name__)
+
+REALM: Final = 'realm="wxauth"'
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row of the table. `action` tells the client what to do; `retry_after` is in seconds."""
+
+    code: str
+    status: int
+    action: str
+    title: str
+    detail: str
+    challenge: str | None = None
+    retry_after: int | None = None
+
+
+BAD_REQUEST: Final = Problem(
+    "bad_request", 400, "none", "The request is not understood", "The request is not of the form that is asked for."
+)
+UNSUPPORTED_MEDIA_TYPE: Final = Problem(
+    "unsupported_media_type", 415, "none", "The body has the wrong type", "Send plain, uncompressed JSON."
+)
+NOT_FOUND: Final = Problem(
+    "not_found", 404, "none", "There is no such thing", "Nothing is to be found at this address."
+)
+
+# fmt: off
+PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
+    errors.TokenMissing: Problem(
+        "token_missing", 401, "login", "A token is needed",
+        "Send the token of a login as: Authorization: Bearer <token>.",
+        challenge=f"Bearer {REALM}",
+    ),
+    errors.TokenInvalid: Problem(
+        "token_invalid", 401, "login", "The token is not valid",
+        "The token is no live session's. Log in again.",
+        challenge=f'Bearer {REALM}, error="invalid_token"',
+    ),
+    errors.LoginTooOld: Problem(
+        "login_too_old", 401, "login", "A fresh login is needed",
+        "This asks for a login of a moment ago. Log in again.",
+        challenge=f'Bearer {REALM}, error="insufficient_user_authentication"',
+    ),
+    errors.ClientUnauthorized: Problem(
+        "client_unauthorized", 401, "none", "The client is not known",
+        "Send the id and the secret of a configured client as HTTP Basic.",
+        challenge=f"Basic {REALM}",
+    ),
+    errors.CodeInvalid: Problem(
+        "code_invalid", 400, "login", "WeChat does not know this code",
+        "A code lives five minutes and belongs to one AppID. DevTools without an AppID gives "
+        '"the code is a mock one", and the phone code is not the code of wx.login.',
+    ),
+    errors.CodeUsed: Problem(
+        "code_used", 400, "login", "The code was used before", "A code can be exchanged once. Call wx.login again."
+    ),
+    errors.UserBlocked: Problem(
+        "user_blocked", 403, "none", "WeChat has blocked the login", "WeChat holds this account for high-risk."
+    ),
+    errors.UserBanned: Problem("user_banned", 403, "none", "The user is banned", "This account may not log in here."),
+    errors.WeChatRateLimited: Problem(
+        "rate_limited", 429, "retry", "Too many logins", "Too many logins within a minute. Wait.", retry_after=60
+    ),
+    errors.WeChatBusy: Problem(
+        "wechat_busy", 503, "retry", "WeChat is busy", "WeChat could not answer just now. Try again.", retry_after=1
+    ),
+    errors.WeChatUnreachable: Problem(
+        "wechat_unreachable", 503, "retry", "WeChat can't be reached", "WeChat gave no answer. Try again.",
+        retry_after=2,
+    ),
+    errors.WeChatMisconfigured: Problem(
+        "wechat_misconfigured", 503, "none", "Login is out of order", "The operator has to mend it.", retry_after=60
+    ),
+    errors.WeChatError: Problem(
+        "wechat_error", 502, "none", "WeChat refused", "WeChat refused for a reason that is not known here."
+    ),
+    errors.SessionKeyStale: Problem(
+        "session_key_stale", 409, "login", "The session_key is out of date",
+        "The data was sealed under another session_key. Log in again, then get the data again.",
+    ),
+    errors.StoreUnavailable: Problem(
+        "store_unavailable", 503, "retry", "The session store can't be asked",
+        "Nothing is known about the session just now; it may well be alive. Try again.",
+        retry_after=1,
+    ),
+    errors.BadRequest: BAD_REQUEST,
+    errors.UnsupportedMediaType: UNSUPPORTED_MEDIA_TYPE,
+    errors.SessionNotFound: NOT_FOUND,
+}
+# fmt: on
+
+BY_STATUS: Final[Mapping[int, Problem]] = {
+    404: NOT_FOUND,
+    405: Problem(
+        "method_not_allowed", 405, "none", "The method is not allowed", "The address is right, the method is not."
+    ),
+    413: Problem("too_large", 413, "none", "The body is too large", "A body may have at most 16 KiB."),
+    415: UNSUPPORTED_MEDIA_TYPE,
+    # No promise of ours ends here: it means that this code has a bug, and the log has its traceback.
+    500: Problem("internal_error", 500, "none", "The service failed", "The log says why."),
+}
+
+
+def register(app: Flask) -> None:
+    """From now on every error that leaves a view of `app`'s is answered as a problem."""
+    app.register_error_handler(errors.WxAuthError, respond)
+
+
+def register_all(app: Flask) -> None:
+    """As `register`, and for Flask's own errors and bugs too: for the service, which answers nothing else."""
+    register(app)
+    app.register_error_handler(HTTPException, _respond_http)
+
+
+def respond(error: errors.WxAuthError) -> Response:
+    """The answer to an error of ours."""
+    problem = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    detail = error.detail if isinstance(error, errors.RequestError) else problem.detail
+    response = _response(problem, detail)
+    if isinstance(error, errors.LoginTooOld):
+        response.headers["WWW-Authenticate"] += f', max_age="{error.max_age}"'
+    if isinstance(error, errors.StoreUnavailable | errors.WeChatUnreachable):
+        log.warning(problem.code, extra={"cause": error.cause})
+    return response
+
+
+def _respond_http(error: HTTPException) -> Response:
+    if isinstance(error, InternalServerError):
+        log.error("internal_error", exc_info=error.original_exception)
+    problem = BY_STATUS.get(error.code or 500, BAD_REQUEST)
+    response = _response(problem, problem.detail)
+    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+    return response
+
+
+def _response(problem: Problem, detail: str) -> Response:
+    g.wxauth_problem = problem.code
+    body = {
+        "type": f"urn:problem-type:wxauth:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "code": problem.code,
+        "action": problem.action,
+        "request_id": request_id.get(),
+    }
+    response = Response(json.dumps(body), problem.status, mimetype="application/problem+json")
+    response.headers["Cache-Control"] = "no-store"
+    if problem.challenge:
+        response.headers["WWW-Authenticate"] = problem.challenge
+    if problem.retry_after:
+        response.headers["Retry-After"] = str(problem.retry_after)
+    return response

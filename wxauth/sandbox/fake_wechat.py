@@ -1,0 +1,137 @@
+"""A WeChat to log in at: it keeps WeChat's rules, and answers over the same `requests` as the real one.
+
+Codes are single use and live five minutes; a user has one session_key at a time, which not every login changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from ..identity import Secret
+
+CODE_LIFE: Final = 300
+KEY_LIFE: Final = 300
+MOST_CODES: Final = 10000
+MOCK_CODE: Final = "the code is a mock one"
+
+#: What a code can be scripted to end in: an errcode with WeChat's own words for it, or a failure.
+ERRORS: Final[Mapping[str, str]] = {
+    "40029": "invalid code",
+    "40163": "code been used",
+    "40226": "code blocked",
+    "45011": "api minute-quota reach limit, must slower",
+    "-1": "system error",
+}
+FAILURES: Final = ("stall", "garbage")
+OUTCOMES: Final = (*ERRORS, *FAILURES)
+
+
+@dataclass(slots=True)
+class _Code:
+    user: str
+    outcome: str | None
+    born_at: float
+    used: bool = False
+
+
+class FakeWeChat(HTTPAdapter):
+    """To be mounted in place of the network. Openids begin with `oSANDBOX`."""
+
+    def __init__(self, apps: Mapping[str, Secret], clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._apps = apps
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._codes: dict[str, _Code] = {}
+        self._session_keys: dict[tuple[str, str], tuple[str, float]] = {}
+
+    def wx_login(self, user: str = "visitor", outcome: str | None = None) -> str:
+        """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given."""
+        code = "0" + secrets.token_hex(15) + "A"
+        with self._lock:
+            self._forget_oldest_code()
+            self._codes[code] = _Code(user, outcome, self._clock())
+        return code
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        parts = urlsplit(request.url or "")
+        query = {name: values[0] for name, values in parse_qs(str(parts.query)).items()}
+        known = parts.path == "/sns/jscode2session" and request.method == "GET"
+        answer = self._jscode2session(query) if known else {"errcode": 40066, "errmsg": "invalid url"}
+        if answer == "stall":
+            time.sleep(kwargs["timeout"][1])
+            raise requests.ReadTimeout(f"{request.url} timed out", request=request)
+        body = b"<html>502 Bad Gateway</html>" if answer == "garbage" else json.dumps(answer).encode()
+        raw = urllib3.HTTPResponse(
+            io.BytesIO(body), {"Content-Type": "text/plain"}, status=200, preload_content=False
+        )
+        return self.build_response(request, raw)
+
+    def _jscode2session(self, query: Mapping[str, str]) -> dict[str, object] | str:
+        appid, secret = query.get("appid"), query.get("secret")
+        if not appid:
+            return _error(41002, "appid missing")
+        if not secret:
+            return _error(41004, "appsecret missing")
+        if appid not in self._apps:
+            return _error(40013, "invalid appid")
+        if self._apps[appid].reveal() != secret:
+            return _error(40125, "invalid appsecret")
+        if query.get("grant_type") != "authorization_code":
+            return _error(40002, "invalid grant_type")
+        if not query.get("js_code"):
+            return _error(41008, "missing code")
+        with self._lock:
+            return self._exchange(appid, query["js_code"])
+
+    def _exchange(self, appid: str, text: str) -> dict[str, object] | str:
+        if text == MOCK_CODE:
+            return self._identity(appid, "visitor")
+        code = self._codes.get(text)
+        if code is None or self._clock() - code.born_at >= CODE_LIFE:
+            return _error(40029, ERRORS["40029"])
+        if code.used:
+            return _error(40163, ERRORS["40163"])
+        if code.outcome == "-1":
+            return _error(-1, ERRORS["-1"])
+        code.used = True
+        if code.outcome is not None and code.outcome in ERRORS:
+            return _error(int(code.outcome), ERRORS[code.outcome])
+        return code.outcome or self._identity(appid, code.user)
+
+    def _identity(self, appid: str, user: str) -> dict[str, object]:
+        session_key, born_at = self._session_keys.get((appid, user), ("", 0.0))
+        if not session_key or self._clock() - born_at >= KEY_LIFE:
+            session_key = base64.b64encode(secrets.token_bytes(16)).decode()
+            self._session_keys[appid, user] = session_key, self._clock()
+        return {
+            "openid": f"oSANDBOX{_digest(appid, user)}",
+            "unionid": f"uSANDBOX{_digest('', user)}",
+            "session_key": session_key,
+        }
+
+    def _forget_oldest_code(self) -> None:
+        if len(self._codes) >= MOST_CODES:
+            del self._codes[next(iter(self._codes))]
+
+
+def _error(errcode: int, errmsg: str) -> dict[str, object]:
+    return {"errcode": errcode, "errmsg": f"{errmsg}, rid: {secrets.token_hex(4)}-{secrets.token_hex(4)}"}
+
+
+def _digest(*parts: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256("\0".join(parts).encode()).digest()).decode()[:20]

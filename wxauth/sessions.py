@@ -1,0 +1,221 @@
+"""Sessions: create, resolve, list, end, ban. Knows no HTTP, and of Redis only what `redis_client` offers.
+
+A record is written once. Use is recorded by EXPIRE alone, which brings nothing back, so no refresh can revive a
+session that a logout has just ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+from .errors import SessionNotFound, TokenInvalid, UserBanned
+from .identity import Identity, Secret, User
+from .records import Entry, Record, SessionKeys, Shelf, open_record, record_name, seal_record
+from .redis_client import Command, RedisClient, Watched
+from .roster import Roster
+from .sealing import SealBroken
+from .tokens import KeyRing, Token
+
+log = logging.getLogger(__name__)
+
+TOUCH_INTERVAL: Final = 60
+BAN_TTL: Final = 10 * 365 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class WxSession:
+    """A live session. Times are Unix seconds; it ends at `expires_at` unless it is used again before."""
+
+    id: str
+    appid: str
+    openid: str = field(repr=False)
+    unionid: str | None = field(repr=False)
+    device: str | None
+    created_at: int
+    expires_at: int
+    _store: SessionStore = field(repr=False, compare=False)
+
+    @property
+    def user(self) -> User:
+        return User(self.appid, self.openid)
+
+    @property
+    def expires_in(self) -> int:
+        """Whole seconds from now."""
+        return max(self.expires_at - int(self._store.now()), 0)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the login."""
+        return self._store.now() - self.created_at
+
+    @property
+    def session_key(self) -> str | None:
+        """The user's newest session_key, asked for anew each time. It must never leave the server."""
+        keys = self._store.session_keys(self.user)
+        return keys.newest.reveal() if keys else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long sessions live, in seconds, and how many a user may have."""
+
+    idle_ttl: int
+    max_ttl: int
+    max_sessions: int
+
+    @property
+    def touch_after(self) -> float:
+        """How much of the idle life may pass before a use is recorded: a write that is not made costs nothing."""
+        return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
+
+
+class SessionStore:
+    """All sessions of all users. Every method raises StoreUnavailable where Redis can't be asked."""
+
+    def __init__(
+        self, redis: RedisClient, ring: KeyRing, limits: Limits, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._redis = redis
+        self._ring = ring
+        self._limits = limits
+        self.now = clock
+
+    def ping(self) -> None:
+        """Returns if the store answers."""
+        self._redis.ping()
+
+    def create(self, identity: Identity, device: str | None = None) -> tuple[Secret, WxSession]:
+        """Log a user in: the token to hand out, and its session. Past the cap the user's oldest sessions end.
+
+        Raises UserBanned.
+        """
+        now = int(self.now())
+        token = self._ring.mint(identity.user)
+        record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
+        shelf, *older = self._shelves(identity.user)
+        rosters = [Roster.read(old, self._redis) for old in older]
+        if any(self._redis.exists(old.ban) for old in older):
+            # Written anew under the newest key, so that the ban outlives the rotation.
+            self.ban(identity.user)
+            raise UserBanned
+
+        def plan(watched: Watched) -> Iterator[Command]:
+            if watched.exists(shelf.ban):
+                raise UserBanned
+            roster = Roster.read(shelf, watched)
+            serial = max(known.last_serial for known in (roster, *rosters)) + 1
+            entry = Entry(token.id, serial, now, record.ends_at, device)
+            keys = _followed([roster, *rosters], identity.session_key, now)
+            yield self._write_record(token, record)
+            yield from roster.admit(entry, keys, self._limits.max_sessions, now)
+
+        self._redis.transact((shelf.hash, shelf.ban), plan)
+        if any(roster.entries for roster in rosters):
+            self._trim(identity.user)
+        return Secret(token.text), self._session(token.id, record, now + self._first_life)
+
+    def resolve(self, text: str, *, touch: bool = True) -> WxSession:
+        """The session of a token (any text at all), or TokenInvalid. `touch` keeps it from idling out."""
+        token = self._ring.check(text)
+        name = record_name(token.tag, token.id)
+        found = self._redis.read(name)
+        if found is None:
+            raise TokenInvalid
+        sealed, left = found
+        record = self._open(token, name, sealed)
+        now = self.now()
+        full = min(self._limits.idle_ttl, record.ends_at - now)
+        if full <= 0:
+            raise TokenInvalid
+        if touch and full - left > self._limits.touch_after:
+            if not self._redis.expire(name, max(int(full), 1)):
+                raise TokenInvalid
+            left = full
+        return self._session(token.id, record, int(now + min(left, full)))
+
+    def sessions_of(self, user: User) -> list[Entry]:
+        """The user's live sessions, oldest first."""
+        rosters = [Roster.read(shelf, self._redis) for shelf in self._shelves(user)]
+        entries = [entry for roster in rosters for entry in roster.entries]
+        return sorted(entries, key=lambda entry: entry.serial)
+
+    def session_keys(self, user: User) -> SessionKeys | None:
+        """The user's newest session_key and the one before it; None once no session is left."""
+        found = (shelf.session_keys(self._redis.fields(shelf.hash)) for shelf in self._shelves(user))
+        return next(filter(None, found), None)
+
+    def revoke(self, session: WxSession) -> None:
+        """End this session, whether its user's list knows of it or not."""
+        for shelf in self._shelves(session.user):
+            self._dismiss(shelf, lambda _: {session.id})
+
+    def end(self, user: User, id: str) -> None:
+        """End one of the user's own sessions; SessionNotFound if it is not alive or somebody else's."""
+        if all(entry.id != id for entry in self.sessions_of(user)):
+            raise SessionNotFound("You have no such session.")
+        for shelf in self._shelves(user):
+            self._dismiss(shelf, lambda ids: ids & {id})
+
+    def end_all(self, user: User, keep: str | None = None) -> None:
+        """End all of the user's sessions, or all but the one whose id is `keep`."""
+        for shelf in self._shelves(user):
+            self._dismiss(shelf, lambda ids: {id for id in ids if id != keep})
+
+    def ban(self, user: User) -> None:
+        """End all of the user's sessions, and refuse every login until `unban`."""
+        for shelf in self._shelves(user):
+            self._dismiss(shelf, lambda ids: ids, ("SET", shelf.ban, "1", "EX", BAN_TTL))
+
+    def unban(self, user: User) -> None:
+        for shelf in self._shelves(user):
+            self._redis.write([("DEL", shelf.ban)])
+
+    @property
+    def _first_life(self) -> int:
+        return min(self._limits.idle_ttl, self._limits.max_ttl)
+
+    def _shelves(self, user: User) -> list[Shelf]:
+        return [Shelf.of(key, user) for key in self._ring]
+
+    def _write_record(self, token: Token, record: Record) -> Command:
+        name = record_name(token.tag, token.id)
+        return ("SET", name, seal_record(token.seal_key, name, record), "EX", self._first_life)
+
+    def _open(self, token: Token, name: str, sealed: bytes) -> Record:
+        try:
+            return open_record(token.seal_key, name, sealed)
+        except SealBroken:
+            log.error("record_does_not_open", extra={"session": token.id})
+        raise TokenInvalid
+
+    def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
+        user = record.user
+        return WxSession(
+            id, user.appid, user.openid, record.unionid, record.device, record.created_at, expires_at, self
+        )
+
+    def _dismiss(self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], *also: Command) -> None:
+        def plan(watched: Watched) -> Iterator[Command]:
+            roster = Roster.read(shelf, watched)
+            yield from also
+            yield from roster.dismiss(choose(roster.ids))
+
+        self._redis.transact((shelf.hash,), plan)
+
+    def _trim(self, user: User) -> None:
+        """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""
+        surplus = {entry.id for entry in self.sessions_of(user)[: -self._limits.max_sessions]}
+        for shelf in self._shelves(user) if surplus else ():
+            self._dismiss(shelf, lambda ids: ids & surplus)
+
+
+def _followed(rosters: list[Roster], session_key: Secret, now: int) -> SessionKeys:
+    """What the user's session_keys are after a login that brought `session_key`."""
+    known = next((roster.session_keys for roster in rosters if roster.session_keys), None)
+    return known.followed_by(session_key, now) if known else SessionKeys(session_key)

@@ -1,0 +1,250 @@
+"""The environment, read once into one frozen `Settings`. Every fault is found before any is reported.
+
+No value is ever echoed: a secret may have been pasted into the wrong variable.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+from .identity import Secret
+
+REDIS_URL_NAMES: Final = ("REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING")
+REDIS_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+KEY_LENGTH: Final = 32
+SANDBOX_APPID: Final = "wxsandbox00000000"
+
+NAMES: Final = frozenset(
+    {
+        "WXAUTH_APPS",
+        "WXAUTH_SECRET_KEYS",
+        "WXAUTH_REDIS_TLS",
+        "WXAUTH_IDLE_TTL",
+        "WXAUTH_MAX_TTL",
+        "WXAUTH_MAX_SESSIONS",
+        "WXAUTH_CLIENTS",
+        "WXAUTH_LOGIN_RATE",
+        "WXAUTH_TRUSTED_PROXIES",
+        "WXAUTH_WECHAT_URL",
+        "WXAUTH_WECHAT_TIMEOUT",
+        "WXAUTH_WAIT_REPLICAS",
+        "WXAUTH_CACHE_SIZE",
+        "WXAUTH_LOG_LEVEL",
+        "WXAUTH_SANDBOX",
+    }
+)
+
+SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", "WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", *REDIS_URL_NAMES)
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A backend of the operator's: its secret, and the apps it may ask about (None: all)."""
+
+    secret: Secret
+    appids: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator decided; `design.md` section 4 says what each field means. Times are seconds."""
+
+    apps: Mapping[str, Secret]
+    secret_keys: tuple[Secret, ...]
+    redis_url: Secret
+    redis_tls: str = "verify"
+    idle_ttl: int = 604800
+    max_ttl: int = 2592000
+    max_sessions: int = 10
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    login_rate: str = "300/minute"
+    trusted_proxies: int = 0
+    wechat_url: str = "https://api.weixin.qq.com"
+    wechat_timeout: float = 4
+    wait_replicas: int = 0
+    cache_size: int = 10000
+    log_level: str = "info"
+    sandbox: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings in `environ` (an empty variable counts as absent), or ConfigurationError with every fault."""
+        reader = _Reader(environ)
+        settings = _read(cls, reader)
+        if reader.faults:
+            raise ConfigurationError(reader.faults)
+        return settings
+
+
+def names_an_app(environ: Mapping[str, str]) -> bool:
+    """Whether anybody has begun to configure a mini program; if not, `python app.py` is a newcomer's."""
+    return any(environ.get(name) for name in ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS"))
+
+
+def _read(cls: type[Settings], reader: _Reader) -> Settings:
+    reader.unknown_names()
+    sandbox = bool(reader.choice("WXAUTH_SANDBOX", "", {"1"}))
+    return cls(
+        apps=_sandbox_apps(reader) if sandbox else _apps(reader),
+        secret_keys=_secret_keys(reader, needed=not sandbox),
+        redis_url=Secret("") if sandbox else _redis_url(reader),
+        redis_tls=_redis_tls(reader),
+        idle_ttl=reader.number("WXAUTH_IDLE_TTL", 604800, 1, 31536000, int),
+        max_ttl=reader.number("WXAUTH_MAX_TTL", 2592000, 1, 31536000, int),
+        max_sessions=reader.number("WXAUTH_MAX_SESSIONS", 10, 1, 1000, int),
+        clients=_clients(reader),
+        login_rate=_login_rate(reader),
+        trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", 0, 0, 10, int),
+        wechat_url=_wechat_url(reader),
+        wechat_timeout=reader.number("WXAUTH_WECHAT_TIMEOUT", 4.0, 0.1, 30.0, float),
+        wait_replicas=reader.number("WXAUTH_WAIT_REPLICAS", 0, 0, 1, int),
+        cache_size=reader.number("WXAUTH_CACHE_SIZE", 10000, 0, 10000000, int),
+        log_level=reader.choice("WXAUTH_LOG_LEVEL", "info", {"debug", "info", "warning", "error"}),
+        sandbox=sandbox,
+    )
+
+
+class _Reader:
+    """Reads one variable at a time and keeps what was wrong with it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.faults: list[str] = []
+
+    def fault(self, name: str, cure: str) -> None:
+        self.faults.append(f"{name}: {cure}")
+
+    def text(self, name: str) -> str:
+        return self._environ.get(name, "").strip()
+
+    def items(self, name: str) -> list[str]:
+        return [item for item in map(str.strip, self.text(name).split(",")) if item]
+
+    def pairs(self, name: str, form: str) -> Iterator[tuple[str, Secret]]:
+        for item in self.items(name):
+            left, _, right = item.partition(":")
+            if left and right:
+                yield left, Secret(right)
+            else:
+                self.fault(name, f"each entry has the form {form}.")
+
+    def unknown_names(self) -> None:
+        for name in sorted(self._environ):
+            if name.startswith("WXAUTH_") and name not in NAMES:
+                near = get_close_matches(name, NAMES, 1)
+                self.fault(name, "no such setting" + (f"; {near[0]} is meant?" if near else "; remove it."))
+
+    def number(self, name: str, default: Number, low: Number, high: Number, kind: Callable[[str], Number]) -> Number:
+        text = self.text(name)
+        try:
+            value = kind(text) if text else default
+        except ValueError:
+            value = None
+        if value is not None and low <= value <= high:
+            return value
+        self.fault(name, f"a number from {low} to {high} is needed.")
+        return default
+
+    def choice(self, name: str, default: str, choices: set[str]) -> str:
+        text = self.text(name) or default
+        if text not in {default, *choices}:
+            self.fault(name, f"one of these is needed: {', '.join(sorted(choices))}; or leave it out.")
+            return default
+        return text
+
+
+def _apps(reader: _Reader) -> dict[str, Secret]:
+    appid, secret = reader.text("WECHAT_APPID"), reader.text("WECHAT_SECRET")
+    several = list(reader.pairs("WXAUTH_APPS", "appid:secret"))
+    if several and (appid or secret):
+        reader.fault("WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
+    elif not reader.text("WXAUTH_APPS"):
+        for name in ("WECHAT_APPID", "WECHAT_SECRET"):
+            if not reader.text(name):
+                reader.fault(name, "needed; it stands in the WeChat console under Development > Settings.")
+        several = [(appid, Secret(secret))]
+    if len(dict(several)) < len(several):
+        reader.fault("WXAUTH_APPS", "the same appid stands there twice.")
+    return dict(several)
+
+
+def _sandbox_apps(reader: _Reader) -> dict[str, Secret]:
+    for name in ("WECHAT_SECRET", "WXAUTH_APPS"):
+        if reader.text(name):
+            reader.fault("WXAUTH_SANDBOX", f"the sandbox needs no WeChat secret; remove {name} or the sandbox.")
+    return {reader.text("WECHAT_APPID") or SANDBOX_APPID: Secret(secrets.token_hex(16))}
+
+
+def _secret_keys(reader: _Reader, needed: bool) -> tuple[Secret, ...]:
+    name = "WXAUTH_SECRET_KEYS"
+    keys = reader.items(name)
+    if not keys and needed:
+        reader.fault(name, "needed; make one with: python -m wxauth keygen")
+    if any(len(key) < KEY_LENGTH for key in keys):
+        reader.fault(name, f"each key needs at least {KEY_LENGTH} characters; make one with: python -m wxauth keygen")
+    if len(set(keys)) < len(keys):
+        reader.fault(name, "the same key stands there twice.")
+    return tuple(map(Secret, keys or [secrets.token_hex(KEY_LENGTH)]))
+
+
+def _redis_url(reader: _Reader) -> Secret:
+    name = next((name for name in REDIS_URL_NAMES if reader.text(name)), None)
+    if name is None:
+        reader.fault("REDIS_URL", "needed; for example redis://127.0.0.1:6379/0")
+        return Secret("")
+    url = reader.text(name)
+    scheme, _, rest = url.partition("://")
+    if scheme not in REDIS_SCHEMES or not rest:
+        reader.fault(name, f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
+    elif scheme.endswith("+sentinel") and not re.fullmatch(r"[^/]+/[^/]+(/\d+)?", rest):
+        reader.fault(name, "with Sentinel the form is redis+sentinel://host:port,host:port/service/db")
+    return Secret(url)
+
+
+def _redis_tls(reader: _Reader) -> str:
+    word, _, fingerprint = reader.text("WXAUTH_REDIS_TLS").lower().partition(":")
+    text = f"pin:{fingerprint.replace(':', '')}" if word == "pin" else word or "verify"
+    if not re.fullmatch(r"verify|insecure|pin:[0-9a-f]{64}", text):
+        reader.fault("WXAUTH_REDIS_TLS", "verify, pin:<sha256 of the certificate, 64 hex digits> or insecure.")
+    return text
+
+
+def _clients(reader: _Reader) -> dict[str, Client]:
+    clients: dict[str, Client] = {}
+    for name, secret in reader.pairs("WXAUTH_CLIENTS", "id:secret or id@appid:secret"):
+        id, at, appid = name.partition("@")
+        if id in clients:
+            reader.fault("WXAUTH_CLIENTS", "the same id stands there twice.")
+        clients[id] = Client(secret, frozenset({appid}) if at else None)
+    return clients
+
+
+def _login_rate(reader: _Reader) -> str:
+    text = reader.text("WXAUTH_LOGIN_RATE") or "300/minute"
+    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", text):
+        reader.fault("WXAUTH_LOGIN_RATE", "a number and a span are needed, such as 300/minute.")
+    return text
+
+
+def _wechat_url(reader: _Reader) -> str:
+    url = reader.text("WXAUTH_WECHAT_URL").rstrip("/") or "https://api.weixin.qq.com"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("https", "http") or parts.query or parts.fragment or parts.username:
+        reader.fault("WXAUTH_WECHAT_URL", "a plain address is needed, such as https://api.weixin.qq.com")
+    elif parts.scheme == "http" and host not in LOOPBACK:
+        reader.fault("WXAUTH_WECHAT_URL", "the AppSecret travels there: only https is taken, or http to 127.0.0.1.")
+    return url

@@ -1,0 +1,107 @@
+"""The door to `itsdangerous`: mint a token, check one, and what a ring key derives for a user or a token.
+
+    wxa_ rout <43 characters: 256 random bits> . <43 characters: HMAC-SHA256>
+
+`rout` is the routing tag, a keyed hash of the user that keeps all keys of one user in one Redis Cluster slot.
+Nothing here talks to Redis: a token that was not signed by us costs no command at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from itsdangerous import Signer
+
+from .errors import TokenInvalid
+from .identity import Secret, User
+from .sealing import derive
+
+TAG_LENGTH: Final = 4
+LENGTH: Final = 4 + TAG_LENGTH + 43 + 1 + 43
+SHAPE: Final = re.compile(rf"(wxa_([A-Za-z0-9_-]{{{TAG_LENGTH}}})[A-Za-z0-9_-]{{43}})\.([A-Za-z0-9_-]{{43}})")
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+class RingKey:
+    """One of our own keys, and everything that is derived from it for a user."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._key = hashlib.sha256(secret.reveal().encode()).digest()
+        self._signer = Signer(self._key, salt=b"wxauth.token", key_derivation="hmac", digest_method=hashlib.sha256)
+
+    def signature(self, value: str) -> str:
+        return self._signer.get_signature(value).decode()
+
+    def for_token(self, value: str, label: str, length: int = 32) -> bytes:
+        return derive(self._key, value.encode(), f"wxauth token {label}", length)
+
+    def for_user(self, user: User, label: str, length: int = 32) -> bytes:
+        # The zero byte can be part of neither, so no two users give the same bytes.
+        return derive(self._key, f"{user.appid}\0{user.openid}".encode(), f"wxauth user {label}", length)
+
+    def tag(self, user: User) -> str:
+        return _text(self.for_user(user, "tag", 3))
+
+    def user_name(self, user: User) -> str:
+        return _text(self.for_user(user, "name", 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token whose signature is ours. Its `id` names the record in Redis and in the user's own list."""
+
+    text: str = field(repr=False)
+    tag: str
+    id: str
+    seal_key: bytes = field(repr=False)
+
+
+class KeyRing:
+    """Our keys, newest first: the newest signs, all of them verify."""
+
+    def __init__(self, keys: Sequence[Secret]) -> None:
+        self._keys = tuple(RingKey(key) for key in keys)
+
+    def __iter__(self) -> Iterator[RingKey]:
+        return iter(self._keys)
+
+    @property
+    def newest(self) -> RingKey:
+        return self._keys[0]
+
+    def mint(self, user: User) -> Token:
+        """A new token for `user`; its text is to be shown once, to the client that logged in."""
+        key = self.newest
+        value = f"wxa_{key.tag(user)}{secrets.token_urlsafe(32)}"
+        return _token(key, value, key.signature(value))
+
+    def check(self, text: str) -> Token:
+        """The token behind `text`, or TokenInvalid. Any text may be handed in."""
+        match = SHAPE.fullmatch(text) if len(text) == LENGTH else None
+        if match is None:
+            raise TokenInvalid
+        value, signature = match[1], match[3]
+        for key in self._keys:
+            # The texts are compared, not the decoded bytes: base64 has four spellings for these 32 bytes.
+            if hmac.compare_digest(key.signature(value), signature):
+                return _token(key, value, signature)
+        raise TokenInvalid
+
+
+def _token(key: RingKey, value: str, signature: str) -> Token:
+    return Token(
+        text=f"{value}.{signature}",
+        tag=value[4 : 4 + TAG_LENGTH],
+        id=_text(key.for_token(value, "name", 16)),
+        seal_key=key.for_token(value, "seal"),
+    )

@@ -1,0 +1,148 @@
+"""The door to `requests`: one GET to WeChat within a deadline. Knows bytes and time, nothing of what they mean.
+
+`requests` bounds each read, not their sum, so a server that drips a byte a second holds its caller for ever. Here
+every read on the socket is given what is left of the one deadline.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+import io
+import logging
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+import requests
+import urllib3
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from .errors import WeChatUnreachable
+from .identity import Secret
+from .logs import HidesQueries
+
+CONNECT_TIMEOUT: Final = 1.0
+MAX_ANSWER: Final = 64 * 1024
+
+_deadline: ContextVar[float] = ContextVar("wxauth_deadline")
+
+logging.getLogger("urllib3.connectionpool").addFilter(HidesQueries())
+
+
+class Transport:
+    """A pool of connections to one host. No redirects, no cookies, no `.netrc`, no proxy out of the environment."""
+
+    def __init__(self, base_url: str, adapter: BaseAdapter | None = None) -> None:
+        self._base_url = base_url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "wxauth"})
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self._session.mount(base_url, adapter or DeadlineAdapter())
+
+    def get(self, path: str, query: Mapping[str, str | Secret], deadline: float) -> bytes:
+        """The body of a 200 answer of at most 64 KiB, before `deadline` (a `time.monotonic()` value).
+
+        Raises WeChatUnreachable for everything else.
+        """
+        try:
+            return self._get(path, query, deadline)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            cause = _cause(error)
+        # Out here, so that the error has no __context__: the text of every connection error holds the whole URL.
+        raise WeChatUnreachable(cause)
+
+    def _get(self, path: str, query: Mapping[str, str | Secret], deadline: float) -> bytes:
+        _deadline.set(deadline)
+        remaining = max(deadline - time.monotonic(), 0.001)
+        with self._session.get(
+            self._base_url + path,
+            params={name: value.reveal() if isinstance(value, Secret) else value for name, value in query.items()},
+            timeout=(min(CONNECT_TIMEOUT, remaining), remaining),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            if response.status_code != requests.codes.ok:
+                raise WeChatUnreachable(f"http_{response.status_code}")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise WeChatUnreachable("encoded")
+            body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=False)
+        if len(body) > MAX_ANSWER:
+            raise WeChatUnreachable("too_large")
+        return body
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return "tls"
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
+        return "timeout"
+    return "connection"
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket, and allows each read only what is left of the deadline."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__()
+        self._sock = sock
+        # The socket stays open as long as this stream of its own does, even where http.client closes it early.
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        remaining = _deadline.get() - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the deadline has passed")
+        self._sock.settimeout(remaining)
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineSocket:
+    """A socket whose stream keeps the deadline; in all else the socket itself."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_DeadlineReader(self._sock))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class _PlainConnection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _DeadlineSocket(self.sock)
+
+
+class _TLSConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _DeadlineSocket(self.sock)
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """requests' own adapter, over connections that keep the deadline."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}

@@ -1,0 +1,28 @@
+"""The application that a server loads: the service, or the sandbox where that was asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import logs
+from .errors import ConfigurationError
+from .settings import SECRET_NAMES, Settings
+
+try:
+    settings = Settings.from_env(os.environ)
+except ConfigurationError as error:
+    sys.exit(str(error))
+
+# Granian copies the environment into that of every request, where a traceback or an APM would show it.
+for name in SECRET_NAMES:
+    os.environ.pop(name, None)
+
+logs.configure(settings.log_level)
+
+if settings.sandbox:
+    from .sandbox import create_app
+else:
+    from .factory import create_app
+
+app = create_app(settings)
