@@ -44,7 +44,7 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self._ahead += seconds
         for key in cast(list[bytes], self._client.keys()):
-            left = cast(int, self._client.pttl(key))
+            left = int(self._client.pttl(key))
             if left >= 0:
                 self._client.pexpire(key, max(left - int(seconds * 1000), 0))
 

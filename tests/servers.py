@@ -52,7 +52,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) ->
 
 
 class Server:
-    """A child process with a folder of its own; both are gone at the end of the `with` block."""
+    """A child process with a folder of its own; it lives as long as the `with` block."""
 
     def __init__(self, command: Sequence[str], *, environ: dict[str, str] | None = None, cwd: Path | None = None):
         self.folder = Path(tempfile.mkdtemp(prefix="wxauth-test-"))
@@ -60,13 +60,16 @@ class Server:
         self._command = [part.replace("{folder}", str(self.folder)) for part in command]
         self._environ = environ
         self._cwd = cwd
-        self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command, stdout=log, stderr=subprocess.STDOUT, env=self._environ, cwd=self._cwd or self.folder
             )
+
+    def answers(self) -> bool:
+        """Whether it can be used; a kind of server that takes a while says how it is asked."""
+        return True
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
@@ -81,6 +84,12 @@ class Server:
             return self.process.wait()
 
     def __enter__(self) -> Self:
+        self.start()
+        try:
+            wait_until(self.answers, self._command[0])
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -109,7 +118,6 @@ class RedisServer(Server):
             "no",
         ]
         super().__init__([program("redis-server"), *base, *options])
-        wait_until(self.answers, "redis-server")
 
     @property
     def url(self) -> str:
@@ -120,7 +128,8 @@ class RedisServer(Server):
 
     def answers(self) -> bool:
         try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.RedisError:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
             return False

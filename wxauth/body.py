@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 from flask import request
 
-from .errors import BadRequest, UnsupportedMediaType
+from .errors import BadRequest, TooLarge, UnsupportedMediaType
 
 MAX_BODY: Final = 16 * 1024
 
@@ -17,6 +17,8 @@ def json_object() -> dict[str, Any]:
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
     raw = request.get_data(cache=False)
+    if len(raw) > MAX_BODY:
+        raise TooLarge(f"A body may have at most {MAX_BODY} bytes.")
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     try:

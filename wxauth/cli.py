@@ -13,8 +13,8 @@ import click
 from .settings import KEY_LENGTH, names_an_app
 
 SANDBOX = (
-    "granian --interface wsgi --host 127.0.0.1 --port ${PORT:-8000} --workers 1"
-    " --blocking-threads 64 --http 1 --no-ws --log-config wxauth/granian.json app:app"
+    "exec granian --interface wsgi --host 127.0.0.1 --port ${PORT:-8000} --workers 1"
+    " --blocking-threads 64 --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
 )
 
 
@@ -40,4 +40,4 @@ def start(root: Path) -> NoReturn:
     os.chdir(root)
     # The servers' scripts lie beside the interpreter, also where nobody has activated its environment.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    os.execv("/bin/sh", ["sh", "-c", f"exec {command}"])  # noqa: S606 - the command is our own file's, not a caller's
+    os.execv("/bin/sh", ["sh", "-c", command])  # noqa: S606 - the command is our own file's, not a caller's

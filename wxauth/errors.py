@@ -10,6 +10,7 @@
     │   └── ClientUnauthorized      a backend's own credential
     ├── RequestError                detail
     │   ├── BadRequest
+    │   ├── TooLarge
     │   ├── UnsupportedMediaType
     │   └── SessionNotFound         no such session among the user's own
     ├── UserBanned                  banned here
@@ -85,6 +86,10 @@ class RequestError(WxAuthError):
 
 class BadRequest(RequestError):
     """The request is not of the form that the contract asks for."""
+
+
+class TooLarge(RequestError):
+    """The body has more bytes than are read."""
 
 
 class UnsupportedMediaType(RequestError):

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store: SessionStore | None = None) -> Flask:
     """The service as a Flask application; `wechat` and `store` are seams for fakes."""
     app = Flask(__name__, static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False)
+    # One byte more, so that a chunked body that is too large is not taken for one that just fits.
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY + 1, PROVIDE_AUTOMATIC_OPTIONS=False)
     # A second slash or a missing one is a 404 here: there are no redirects.
     app.url_map.merge_slashes = False
     app.before_request(_note_start)

@@ -19,7 +19,7 @@ def healthz() -> dict[str, str]:
 
 
 @bp.get("/readyz")
-def readyz() -> tuple[dict[str, str], int]:
+def readyz() -> tuple[dict[str, str], int, dict[str, str]]:
     """One word for each dependency. Only Redis makes it 503: without WeChat, checks go on."""
     try:
         wxauth().store.ping()
@@ -27,7 +27,8 @@ def readyz() -> tuple[dict[str, str], int]:
     except StoreUnavailable as error:
         redis = error.cause
     wechat = "misconfigured" if wxauth().wechat.misconfigured else "ok"
-    return {"redis": redis, "wechat": wechat}, 200 if redis == "ok" else 503
+    words = {"redis": redis, "wechat": wechat}
+    return (words, 200, {}) if redis == "ok" else (words, 503, {"Retry-After": "1"})
 
 
 @bp.get("/openapi.yaml")

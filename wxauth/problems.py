@@ -38,6 +38,7 @@ BAD_REQUEST: Final = Problem(
 UNSUPPORTED_MEDIA_TYPE: Final = Problem(
     "unsupported_media_type", 415, "none", "The body has the wrong type", "Send plain, uncompressed JSON."
 )
+TOO_LARGE: Final = Problem("too_large", 413, "none", "The body is too large", "A body may have at most 16 KiB.")
 NOT_FOUND: Final = Problem(
     "not_found", 404, "none", "There is no such thing", "Nothing is to be found at this address."
 )
@@ -102,6 +103,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
         retry_after=1,
     ),
     errors.BadRequest: BAD_REQUEST,
+    errors.TooLarge: TOO_LARGE,
     errors.UnsupportedMediaType: UNSUPPORTED_MEDIA_TYPE,
     errors.SessionNotFound: NOT_FOUND,
 }
@@ -112,7 +114,7 @@ BY_STATUS: Final[Mapping[int, Problem]] = {
     405: Problem(
         "method_not_allowed", 405, "none", "The method is not allowed", "The address is right, the method is not."
     ),
-    413: Problem("too_large", 413, "none", "The body is too large", "A body may have at most 16 KiB."),
+    413: TOO_LARGE,
     415: UNSUPPORTED_MEDIA_TYPE,
     # No promise of ours ends here: it means that this code has a bug, and the log has its traceback.
     500: Problem("internal_error", 500, "none", "The service failed", "The log says why."),

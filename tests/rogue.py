@@ -1,0 +1,210 @@
+"""A server that misbehaves to order: whatever the other side can do to a connection, on a port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import itertools
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.servers import free_port
+
+BLOCK = b"\0" * 65536
+FLOOD = 64 * 1024 * 1024
+DRIP = 0.1
+
+
+class Line:
+    """One accepted connection, as a script sees it."""
+
+    def __init__(self, sock: socket.socket, over: threading.Event, heard: list[bytes]) -> None:
+        self._sock = sock
+        self._over = over
+        self._heard = heard
+
+    def send(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def read_request(self) -> bytes:
+        """The head of the next request; empty once the other side has hung up."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = self._sock.recv(1)
+            if not byte:
+                return b""
+            head += byte
+        self._heard.append(head)
+        return head
+
+    def drip(self, data: bytes) -> None:
+        """`data` over and over, a byte at a time, for as long as anybody listens."""
+        for byte in itertools.cycle(data):
+            self.send(bytes([byte]))
+            if self._over.wait(DRIP):
+                return
+
+    def flood(self, block: bytes = BLOCK) -> None:
+        """`block` over and over, as fast as it goes; 64 MiB in all, and then silence."""
+        for _ in range(FLOOD // len(block)):
+            self.send(block)
+        self.hold()
+
+    def hold(self) -> None:
+        self._over.wait()
+
+    def reset(self) -> None:
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+Script = Callable[[Line], None]
+Place = Callable[[], contextlib.AbstractContextManager[str]]
+
+
+class Rogue:
+    """Hears one request on each connection, then plays `script`, in a thread; all is gone after the `with` block."""
+
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None, *, speaks_first: bool = False) -> None:
+        self.connections = 0
+        self.heard: list[bytes] = []
+        self._script = script
+        self._tls = tls
+        self._speaks_first = speaks_first
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.05)
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if tls else 'http'}://{self.host}"
+
+    def _accept(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                sock, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(sock)
+                self._threads.append(threading.Thread(target=self._serve, args=(sock,)))
+                self._threads[-1].start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        sock.settimeout(None)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(sock)
+            if self._tls:
+                sock = stack.enter_context(self._tls.wrap_socket(sock, server_side=True))
+                self._open.append(sock)
+            line = Line(sock, self._over, self.heard)
+            if not self._speaks_first:
+                line.read_request()
+            self._script(line)
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._threads[0].join()
+        self._listener.close()
+        for sock in self._open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """An address where nothing listens."""
+    yield f"http://127.0.0.1:{free_port()}"
+
+
+@contextlib.contextmanager
+def full_house() -> Iterator[str]:
+    """An address whose queue of connections is full, so that one more is not even accepted."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def at(script: Script, scheme: str = "http", *, speaks_first: bool = False) -> Place:
+    """The address of a server that plays `script`."""
+
+    @contextlib.contextmanager
+    def place() -> Iterator[str]:
+        with Rogue(script, speaks_first=speaks_first) as rogue:
+            yield f"{scheme}://{rogue.host}"
+
+    return place
+
+
+def saying(data: bytes, then: Script = lambda line: None) -> Script:
+    """Sends `data`, plays on, and hangs up."""
+
+    def script(line: Line) -> None:
+        line.send(data)
+        then(line)
+
+    return script
+
+
+def dripping(data: bytes) -> Script:
+    return lambda line: line.drip(data)
+
+
+def flooding(block: bytes = BLOCK) -> Script:
+    return lambda line: line.flood(block)
+
+
+def answering(body: bytes, head: bytes = b"") -> Script:
+    """The same answer to each request of a connection that is kept open."""
+    answer = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+    def script(line: Line) -> None:
+        line.send(answer)
+        while line.read_request():
+            line.send(answer)
+
+    return script
+
+
+def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context for 127.0.0.1 that nobody has signed, and where its certificate lies."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, folder / "key.pem")
+    return context, path

@@ -1,0 +1,94 @@
+"""The service as a host runs it: from its Procfile, over a real Redis, logging in at a WeChat that speaks HTTP."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+
+from tests.conftest import APP_SECRET, APPID, RING_KEY
+from tests.servers import Server, free_port
+from wxauth.identity import Secret
+from wxauth.sandbox.fake_wechat import FakeWeChat
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+class WeChatServer:
+    """The sandbox's fake WeChat behind a port."""
+
+    def __init__(self) -> None:
+        self.fake = FakeWeChat({APPID: Secret(APP_SECRET)})
+        self.asked: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler's own self is another
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                server.asked.append(self.path)
+                request = requests.Request("GET", f"https://api.weixin.qq.com{self.path}").prepare()
+                body = server.fake.send(request, timeout=(1, 30)).content
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Nothing: the test looks at `asked`."""
+
+        return Handler
+
+
+class Service(Server):
+    """The Procfile under honcho, as a Heroku-style host would run it; `environ` is all that it is told."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [str(BIN / "honcho"), "start", "-f", str(ROOT / "Procfile"), "-p", str(self.port), "--no-colour"]
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        super().__init__(command, environ={"PATH": path, "HOME": str(ROOT), **environ}, cwd=ROOT)
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/healthz", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+
+def environment(redis_url: str, wechat_url: str, **more: str) -> dict[str, str]:
+    """All that one mini program's service needs to be told."""
+    return {
+        "WECHAT_APPID": APPID,
+        "WECHAT_SECRET": APP_SECRET,
+        "WXAUTH_SECRET_KEYS": RING_KEY,
+        "WXAUTH_WECHAT_URL": wechat_url,
+        "REDIS_URL": redis_url,
+        **more,
+    }

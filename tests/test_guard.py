@@ -1,0 +1,146 @@
+"""`login_required` and `wx_session`, in somebody else's application."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.conftest import Clock
+from wxauth import WxAuth, login_required, wx_session
+from wxauth.identity import Identity
+from wxauth.sessions import SessionStore
+from wxauth.settings import Settings
+
+
+@pytest.fixture
+def client(settings: Settings, store: SessionStore) -> FlaskClient:
+    shop = Flask("shop")
+    WxAuth(shop, settings, store=store)
+
+    @shop.get("/orders")
+    @login_required
+    def orders() -> dict[str, str]:
+        return {"openid": wx_session.openid}
+
+    @shop.post("/pay")
+    @login_required(fresh=300)
+    def pay() -> str:
+        return "paid"
+
+    @shop.get("/peek")
+    @login_required(touch=False)
+    def peek() -> str:
+        return wx_session.id
+
+    @shop.get("/open")
+    def unguarded() -> str:
+        return wx_session.openid
+
+    return shop.test_client()
+
+
+@pytest.fixture
+def token(store: SessionStore, alice: Identity) -> str:
+    return store.create(alice)[0].reveal()
+
+
+def get(client: FlaskClient, path: str, authorization: str) -> Any:
+    return client.get(path, headers={"Authorization": authorization})
+
+
+@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", "{}"])
+def test_a_live_token_opens_the_view(client: FlaskClient, token: str, alice: Identity, form: str) -> None:
+    """With the word Bearer in any case, or bare."""
+    response = get(client, "/orders", form.format(token))
+    assert response.get_json() == {"openid": alice.user.openid}
+
+
+def test_without_a_token_the_view_is_not_called(client: FlaskClient) -> None:
+    """401, and a challenge that names no error."""
+    response = client.get("/orders")
+    assert response.get_json()["code"] == "token_missing"
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="wxauth"'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Basic {}",
+        "Token {}",
+        "Bearer {},Bearer {}",
+        "{}, {}",
+        "Bearer",
+        "Bearer ",
+        "Bearer {} x",
+        "{}x",
+        "Bearer Bearer {}",
+    ],
+)
+def test_any_other_credential_is_invalid(client: FlaskClient, token: str, form: str) -> None:
+    """Two headers in one, another scheme, something behind the token: none of it passes."""
+    response = get(client, "/orders", form.replace("{}", token))
+    assert (response.status_code, response.get_json()["code"]) == (401, "token_invalid")
+
+
+def test_all_invalid_tokens_are_answered_alike(
+    client: FlaskClient, store: SessionStore, token: str, alice: Identity, clock: Clock
+) -> None:
+    """Malformed, forged, revoked and expired differ in the request_id alone."""
+    revoked, session = store.create(alice)
+    store.revoke(session)
+    expired, _ = store.create(alice)
+    clock.advance(604801)
+    forged = token[:-4] + "AAAA"
+    answers = []
+    for text in ("malformed", forged, revoked.reveal(), expired.reveal()):
+        response = get(client, "/orders", f"Bearer {text}")
+        body = response.get_json() | {"request_id": None}
+        answers.append((response.status_code, sorted(response.headers), body))
+    assert answers == [answers[0]] * 4
+
+
+@pytest.mark.parametrize("query", ["access_token={}", "token={}", "anything={}", "a=1&x={}"])
+def test_a_token_in_the_query_string_is_refused(client: FlaskClient, token: str, query: str) -> None:
+    """400, even beside a good header: every log on the way would keep it."""
+    response = get(client, f"/orders?{query.format(token)}", f"Bearer {token}")
+    assert (response.status_code, response.get_json()["code"]) == (400, "bad_request")
+
+
+def test_a_fresh_login_may_be_asked_for(client: FlaskClient, token: str, clock: Clock) -> None:
+    """Young enough passes; later the challenge says how young it must be (RFC 9470)."""
+    headers = {"Authorization": token}
+    assert client.post("/pay", headers=headers).status_code == 200
+    clock.advance(301)
+    response = client.post("/pay", headers=headers)
+    assert response.get_json()["code"] == "login_too_old"
+    assert response.headers["WWW-Authenticate"].endswith('error="insufficient_user_authentication", max_age="300"')
+
+
+def test_a_view_may_leave_the_session_untouched(client: FlaskClient, token: str, clock: Clock) -> None:
+    """`touch=False` looks and does not prolong."""
+    clock.advance(500000)
+    get(client, "/peek", token)
+    clock.advance(200000)
+    assert get(client, "/peek", token).status_code == 401
+
+
+def test_an_answer_for_one_user_is_not_kept_for_another(client: FlaskClient, token: str) -> None:
+    """`no-store` and `Vary: Authorization`, whatever the view says."""
+    response = get(client, "/orders", token)
+    assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
+
+
+def test_there_is_no_session_without_a_guard(client: FlaskClient) -> None:
+    """Whoever forgets the decorator hears of it, and shows nobody's data."""
+    client.application.testing = True
+    with pytest.raises(RuntimeError, match="login_required"):
+        client.get("/open")
+
+
+def test_created_at_is_a_unix_time(store: SessionStore, token: str) -> None:
+    """In whole seconds, of this very moment."""
+    assert 0 <= time.time() - store.resolve(token).created_at < 60

@@ -1,0 +1,161 @@
+"""The service as it is deployed: every promise that only a real server can keep or break."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import APP_SECRET, RING_KEY, SESSION_KEY
+from tests.servers import RedisServer, wait_until
+from tests.service import ROOT, Service, WeChatServer, environment
+
+PASSWORD = "redis-password-that-nobody-may-see"
+
+
+@pytest.fixture(scope="module")
+def redis_with_password() -> Iterator[RedisServer]:
+    with RedisServer("--requirepass", PASSWORD, "--save", "3600", "1") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def wechat_server() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(redis_with_password: RedisServer, wechat_server: WeChatServer) -> Iterator[Service]:
+    redis_url = f"redis://:{PASSWORD}@127.0.0.1:{redis_with_password.port}/0"
+    environ = environment(redis_url, wechat_server.url, WEB_CONCURRENCY="2", WXAUTH_LOG_LEVEL="debug")
+    with Service(environ) as running:
+        wait_until(lambda: running.output().count("Started worker") == 2, "two workers")
+        yield running
+
+
+def log_in(service: Service, wechat_server: WeChatServer) -> str:
+    answer = requests.post(f"{service.url}/login", json={"code": wechat_server.fake.wx_login("alice")}, timeout=5)
+    assert answer.status_code == 200, answer.text
+    token: str = answer.json()["token"]
+    return token
+
+
+def check(service: Service, token: str) -> requests.Response:
+    """Over a connection of its own, so that any of the workers may answer."""
+    return requests.get(f"{service.url}/session", headers={"Authorization": f"Bearer {token}"}, timeout=5)
+
+
+def test_a_login_holds_on_every_worker(service: Service, wechat_server: WeChatServer) -> None:
+    """Whichever process is asked, it knows the user."""
+    token = log_in(service, wechat_server)
+    assert {check(service, token).status_code for _ in range(20)} == {200}
+
+
+def test_a_logout_holds_on_every_worker(service: Service, wechat_server: WeChatServer) -> None:
+    """From the moment it was confirmed."""
+    token = log_in(service, wechat_server)
+    requests.delete(f"{service.url}/session", headers={"Authorization": token}, timeout=5)
+    assert {check(service, token).status_code for _ in range(20)} == {401}
+
+
+def test_the_exchange_carries_one_code(service: Service, wechat_server: WeChatServer) -> None:
+    """A code that looks like more of a query stays one parameter."""
+    requests.post(f"{service.url}/login", json={"code": "x&secret=y"}, timeout=5)
+    assert wechat_server.asked[-1].count("&") == 3
+    assert "x%26secret%3Dy" in wechat_server.asked[-1]
+
+
+def test_no_header_names_a_version(service: Service) -> None:
+    """Nor is there a cookie or a redirect."""
+    headers = requests.get(f"{service.url}/healthz", timeout=5).headers
+    assert not any(character.isdigit() for character in headers.get("Server", ""))
+    assert "Set-Cookie" not in headers
+
+
+def test_two_authorization_headers_are_refused(service: Service, wechat_server: WeChatServer) -> None:
+    """Even two good ones."""
+    token = log_in(service, wechat_server)
+    header = f"Authorization: Bearer {token}\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
+        connection.sendall(f"GET /session HTTP/1.1\r\nHost: a\r\n{header}{header}Connection: close\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize("length", [16 * 1024 + 1, None], ids=["announced", "chunked"])
+def test_a_body_that_is_too_large_is_refused(service: Service, length: int | None) -> None:
+    """413, whether its length was announced or not."""
+    body = b'{"code": "' + b"a" * (16 * 1024) + b'"}'
+    headers = {"Content-Type": "application/json"}
+    data = body if length else iter([body])
+    assert requests.post(f"{service.url}/login", data=data, headers=headers, timeout=5).status_code == 413
+
+
+def test_a_truncated_body_logs_nobody_in(service: Service, wechat_server: WeChatServer) -> None:
+    """A caller that hangs up in the middle reaches nobody."""
+    asked = len(wechat_server.asked)
+    with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
+        connection.sendall(
+            b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n"
+            b'{"code": "abc"}'
+        )
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1000)
+    assert len(wechat_server.asked) == asked
+
+
+def test_the_log_is_json(service: Service, wechat_server: WeChatServer) -> None:
+    """One object a line, Granian's own lines too, and every answer has its request_id there."""
+    log_in(service, wechat_server)
+    lines = [line.partition("| ")[2] for line in service.output().splitlines() if re.match(r"[0-9:]+ web.1 ", line)]
+    events = [json.loads(line) for line in lines]
+    assert all({"time", "level", "event"} <= set(event) for event in events)
+    assert all(event["request_id"] for event in events if event["event"] == "request")
+
+
+def test_nothing_secret_is_left_behind(
+    service: Service, wechat_server: WeChatServer, redis_with_password: RedisServer
+) -> None:
+    """Neither the logs at DEBUG nor Redis' dump hold a token, a code, an identity, a key or a secret."""
+    code = wechat_server.fake.wx_login("alice")
+    token = requests.post(f"{service.url}/login", json={"code": code}, timeout=5).json()["token"]
+    session = check(service, token).json()
+    requests.post(f"{service.url}/login", json={"code": wechat_server.fake.wx_login("alice", "garbage")}, timeout=5)
+    keys = {key for key, _ in wechat_server.fake._session_keys.values()}
+    planted = {token, token[8:51], code, session["openid"], session["unionid"], APP_SECRET, RING_KEY, PASSWORD, *keys}
+    with redis_with_password.client() as client:
+        client.execute_command("AUTH", PASSWORD)
+        client.save()
+    dump = next(redis_with_password.folder.glob("*.rdb")).read_bytes()
+    assert session["id"].encode() in dump
+    found = [text for text in planted if text.encode() in dump or text in service.output()]
+    assert found == []
+    assert SESSION_KEY not in keys
+
+
+def test_sigterm_ends_it_with_0(redis_with_password: RedisServer, wechat_server: WeChatServer) -> None:
+    """A host that stops us sees no failure."""
+    redis_url = f"redis://:{PASSWORD}@127.0.0.1:{redis_with_password.port}/0"
+    with Service(environment(redis_url, wechat_server.url)) as running:
+        wait_until(lambda: running.output().count("Started worker") == 2, "two workers")
+        running.stop()
+        assert "web.1 stopped (rc=0)" in running.output()
+
+
+def test_the_procfile_serves_as_the_design_says() -> None:
+    """Granian, on the host's port and with the host's number of workers."""
+    command = shlex.split((ROOT / "Procfile").read_text())
+    assert command[:3] == ["web:", "exec", "granian"]
+    assert {"${PORT:-8000}", "${WEB_CONCURRENCY:-2}", "app:app"} <= set(command)
+
+
+@pytest.mark.parametrize("name", ["app.json", ".python-version", "requirements.txt"])
+def test_a_host_finds_what_it_reads(name: str) -> None:
+    """Heroku's buildpack looks for these by name."""
+    assert Path(ROOT, name).read_text().strip()

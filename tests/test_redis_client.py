@@ -1,0 +1,128 @@
+"""The door to Redis: absent is never unreachable, and a transaction is all or nothing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from tests.servers import RedisServer, free_port
+from wxauth.errors import StoreUnavailable
+from wxauth.redis_client import Command, RedisClient, Watched, connector
+
+ASKS: dict[str, Callable[[RedisClient], object]] = {
+    "ping": lambda door: door.ping(),
+    "read": lambda door: door.read("k"),
+    "fields": lambda door: door.fields("k"),
+    "exists": lambda door: door.exists("k"),
+    "alive": lambda door: door.alive(["k"]),
+    "expire": lambda door: door.expire("k", 1),
+    "write": lambda door: door.write([("DEL", "k")]),
+    "transact": lambda door: door.transact(["k"], lambda _: [("DEL", "k")]),
+}
+
+
+def test_what_is_absent_is_none(redis_door: RedisClient) -> None:
+    """Redis answered, and has no such key."""
+    assert redis_door.read("absent") is None
+
+
+def test_read_answers_value_and_time_left(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """Both come in one round trip, the time in seconds."""
+    raw_redis.set("k", b"v", px=5000)
+    found = redis_door.read("k")
+    assert found is not None
+    assert (found[0], 0 < found[1] <= 5) == (b"v", True)
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
+def test_what_can_not_be_asked_is_no_answer(ask: Callable[[RedisClient], object]) -> None:
+    """Every operation says StoreUnavailable where nobody listens."""
+    door = RedisClient(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
+    with pytest.raises(StoreUnavailable, match="unreachable"):
+        ask(door)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
+def test_a_redis_that_never_answers_is_given_up(ask: Callable[[RedisClient], object], silent: str) -> None:
+    """It takes the connection and stays silent; nobody waits for ever."""
+    with pytest.raises(StoreUnavailable, match="timeout"):
+        ask(RedisClient(connector(silent, "verify")))
+
+
+def test_the_cause_holds_no_password() -> None:
+    """Neither the error nor what led to it shows the URL."""
+    door = RedisClient(connector(f"redis://user:planted-password@127.0.0.1:{free_port()}/0", "verify"))
+    with pytest.raises(StoreUnavailable) as caught:
+        door.ping()
+    assert caught.value.__context__ is None
+    assert "planted" not in repr(caught.value)
+
+
+def test_a_wrong_password_is_named(redis_server: RedisServer) -> None:
+    """The operator reads noauth, not a riddle."""
+    with RedisServer("--requirepass", "right") as server:
+        door = RedisClient(connector(f"redis://:wrong@127.0.0.1:{server.port}/0", "verify"))
+        with pytest.raises(StoreUnavailable, match="noauth"):
+            door.ping()
+
+
+def test_a_full_redis_reads_but_does_not_write() -> None:
+    """OOM is the store's matter for a write; a read goes on."""
+    with RedisServer("--maxmemory", "1", "--maxmemory-policy", "noeviction") as server:
+        door = RedisClient(connector(server.url, "verify"))
+        assert door.read("k") is None
+        with pytest.raises(StoreUnavailable, match="oom"):
+            door.write([("SET", "k", "v", "EX", 1)])
+
+
+def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """The commands that are carried out are those of the last plan."""
+    seen: list[dict[bytes, bytes]] = []
+
+    def plan(watched: Watched) -> list[Command]:
+        seen.append(watched.fields("h"))
+        if len(seen) == 1:
+            raw_redis.hset("h", "field", "changed")
+        return [("SET", "plans", len(seen))]
+
+    redis_door.transact(["h"], plan)
+    assert seen == [{}, {b"field": b"changed"}]
+    assert raw_redis.get("plans") == b"2"
+
+
+def test_a_plan_that_raises_changes_nothing(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """What it raises comes out as it is, and the connection is fit for the next."""
+
+    def plan(watched: Watched) -> list[Command]:
+        raise KeyError("refused")
+
+    with pytest.raises(KeyError):
+        redis_door.transact(["h"], plan)
+    redis_door.write([("SET", "k", "v")])
+    assert raw_redis.get("k") == b"v"
+
+
+def test_contention_without_end_is_given_up(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """A plan whose ground never holds still ends in StoreUnavailable, not in a loop."""
+
+    def plan(watched: Watched) -> list[Command]:
+        raw_redis.incr("h")
+        return [("DEL", "other")]
+
+    with pytest.raises(StoreUnavailable, match="contention"):
+        redis_door.transact(["h"], plan)
+
+
+def test_expire_brings_nothing_back(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """False says that there was nothing to prolong."""
+    assert redis_door.expire("absent", 10) is False
+    assert not raw_redis.exists("absent")

@@ -1,0 +1,333 @@
+"""The door to `requests`, against real sockets that misbehave: one deadline, little memory, no word of a secret."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import logging
+import time
+import traceback
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rogue import (
+    Line,
+    Place,
+    Rogue,
+    Script,
+    answering,
+    at,
+    dripping,
+    flooding,
+    full_house,
+    nobody,
+    saying,
+    self_signed,
+)
+from wxauth.errors import WeChatUnreachable
+from wxauth.identity import Secret
+from wxauth.transport import MAX_ANSWER, DeadlineAdapter, Transport
+
+APP_SECRET = "app-secret-that-nobody-may-see"
+CODE = "code-that-nobody-may-see"
+PATH = "/sns/jscode2session"
+QUERY = {"secret": Secret(APP_SECRET), "js_code": CODE}
+BUDGET = 0.5
+GRACE = 1.0
+MEBIBYTE = 1024 * 1024
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: "
+GZIP = b"Content-Encoding: gzip\r\n"
+GZIP_BOMB = gzip.compress(bytes(32 * MEBIBYTE))
+LONG_HEADER = b"A: " + b"b" * 60000 + b"\r\n"
+
+
+def with_long_headers(line: Line) -> None:
+    line.send(OK)
+    for _ in range(90):
+        line.send(LONG_HEADER)
+    line.send(b"\r\n")
+    line.flood()
+
+
+def answer_once(line: Line) -> None:
+    line.send(OK + b"Content-Length: 2\r\n\r\n{}")
+
+
+#: What the other side does, and the words that may be said of it.
+FAULTS: dict[str, tuple[Place, str]] = {
+    "refused": (nobody, "connection"),
+    "not-accepted": (full_house, "timeout"),
+    "silent": (at(Line.hold), "timeout"),
+    "reset": (at(Line.reset), "connection"),
+    "hangs-up": (at(saying(b"")), "connection"),
+    "drips-status-line": (at(dripping(b"HTTP/1.1 200 OK")), "timeout"),
+    "drips-headers": (at(saying(OK, dripping(b"X-Drip: drip\r\n"))), "timeout"),
+    "drips-body": (at(saying(OK + b"\r\n", dripping(b"{}"))), "timeout"),
+    "drips-chunks": (at(saying(CHUNKED, dripping(b"1\r\nx\r\n"))), "timeout"),
+    "drips-trailers": (at(saying(CHUNKED + b"0\r\n", dripping(b"A: b\r\n"))), "timeout"),
+    "drips-interim-answers": (at(dripping(b"HTTP/1.1 100 Continue\r\n\r\n")), "timeout"),
+    "500": (at(saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")), "http_500"),
+    "404-endless": (at(saying(b"HTTP/1.1 404 Lost\r\n\r\n", Line.flood)), "http_404"),
+    "302": (at(saying(FOUND + b"http://127.0.0.1:1/\r\n\r\n")), "http_302"),
+    "302-to-nonsense": (at(saying(FOUND + b"http://[\r\n\r\n")), "http_302"),
+    "302-not-utf8": (at(saying(FOUND + b"/\xff\r\n\r\n")), "http_302"),
+    "302-endless": (at(saying(FOUND + b"/\r\n\r\n", Line.flood)), "http_302"),
+    "302-gzip-bomb": (at(saying(FOUND + b"/\r\n" + GZIP + b"\r\n" + GZIP_BOMB)), "http_302"),
+    "not-http": (at(saying(b"SSH-2.0-OpenSSH_9.9\r\n")), "connection"),
+    "endless-header": (at(saying(OK + b"A: ", flooding(b"b" * 1024))), "connection too_large"),
+    "endless-headers": (at(saying(OK, flooding(b"A: b\r\n" * 1024))), "connection too_large"),
+    "long-headers": (at(with_long_headers), "connection too_large"),
+    "malformed-headers": (at(saying(b"HTTP/1.1 500 Oops\r\nno colon here\r\n: b\r\n\r\n")), "http_500"),
+    "endless-body": (at(saying(OK + b"\r\n", Line.flood)), "too_large"),
+    "1-GiB-body": (at(saying(OK + b"Content-Length: 1073741824\r\n\r\n", Line.flood)), "too_large"),
+    "endless-chunks": (at(saying(CHUNKED, flooding(b"400\r\n" + b"x" * 1024 + b"\r\n"))), "too_large"),
+    "one-byte-too-large": (at(answering(b"x" * (MAX_ANSWER + 1))), "too_large"),
+    "gzip-bomb": (at(answering(GZIP_BOMB, GZIP)), "encoded"),
+    "shorter-than-promised": (at(saying(OK + b"Content-Length: 99\r\n\r\n{}")), "connection"),
+    "two-lengths": (at(saying(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}")), "connection"),
+    "chunk-cut-short": (at(saying(CHUNKED + b"9\r\n{}")), "connection"),
+    "chunk-size-no-number": (at(saying(CHUNKED + b"zz\r\n{}\r\n")), "connection"),
+    "chunk-size-negative": (at(saying(CHUNKED + b"-5\r\n{}\r\n")), "connection"),
+    "chunk-size-minus-one": (at(saying(CHUNKED + b"-1\r\n", Line.flood)), "connection too_large"),
+    "silent-before-tls": (at(Line.hold, "https", speaks_first=True), "timeout"),
+    "no-tls-at-all": (at(saying(b"220 no TLS here\r\n"), "https", speaks_first=True), "tls"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one call: every rule below is held against the same one."""
+
+    expected: str
+    host: str
+    error: Exception | None
+    seconds: float
+    peak: int
+    log: str
+
+
+def get(transport: Transport, budget: float = BUDGET) -> bytes:
+    return transport.get(PATH, QUERY, time.monotonic() + budget)
+
+
+@contextlib.contextmanager
+def everything_logged() -> Iterator[io.StringIO]:
+    """Every log line of every library, at the most talkative level, tracebacks and all."""
+    root, written = logging.getLogger(), io.StringIO()
+    handler, level = logging.StreamHandler(written), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield written
+    root.setLevel(level)
+    root.removeHandler(handler)
+
+
+@pytest.fixture(scope="module", params=FAULTS.values(), ids=FAULTS)
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    place, expected = request.param
+    error: Exception | None = None
+    with place() as url, everything_logged() as log:
+        transport = Transport(url)
+        tracemalloc.start()
+        before = time.monotonic()
+        try:
+            get(transport)
+        except Exception as raised:
+            error = raised
+        seconds, (_, peak) = time.monotonic() - before, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return Outcome(expected, url.partition("//")[2], error, seconds, peak, log.getvalue())
+
+
+def told_by(error: BaseException | None) -> str:
+    """Everything that `error` and what it came from would say to whoever prints it."""
+    if error is None:
+        return ""
+    lines = traceback.format_exception(error, chain=False)
+    return "\n".join(
+        [str(error), repr(error), repr(error.args), *lines, told_by(error.__context__), told_by(error.__cause__)]
+    )
+
+
+def test_fault_is_one_error(outcome: Outcome) -> None:
+    """Whatever the other side does, the caller gets WeChatUnreachable with one word for it."""
+    assert isinstance(outcome.error, WeChatUnreachable)
+    assert outcome.error.cause in outcome.expected.split()
+
+
+def test_fault_costs_the_deadline_at_most(outcome: Outcome) -> None:
+    """The deadline is for the whole call, however the time is spent."""
+    assert outcome.seconds < BUDGET + GRACE
+
+
+def test_fault_costs_little_memory(outcome: Outcome) -> None:
+    """However much the other side sends, less than 1 MiB of it is ever held."""
+    assert outcome.peak < MEBIBYTE
+
+
+def test_error_tells_no_secret(outcome: Outcome) -> None:
+    """Neither the error nor anything it came from holds the AppSecret, the code or the address."""
+    text = told_by(outcome.error)
+    assert [word for word in (APP_SECRET, CODE, PATH, outcome.host) if word in text] == []
+
+
+def test_log_tells_no_secret(outcome: Outcome) -> None:
+    """No library's log line holds the AppSecret or the code, even at DEBUG."""
+    assert [word for word in (APP_SECRET, CODE) if word in outcome.log] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        pytest.param(b'{"openid": "o"}', b"Content-Type: text/plain\r\n", id="json-as-text"),
+        pytest.param(b"<html></html>", b"Content-Type: text/html\r\n", id="html"),
+        pytest.param(b"\xff\xfe", b"Content-Type: application/json; charset=utf-8\r\n", id="not-utf8"),
+        pytest.param(b"", b"", id="empty"),
+        pytest.param(b"x" * MAX_ANSWER, b"", id="largest"),
+        pytest.param(b"{}", b"Content-Encoding: identity\r\n", id="identity"),
+    ],
+)
+def test_body_comes_back_as_it_is(body: bytes, head: bytes) -> None:
+    """What a 200 answer of at most 64 KiB means is for others to judge, whatever type it claims to be."""
+    with Rogue(answering(body, head)) as rogue:
+        assert get(Transport(rogue.url)) == body
+
+
+def test_chunks_are_joined() -> None:
+    """A body may come in chunks."""
+    with Rogue(saying(CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")) as rogue:
+        assert get(Transport(rogue.url)) == b"{}"
+
+
+def test_redirect_is_not_followed() -> None:
+    """The secret never travels to a host that a redirect names."""
+    with Rogue(answering(b"{}")) as second:
+        to_second = saying(FOUND + second.url.encode() + b"/\r\nContent-Length: 0\r\n\r\n")
+        with Rogue(to_second) as first, pytest.raises(WeChatUnreachable):
+            get(Transport(first.url))
+    assert second.connections == 0
+
+
+def test_connection_is_kept_alive() -> None:
+    """Two calls use one connection."""
+    with Rogue(answering(b"{}")) as rogue:
+        transport = Transport(rogue.url)
+        get(transport)
+        get(transport)
+        assert (rogue.connections, len(rogue.heard)) == (1, 2)
+
+
+@pytest.mark.parametrize("script", [answer_once, saying(OK + b"\r\n", Line.flood)], ids=["hung-up", "too-large"])
+def test_spent_connection_is_not_used_again(script: Script) -> None:
+    """A connection that was closed, or not read to its end, is followed by a new one."""
+    with Rogue(script) as rogue:
+        transport = Transport(rogue.url)
+        for _ in range(2):
+            with contextlib.suppress(WeChatUnreachable):
+                get(transport)
+            time.sleep(0.1)
+        assert rogue.connections == 2
+
+
+def test_cookies_do_not_come_back() -> None:
+    """A cookie that the other side sets is not sent on the next call."""
+    with Rogue(answering(b"{}", b"Set-Cookie: track=1; Path=/\r\n")) as rogue:
+        transport = Transport(rogue.url)
+        get(transport)
+        get(transport)
+        assert b"cookie" not in rogue.heard[1].lower()
+
+
+def test_request_is_plain() -> None:
+    """The request asks for no encoding and names nothing but this program."""
+    with Rogue(answering(b"{}")) as rogue:
+        get(Transport(rogue.url))
+        assert b"Accept-Encoding: identity\r\n" in rogue.heard[0]
+        assert b"User-Agent: wxauth\r\n" in rogue.heard[0]
+
+
+def test_netrc_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.netrc` that knows the host adds no credentials."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password something\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Rogue(answering(b"{}")) as rogue:
+        get(Transport(rogue.url))
+        assert b"authorization" not in rogue.heard[0].lower()
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"])
+def test_proxy_in_the_environment_is_ignored(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a configured address gets the secret, never a proxy that the environment names."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Rogue(answering(b"{}")) as proxy, Rogue(answering(b"{}")) as rogue:
+        monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv(name.lower(), proxy.url)
+        with contextlib.suppress(WeChatUnreachable):
+            get(Transport(rogue.url.replace("http:", "https:") if name == "HTTPS_PROXY" else rogue.url))
+        assert (proxy.connections, rogue.connections) == (0, 1)
+
+
+@pytest.mark.parametrize("path", ["/relay/../", "/./relay", "/%7erelay"])
+def test_every_form_of_the_base_address_keeps_the_deadline(path: str) -> None:
+    """However the operator writes the address of a relay, the call ends in time."""
+    with Rogue(saying(OK + b"\r\n", dripping(b"{}"))) as rogue:
+        before = time.monotonic()
+        with pytest.raises(WeChatUnreachable):
+            get(Transport(rogue.url + path))
+        assert time.monotonic() - before < BUDGET + GRACE
+
+
+class Trusting(DeadlineAdapter):
+    """Trusts one certificate, as a real client trusts those of the authorities."""
+
+    def __init__(self, certificate: Path) -> None:
+        super().__init__()
+        self._certificate = str(certificate)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, self._certificate, cert)
+
+
+def test_certificate_is_checked(tmp_path: Path) -> None:
+    """A server whose certificate nobody has signed gets no request."""
+    context, _ = self_signed(tmp_path)
+    with Rogue(answering(b"{}"), context) as rogue:
+        with pytest.raises(WeChatUnreachable, check=lambda error: error.cause == "tls"):
+            get(Transport(rogue.url))
+        assert (rogue.connections, rogue.heard) == (1, [])
+
+
+def test_certificate_in_the_environment_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of `requests` makes a certificate trusted."""
+    context, certificate = self_signed(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Rogue(answering(b"{}"), context) as rogue, pytest.raises(WeChatUnreachable):
+        get(Transport(rogue.url))
+
+
+def test_tls_answers(tmp_path: Path) -> None:
+    """Over TLS a trusted server is heard, on a connection that is kept alive."""
+    context, certificate = self_signed(tmp_path)
+    with Rogue(answering(b"{}"), context) as rogue:
+        transport = Transport(rogue.url, Trusting(certificate))
+        assert [get(transport), get(transport), rogue.connections] == [b"{}", b"{}", 1]
+
+
+def test_tls_keeps_the_deadline(tmp_path: Path) -> None:
+    """Over TLS the deadline is for the whole call too."""
+    context, certificate = self_signed(tmp_path)
+    with Rogue(saying(OK + b"\r\n", dripping(b"{}")), context) as rogue:
+        before = time.monotonic()
+        with pytest.raises(WeChatUnreachable, check=lambda error: error.cause == "timeout"):
+            get(Transport(rogue.url, Trusting(certificate)))
+        assert time.monotonic() - before < BUDGET + GRACE
