@@ -89,7 +89,7 @@ def redis_server() -> Iterator[RedisServer]:
 def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """An empty Redis, the fake one and then a real one."""
     if request.param == "fakeredis":
-        yield fakeredis.FakeRedis()
+        yield fakeredis.FakeRedis(protocol=2)
         return
     with request.getfixturevalue("redis_server").client() as client:
         client.flushall()

@@ -10,16 +10,16 @@ import redis
 
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
-from wxauth.redis_client import Command, RedisClient, Watched, connector
+from wxauth.redis_client import Command, Reader, RedisClient
+from wxauth.redis_connect import connector
 
 ASKS: dict[str, Callable[[RedisClient], object]] = {
-    "ping": lambda door: door.ping(),
+    "examine": lambda door: door.examine(),
     "read": lambda door: door.read("k"),
-    "fields": lambda door: door.fields("k"),
-    "exists": lambda door: door.exists("k"),
-    "alive": lambda door: door.alive(["k"]),
+    "fields": lambda door: door.at("k").fields("k"),
+    "present": lambda door: door.at("k").present(["k"]),
     "expire": lambda door: door.expire("k", 1),
-    "write": lambda door: door.write([("DEL", "k")]),
+    "delete": lambda door: door.delete("k"),
     "transact": lambda door: door.transact(["k"], lambda _: [("DEL", "k")]),
 }
 
@@ -62,7 +62,7 @@ def test_the_cause_holds_no_password() -> None:
     """Neither the error nor what led to it shows the URL."""
     door = RedisClient(connector(f"redis://user:planted-password@127.0.0.1:{free_port()}/0", "verify"))
     with pytest.raises(StoreUnavailable) as caught:
-        door.ping()
+        door.examine()
     assert caught.value.__context__ is None
     assert "planted" not in repr(caught.value)
 
@@ -72,7 +72,7 @@ def test_a_wrong_password_is_named(redis_server: RedisServer) -> None:
     with RedisServer("--requirepass", "right") as server:
         door = RedisClient(connector(f"redis://:wrong@127.0.0.1:{server.port}/0", "verify"))
         with pytest.raises(StoreUnavailable, match="noauth"):
-            door.ping()
+            door.examine()
 
 
 def test_a_full_redis_reads_but_does_not_write() -> None:
@@ -81,15 +81,15 @@ def test_a_full_redis_reads_but_does_not_write() -> None:
         door = RedisClient(connector(server.url, "verify"))
         assert door.read("k") is None
         with pytest.raises(StoreUnavailable, match="oom"):
-            door.write([("SET", "k", "v", "EX", 1)])
+            door.transact(["k"], lambda _: [("SET", "k", "v", "EX", 1)])
 
 
 def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
     """The commands that are carried out are those of the last plan."""
     seen: list[dict[bytes, bytes]] = []
 
-    def plan(watched: Watched) -> list[Command]:
-        seen.append(watched.fields("h"))
+    def plan(reader: Reader) -> list[Command]:
+        seen.append(reader.fields("h"))
         if len(seen) == 1:
             raw_redis.hset("h", "field", "changed")
         return [("SET", "plans", len(seen))]
@@ -102,19 +102,19 @@ def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_door: RedisClie
 def test_a_plan_that_raises_changes_nothing(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
     """What it raises comes out as it is, and the connection is fit for the next."""
 
-    def plan(watched: Watched) -> list[Command]:
+    def plan(reader: Reader) -> list[Command]:
         raise KeyError("refused")
 
     with pytest.raises(KeyError):
         redis_door.transact(["h"], plan)
-    redis_door.write([("SET", "k", "v")])
+    redis_door.transact(["k"], lambda _: [("SET", "k", "v")])
     assert raw_redis.get("k") == b"v"
 
 
 def test_contention_without_end_is_given_up(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
     """A plan whose ground never holds still ends in StoreUnavailable, not in a loop."""
 
-    def plan(watched: Watched) -> list[Command]:
+    def plan(reader: Reader) -> list[Command]:
         raw_redis.incr("h")
         return [("DEL", "other")]
 

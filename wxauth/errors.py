@@ -2,7 +2,7 @@
 
     WxAuthError
     ├── ConfigurationError          faults: what the operator must mend before the first request
-    ├── StoreUnavailable            cause: the store can't be asked (never to be read as "absent")
+    ├── StoreUnavailable            cause, cure: the store can't be asked (never to be read as "absent")
     ├── CredentialError
     │   ├── TokenMissing            nothing was presented
     │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked: one answer for all
@@ -47,9 +47,10 @@ class ConfigurationError(WxAuthError):
 class StoreUnavailable(WxAuthError):
     """Redis is down, slow, full, read-only or loading: nothing is known about any session."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, cure: str | None = None) -> None:
         super().__init__(f"the session store can't be asked: {cause}")
         self.cause = cause
+        self.cure = cure
 
 
 class CredentialError(WxAuthError):

@@ -15,7 +15,8 @@ from . import problems
 from .errors import BadRequest
 from .identity import Secret
 from .logs import request_id
-from .redis_client import RedisClient, connector
+from .redis_client import RedisClient
+from .redis_connect import connector
 from .sessions import Limits, SessionStore, WxSession
 from .settings import Settings
 from .tokens import KeyRing
@@ -121,7 +122,7 @@ def wxauth() -> WxAuth:
 
 
 def redis_client(settings: Settings) -> RedisClient:
-    return RedisClient(connector(settings.redis_url.reveal(), settings.redis_tls))
+    return RedisClient(connector(settings.redis_url.reveal(), settings.redis_tls), settings.wait_replicas)
 
 
 def session_store(settings: Settings, redis: RedisClient) -> SessionStore:

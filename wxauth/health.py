@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import resources
 
 from flask import Blueprint, Response
 
 from .errors import StoreUnavailable
 from .extension import wxauth
+from .redis_client import CURES
+
+log = logging.getLogger(__name__)
 
 bp = Blueprint("health", __name__)
 
@@ -22,13 +26,13 @@ def healthz() -> dict[str, str]:
 def readyz() -> tuple[dict[str, str], int, dict[str, str]]:
     """One word for each dependency. Only Redis makes it 503: without WeChat, checks go on."""
     try:
-        wxauth().store.ping()
-        redis = "ok"
+        redis, status = wxauth().store.examine(), 200
     except StoreUnavailable as error:
-        redis = error.cause
+        redis, status = error.cause, 503
+    if redis != "ok":
+        log.warning("redis_not_ready", extra={"cause": redis, "cure": CURES.get(redis)})
     wechat = "misconfigured" if wxauth().wechat.misconfigured else "ok"
-    words = {"redis": redis, "wechat": wechat}
-    return (words, 200, {}) if redis == "ok" else (words, 503, {"Retry-After": "1"})
+    return {"redis": redis, "wechat": wechat}, status, {} if status == 200 else {"Retry-After": "1"}
 
 
 @bp.get("/openapi.yaml")

@@ -139,7 +139,9 @@ def respond(error: errors.WxAuthError) -> Response:
     response = _response(problem, detail)
     if isinstance(error, errors.LoginTooOld):
         response.headers["WWW-Authenticate"] += f', max_age="{error.max_age}"'
-    if isinstance(error, errors.StoreUnavailable | errors.WeChatUnreachable):
+    if isinstance(error, errors.StoreUnavailable):
+        log.warning(problem.code, extra={"cause": error.cause, "cure": error.cure})
+    if isinstance(error, errors.WeChatUnreachable):
         log.warning(problem.code, extra={"cause": error.cause})
     return response
 

@@ -101,9 +101,9 @@ class Shelf:
         found = [self._entry(id, fields[id.encode("latin-1")]) for id in self.ids(fields)]
         return sorted(filter(None, found), key=lambda entry: entry.serial)
 
-    def ids(self, fields: dict[bytes, bytes]) -> set[str]:
+    def ids(self, fields: dict[bytes, bytes]) -> frozenset[str]:
         """The ids of all sessions in the user's hash, also of those whose entry does not open."""
-        return {id.decode("latin-1") for id in fields if id != KEYS_FIELD}
+        return frozenset(id.decode("latin-1") for id in fields if id != KEYS_FIELD)
 
     def session_keys(self, fields: dict[bytes, bytes]) -> SessionKeys | None:
         """The user's session_keys, or None if there are none that open."""

@@ -1,40 +1,37 @@
-"""The door to `redis`: a client from REDIS_URL, and the few operations that the store needs. Knows no session.
+"""The door to `redis`: the few operations that the store needs, and when Redis can't be asked. Knows no session.
 
 Absent is never unreachable: `None` means that Redis answered and has no such key; whatever keeps Redis from
-answering is StoreUnavailable. No command is sent twice by itself.
+answering is StoreUnavailable.
+
+redis-py lends its connections, pools and topology; what is said on a connection is said here. Its own pipelines
+repeat commands by themselves, and in a cluster go on without their WATCH after a lost connection.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import contextlib
 import re
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
-from urllib.parse import unquote
+from typing import Any, Final, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import SSLConnection
-from redis.exceptions import RedisClusterException
-from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.cluster import RedisCluster
+from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
 
+from .breaker import Breaker
 from .errors import StoreUnavailable
+from .redis_connect import POOL_WAIT, AnyClient
 
 T = TypeVar("T")
-AnyClient = redis.Redis | RedisCluster
 Command = tuple[str | bytes | int, ...]
 
-PLAIN_TIMEOUT: Final = 0.25
-TLS_TIMEOUT: Final = 1.0
-POOL_WAIT: Final = 0.1
-POOL_SIZE: Final = 128
-CONTENTION_TRIES: Final = 50
+#: How long a transaction may be begun anew because others change the same keys, or a slot is on its way.
+PATIENCE: Final = 0.3
+REFRESH_INTERVAL: Final = 0.1
+MOVE_PAUSE: Final = 0.01
+WAIT_MILLISECONDS: Final = 150
 
 #: The first fit names the cause; the one word is what the log and `/readyz` say.
 CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -50,122 +47,237 @@ CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (RedisClusterException, "unreachable"),
     (OSError, "unreachable"),
 )
+CURES: Final[Mapping[str, str]] = {
+    "noauth": "the user or the password in REDIS_URL is missing or wrong",
+    "noperm": "the Redis user may not do what is needed: allow it +@read +@write +@transaction ~wxa:*",
+    "readonly": "REDIS_URL names a replica: name the primary, or use redis+sentinel://",
+    "oom": "Redis is full: raise its maxmemory",
+    "misconf": "Redis can't write to its disk: see its log",
+    "loading": "Redis is reading its data: wait",
+    "unreachable": "nobody listens at REDIS_URL, or the TLS certificate is not to be trusted",
+    "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
+    "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",
+    "evicting": "set maxmemory-policy to noeviction: any other throws sessions away",
+    "too_old": "Redis 4 or newer is needed",
+}
+OLDEST_REDIS: Final = 4
+PROBE: Final = "wxa:{ready}:p"
+
+REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
+FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
 
 
-class Watched:
-    """What a plan may ask while its keys are being watched."""
+class Wire:
+    """One connection for as long as one conversation takes."""
 
-    def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
+    def __init__(self, connection: Any, asking: bool) -> None:
+        self._connection = connection
+        self._asking = asking
 
-    def fields(self, key: str) -> dict[bytes, bytes]:
-        return cast(dict[bytes, bytes], self._pipe.hgetall(key))
+    def ask(self, *commands: Command) -> list[Any]:
+        """The replies to `commands`, in one round trip; the first that is an error is raised once all are read."""
+        if self._asking:
+            commands = tuple(part for command in commands for part in (("ASKING",), command))
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        replies = [self._reply() for _ in commands]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies[1::2] if self._asking else replies
 
-    def exists(self, key: str) -> bool:
-        return bool(self._pipe.exists(key))
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:
+            return error
 
-    def alive(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that are there."""
-        return _alive(self._pipe, keys)
 
+class Reader:
+    """What may be read, at large or in the midst of a transaction."""
 
-class RedisClient:
-    """One for each worker; safe to share between threads. It connects when first asked, so a start needs no Redis."""
-
-    def __init__(self, connect: Callable[[], AnyClient]) -> None:
-        self._connect = connect
-        self._client: AnyClient | None = None
-        self._lock = threading.Lock()
-
-    def ping(self) -> None:
-        """Returns if Redis answers, else StoreUnavailable."""
-        _ask(lambda: self._connected().ping())
-
-    def read(self, key: str) -> tuple[bytes, float] | None:
-        """The value of `key` and the seconds it has left, in one round trip; None if it is absent."""
-
-        def ask() -> tuple[bytes, float] | None:
-            with self._connected().pipeline(transaction=False) as pipe:
-                pipe.get(key)
-                pipe.pttl(key)
-                value, milliseconds = pipe.execute()
-            return None if value is None else (value, milliseconds / 1000)
-
-        return _ask(ask)
+    def __init__(self, ask: Callable[..., list[Any]]) -> None:
+        self._ask = ask
 
     def fields(self, key: str) -> dict[bytes, bytes]:
         """The hash at `key`; empty if it is absent."""
-        return _ask(lambda: cast(dict[bytes, bytes], self._connected().hgetall(key)))
+        (flat,) = self._ask(("HGETALL", key))
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
-    def exists(self, key: str) -> bool:
-        return bool(_ask(lambda: self._connected().exists(key)))
-
-    def alive(self, keys: Sequence[str]) -> set[str]:
+    def present(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` (all of one slot) that are there."""
-        return _ask(lambda: _alive(self._connected(), keys))
+        # EXISTS would only count them.
+        (values,) = self._ask(("MGET", *keys)) if keys else ([],)
+        return {key for key, value in zip(keys, values, strict=True) if value is not None}
+
+
+class RedisClient:
+    """One for each worker; safe to share between threads. It connects when first asked, so a start needs no Redis.
+
+    With `wait_replicas`, a transaction that is to be `confirmed` is so only once that many replicas have it.
+    """
+
+    def __init__(self, connect: Callable[[], AnyClient], wait_replicas: int = 0) -> None:
+        self._connect = connect
+        self._wait_replicas = wait_replicas
+        self._client: AnyClient | None = None
+        self._lock = threading.Lock()
+        self._breakers: dict[str, Breaker] = {}
+        self._refreshed_at = 0.0
+
+    def examine(self) -> str:
+        """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept."""
+        self._talk(PROBE, lambda wire: wire.ask(("SET", PROBE, "", "EX", 10)))
+        try:
+            (info,) = self._talk(PROBE, lambda wire: wire.ask(("INFO",)))
+        except StoreUnavailable:
+            # Some hosts forbid INFO; what it would say is then the host's matter.
+            return "ok"
+        facts = dict(re.findall(r"^(\w+):(\S+)", info.decode(), re.MULTILINE))
+        if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
+            return "too_old"
+        return "ok" if facts.get("maxmemory_policy", "noeviction") == "noeviction" else "evicting"
+
+    def read(self, key: str) -> tuple[bytes, float] | None:
+        """The value of `key` and the seconds it has left, in one round trip; None if it is absent."""
+        value, milliseconds = self._talk(key, lambda wire: wire.ask(("GET", key), ("PTTL", key)))
+        if value is None:
+            return None
+        if not isinstance(value, bytes) or not isinstance(milliseconds, int):
+            raise StoreUnavailable("garbled")
+        return value, milliseconds / 1000
+
+    def read_afresh(self, key: str) -> tuple[bytes, float] | None:
+        """As `read`, over a new connection: for whoever doubts that an old one still answers what it is asked."""
+        pool, _ = self._place(key)
+        pool.disconnect(inuse_connections=False)
+        return self.read(key)
+
+    def at(self, key: str) -> Reader:
+        """To read whatever lies in the slot of `key`."""
+        return Reader(lambda *commands: self._talk(key, lambda wire: wire.ask(*commands)))
 
     def expire(self, key: str, seconds: int) -> bool:
         """Gives `key` `seconds` from now. False if it is absent: this brings nothing back."""
-        return bool(_ask(lambda: self._connected().expire(key, seconds)))
+        (done,) = self._talk(key, lambda wire: wire.ask(("EXPIRE", key, seconds)))
+        return bool(done)
 
-    def write(self, commands: Iterable[Command]) -> None:
-        """Carries out `commands` (all of one slot) as one transaction."""
-        self.transact((), lambda _: commands)
+    def delete(self, key: str) -> None:
+        self._talk(key, lambda wire: wire.ask(("DEL", key)))
 
-    def transact(self, keys: Sequence[str], plan: Callable[[Watched], Iterable[Command]]) -> None:
+    def transact(
+        self, keys: Sequence[str], plan: Callable[[Reader], Iterable[Command]], *, confirmed: bool = False
+    ) -> None:
         """Carries out the commands that `plan` makes of what it reads, all or none.
 
-        If anything under `keys` changes in between, the plan is made anew. All keys must be of one slot.
+        If anything under `keys` changes in between, the plan is made anew. All keys must be of one slot. The plan may
+        also run again after a lost connection, so what it does twice must come to the same as once.
         """
+        deadline = time.monotonic() + PATIENCE
+        while not self._talk(keys[0], lambda wire: self._attempt(wire, keys, plan, confirmed)):
+            if time.monotonic() > deadline:
+                raise StoreUnavailable("contention")
 
-        for tries in range(CONTENTION_TRIES):
-            if _ask(lambda: _attempt(self._connected(), keys, plan)):
-                return
-            time.sleep(min(0.0005 * tries, 0.01))
-        raise StoreUnavailable("contention")
+    def _attempt(
+        self, wire: Wire, keys: Sequence[str], plan: Callable[[Reader], Iterable[Command]], confirmed: bool
+    ) -> bool:
+        """Whether the plan was carried out; if not, something under `keys` changed and nothing was done."""
+        wire.ask(("WATCH", *keys))
+        commands = list(plan(Reader(wire.ask)))
+        if not commands:
+            wire.ask(("UNWATCH",))
+            return True
+        *_, results = wire.ask(("MULTI",), *commands, ("EXEC",))
+        if results is None:
+            return False
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        if confirmed and self._wait_replicas:
+            # WAIT speaks of the writes of its own connection alone.
+            (count,) = wire.ask(("WAIT", self._wait_replicas, WAIT_MILLISECONDS))
+            if count < self._wait_replicas:
+                raise StoreUnavailable("not_replicated", CURES["not_replicated"])
+        return True
+
+    def _talk(self, key: str, conversation: Callable[[Wire], T]) -> T:
+        """Has the conversation with the node that holds `key`; once more if the connection was lost, and for a while
+        longer if the slot of `key` is being moved.
+        """
+        deadline = time.monotonic() + PATIENCE
+        asked: AskError | None = None
+        lost = False
+        while True:
+            try:
+                return self._converse(key, conversation, asked)
+            except FAILURES as error:
+                failure = error
+            again = isinstance(failure, REDIRECTIONS) if lost else _may_pass(failure)
+            if not again or time.monotonic() > deadline:
+                cause = _cause(failure)
+                raise StoreUnavailable(cause, CURES.get(cause))
+            lost = lost or not isinstance(failure, REDIRECTIONS)
+            asked = failure if type(failure) is AskError else None
+            self._look_around(failure)
+
+    def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None) -> T:
+        pool, breaker = self._place(key, asked)
+        if not breaker.admits():
+            raise StoreUnavailable("breaker_open")
+        connection: Any = None
+        try:
+            connection = pool.get_connection()
+            answer = conversation(Wire(connection, asking=asked is not None))
+        except BaseException as error:
+            # Whatever went wrong, a reply may still be on its way, or a WATCH in force: nobody else gets this one.
+            if connection is not None:
+                connection.disconnect()
+            if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+                breaker.failed()
+            raise
+        finally:
+            if connection is not None:
+                pool.release(connection)
+        breaker.succeeded()
+        return answer
+
+    def _place(self, key: str, asked: AskError | None = None) -> tuple[Any, Breaker]:
+        """The pool of connections to the node that holds `key`, or that was said to, and the breaker of that node."""
+        client = self._connected()
+        if not isinstance(client, RedisCluster):
+            return client.connection_pool, self._breakers.setdefault("", Breaker())
+        node = client.get_node(asked.host, asked.port) if asked else client.get_node_from_key(key)
+        return client.get_redis_connection(node).connection_pool, self._breakers.setdefault(node.name, Breaker())
 
     def _connected(self) -> AnyClient:
         if self._client is None:
-            with self._lock:
-                if self._client is None:
-                    self._client = self._connect()
+            if not self._lock.acquire(timeout=POOL_WAIT):
+                raise StoreUnavailable("unreachable")
+            try:
+                self._client = self._client or self._connect()
+            finally:
+                self._lock.release()
         return self._client
 
-
-def _attempt(client: AnyClient, keys: Sequence[str], plan: Callable[[Watched], Iterable[Command]]) -> bool:
-    """Whether the plan was carried out; if not, something under `keys` changed and nothing was done."""
-    with client.pipeline(transaction=True) as pipe:
-        try:
-            if keys:
-                pipe.watch(*keys)
-            commands = list(plan(Watched(pipe)))
-            if keys:
-                pipe.multi()
-            for command in commands:
-                pipe.execute_command(*command)
-            pipe.execute()
-        except redis.WatchError as error:
-            lost = error.__context__
-        else:
-            return True
-    # redis-py says WatchError for a lost connection too, and whether EXEC ran is then unknown.
-    if isinstance(lost, redis.RedisError | OSError):
-        raise lost
-    return False
+    def _look_around(self, failure: Exception) -> None:
+        """Learn where the slots are now, without making anyone wait for it."""
+        if isinstance(self._client, RedisCluster):
+            if type(failure) is MovedError:
+                self._client.nodes_manager.move_slot(failure)
+            elif time.monotonic() - self._refreshed_at > REFRESH_INTERVAL:
+                self._refreshed_at = time.monotonic()
+                threading.Thread(target=_refresh, args=(self._client,), daemon=True).start()
+            time.sleep(MOVE_PAUSE)
 
 
-def _alive(client: Any, keys: Sequence[str]) -> set[str]:
-    # One command for all of them: EXISTS would only count, and a pipeline can't answer in the midst of a WATCH.
-    values = client.execute_command("MGET", *keys) if keys else []
-    return {key for key, value in zip(keys, values, strict=True) if value is not None}
+def _refresh(client: RedisCluster) -> None:
+    # Whoever needs it comes upon the same trouble, and says so.
+    with contextlib.suppress(*FAILURES):
+        client.nodes_manager.initialize()
 
 
-def _ask(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except (redis.RedisError, RedisClusterException, OSError) as error:
-        cause = _cause(error)
-    raise StoreUnavailable(cause)
+def _may_pass(failure: Exception) -> bool:
+    """Whether the same may succeed at once: the connection was lost (not slow, not refused by Redis), or redirected."""
+    return type(failure) is redis.ConnectionError or isinstance(failure, REDIRECTIONS)
 
 
 def _cause(error: Exception) -> str:
@@ -173,78 +285,3 @@ def _cause(error: Exception) -> str:
         if isinstance(error, kind):
             return word
     return "misconf" if str(error).startswith("MISCONF") else "error"
-
-
-def connector(url: str, tls: str) -> Callable[[], AnyClient]:
-    """How to connect to `url`, one of the forms that REDIS_URL may have; `tls` as WXAUTH_REDIS_TLS."""
-    scheme, _, rest = url.partition("://")
-    options = _options(scheme.startswith("rediss"), tls)
-    if scheme.endswith("+sentinel"):
-        return lambda: _sentinel(rest, options)
-    if scheme.endswith("+cluster"):
-        return lambda: _cluster(rest, options)
-    return lambda: _single(url, options)
-
-
-def _options(encrypted: bool, tls: str) -> dict[str, Any]:
-    timeout = TLS_TIMEOUT if encrypted else PLAIN_TIMEOUT
-    options: dict[str, Any] = {
-        "socket_connect_timeout": timeout,
-        "socket_timeout": timeout,
-        "socket_keepalive": True,
-        "health_check_interval": 0,
-        # RESP3 is the default of redis-py 8: Redis 4 and 5 refuse its handshake.
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if encrypted and tls != "verify":
-        options |= {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
-    if tls.startswith("pin:"):
-        options |= {"connection_class": PinnedConnection, "fingerprint": tls.removeprefix("pin:")}
-    return options
-
-
-class PinnedConnection(SSLConnection):
-    """TLS to the one certificate whose SHA-256 was configured, whoever signed it."""
-
-    def __init__(self, fingerprint: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._fingerprint = fingerprint
-
-    def _connect(self) -> Any:
-        sock = super()._connect()  # type: ignore[no-untyped-call]
-        certificate = sock.getpeercert(binary_form=True) or b""
-        if not hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), self._fingerprint):
-            sock.close()
-            raise redis.ConnectionError("the server's certificate is not the pinned one")
-        return sock
-
-
-def _single(url: str, options: Mapping[str, Any]) -> AnyClient:
-    pool = redis.BlockingConnectionPool.from_url(url, max_connections=POOL_SIZE, timeout=POOL_WAIT, **options)
-    return redis.Redis(connection_pool=pool)
-
-
-def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
-    authority, service, *db = rest.split("/")
-    login, hosts = _login_and_hosts(authority)
-    shared: dict[str, Any] = {**options, **login}
-    sentinel = Sentinel(hosts, sentinel_kwargs=shared, **shared)  # type: ignore[no-untyped-call]
-    client: redis.Redis = sentinel.master_for(service, db=int(db[0]) if db else 0)  # type: ignore[no-untyped-call]
-    return client
-
-
-def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
-    login, hosts = _login_and_hosts(rest.rstrip("/"))
-    shared: dict[str, Any] = {**options, **login}
-    nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
-    return RedisCluster(startup_nodes=nodes, **shared)
-
-
-def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
-    """`user:password@host:port,host:port` taken apart."""
-    credentials, _, hosts = authority.rpartition("@")
-    user, _, password = credentials.partition(":")
-    login = {"username": unquote(user), "password": unquote(password)}
-    places = [host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "6379") for host in hosts.split(",")]
-    return {name: text for name, text in login.items() if text}, [(host, int(port)) for host, _, port in places]

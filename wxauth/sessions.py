@@ -16,8 +16,8 @@ from typing import Final
 from .errors import SessionNotFound, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
 from .records import Entry, Record, SessionKeys, Shelf, open_record, record_name, seal_record
-from .redis_client import Command, RedisClient, Watched
-from .roster import Roster
+from .redis_client import Command, Reader, RedisClient
+from .roster import Roster, dismiss
 from .sealing import SealBroken
 from .tokens import KeyRing, Token
 
@@ -86,9 +86,9 @@ class SessionStore:
         self._limits = limits
         self.now = clock
 
-    def ping(self) -> None:
-        """Returns if the store answers."""
-        self._redis.ping()
+    def examine(self) -> str:
+        """`ok`, or one word for what endangers sessions; StoreUnavailable if none can be kept."""
+        return self._redis.examine()
 
     def create(self, identity: Identity, device: str | None = None) -> tuple[Secret, WxSession]:
         """Log a user in: the token to hand out, and its session. Past the cap the user's oldest sessions end.
@@ -99,23 +99,23 @@ class SessionStore:
         token = self._ring.mint(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
         shelf, *older = self._shelves(identity.user)
-        rosters = [Roster.read(old, self._redis) for old in older]
-        if any(self._redis.exists(old.ban) for old in older):
+        rosters = [self._roster(old) for old in older]
+        if any(roster.banned for roster in rosters):
             # Written anew under the newest key, so that the ban outlives the rotation.
             self.ban(identity.user)
             raise UserBanned
 
-        def plan(watched: Watched) -> Iterator[Command]:
-            if watched.exists(shelf.ban):
+        def plan(reader: Reader) -> Iterator[Command]:
+            roster = Roster.read(shelf, reader)
+            if roster.banned:
                 raise UserBanned
-            roster = Roster.read(shelf, watched)
             serial = max(known.last_serial for known in (roster, *rosters)) + 1
             entry = Entry(token.id, serial, now, record.ends_at, device)
             keys = _followed([roster, *rosters], identity.session_key, now)
             yield self._write_record(token, record)
             yield from roster.admit(entry, keys, self._limits.max_sessions, now)
 
-        self._redis.transact((shelf.hash, shelf.ban), plan)
+        self._redis.transact([shelf.hash, shelf.ban], plan)
         if any(roster.entries for roster in rosters):
             self._trim(identity.user)
         return Secret(token.text), self._session(token.id, record, now + self._first_life)
@@ -141,13 +141,12 @@ class SessionStore:
 
     def sessions_of(self, user: User) -> list[Entry]:
         """The user's live sessions, oldest first."""
-        rosters = [Roster.read(shelf, self._redis) for shelf in self._shelves(user)]
-        entries = [entry for roster in rosters for entry in roster.entries]
+        entries = [entry for shelf in self._shelves(user) for entry in self._roster(shelf).entries]
         return sorted(entries, key=lambda entry: entry.serial)
 
     def session_keys(self, user: User) -> SessionKeys | None:
         """The user's newest session_key and the one before it; None once no session is left."""
-        found = (shelf.session_keys(self._redis.fields(shelf.hash)) for shelf in self._shelves(user))
+        found = (shelf.session_keys(self._redis.at(shelf.hash).fields(shelf.hash)) for shelf in self._shelves(user))
         return next(filter(None, found), None)
 
     def revoke(self, session: WxSession) -> None:
@@ -174,11 +173,14 @@ class SessionStore:
 
     def unban(self, user: User) -> None:
         for shelf in self._shelves(user):
-            self._redis.write([("DEL", shelf.ban)])
+            self._redis.delete(shelf.ban)
 
     @property
     def _first_life(self) -> int:
         return min(self._limits.idle_ttl, self._limits.max_ttl)
+
+    def _roster(self, shelf: Shelf) -> Roster:
+        return Roster.read(shelf, self._redis.at(shelf.hash))
 
     def _shelves(self, user: User) -> list[Shelf]:
         return [Shelf.of(key, user) for key in self._ring]
@@ -201,12 +203,12 @@ class SessionStore:
         )
 
     def _dismiss(self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], *also: Command) -> None:
-        def plan(watched: Watched) -> Iterator[Command]:
-            roster = Roster.read(shelf, watched)
+        def plan(reader: Reader) -> Iterator[Command]:
+            listed = shelf.ids(reader.fields(shelf.hash))
             yield from also
-            yield from roster.dismiss(choose(roster.ids))
+            yield from dismiss(shelf, listed, choose(listed))
 
-        self._redis.transact((shelf.hash,), plan)
+        self._redis.transact([shelf.hash], plan, confirmed=True)
 
     def _trim(self, user: User) -> None:
         """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""

@@ -38,7 +38,7 @@ curl {root}session -H 'Authorization: Bearer THE TOKEN'
 def create_app(settings: Settings) -> Flask:
     """The service over a fake WeChat and an in-memory Redis, both of this process alone."""
     wechat = FakeWeChat(settings.apps)
-    redis = fakeredis.FakeRedis()
+    redis = fakeredis.FakeRedis(protocol=2)
     app = create_service(
         settings,
         wechat=wechat_client(settings, Transport(settings.wechat_url, wechat)),

@@ -1,0 +1,105 @@
+"""How to connect to Redis: REDIS_URL in all its forms, TLS, time-outs. What is said then is `redis_client`'s matter."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import SSLConnection
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+AnyClient = redis.Redis | RedisCluster
+
+PLAIN_TIMEOUT: Final = 0.25
+TLS_TIMEOUT: Final = 1.0
+POOL_WAIT: Final = 0.1
+POOL_SIZE: Final = 128
+
+
+def connector(url: str, tls: str) -> Callable[[], AnyClient]:
+    """How to connect to `url`, one of the forms that REDIS_URL may have; `tls` as WXAUTH_REDIS_TLS."""
+    scheme, _, rest = url.partition("://")
+    options = _options(scheme.startswith("rediss"), tls)
+    if scheme.endswith("+sentinel"):
+        return lambda: _sentinel(rest, options)
+    if scheme.endswith("+cluster"):
+        return lambda: _cluster(rest, options)
+    return lambda: _single(url, options)
+
+
+def _options(encrypted: bool, tls: str) -> dict[str, Any]:
+    timeout = TLS_TIMEOUT if encrypted else PLAIN_TIMEOUT
+    options: dict[str, Any] = {
+        "socket_connect_timeout": timeout,
+        "socket_timeout": timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        # RESP3 is the default of redis-py 8: Redis 4 and 5 refuse its handshake.
+        "protocol": 2,
+        # And so they do the name of the library, which every connection would send.
+        "driver_info": None,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": POOL_SIZE,
+    }
+    if encrypted and tls != "verify":
+        options |= {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
+    if encrypted and tls.startswith("pin:"):
+        options |= {"connection_class": PinnedConnection, "fingerprint": tls.removeprefix("pin:")}
+    return options
+
+
+class PinnedConnection(SSLConnection):
+    """TLS to the one certificate whose SHA-256 was configured, whoever signed it."""
+
+    def __init__(self, fingerprint: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._fingerprint = fingerprint
+
+    def _connect(self) -> Any:
+        sock = super()._connect()
+        certificate = sock.getpeercert(binary_form=True) or b""
+        if not hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), self._fingerprint):
+            sock.close()
+            raise redis.ConnectionError("the server's certificate is not the pinned one")
+        return sock
+
+
+def _single(url: str, options: Mapping[str, Any]) -> AnyClient:
+    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, timeout=POOL_WAIT, **options))
+
+
+def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
+    authority, service, *db = rest.split("/")
+    login, hosts = _login_and_hosts(authority)
+    shared: dict[str, Any] = {**options, **login}
+    sentinel = Sentinel(hosts, sentinel_kwargs=shared, **shared)
+    client: redis.Redis = sentinel.master_for(service, db=int(db[0]) if db else 0)
+    return client
+
+
+def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
+    login, hosts = _login_and_hosts(rest.rstrip("/"))
+    shared: dict[str, Any] = {**options, **login}
+    nodes = [ClusterNode(host, port) for host, port in hosts]
+    return RedisCluster(startup_nodes=nodes, **shared)
+
+
+def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
+    """`user:password@host:port,host:port` taken apart."""
+    credentials, _, hosts = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    login = {"username": unquote(user), "password": unquote(password)}
+    places = [re.fullmatch(r"(.+?)(?::(\d+))?", host) for host in hosts.split(",")]
+    return (
+        {name: text for name, text in login.items() if text},
+        [(place[1], int(place[2] or 6379)) for place in places if place],
+    )
