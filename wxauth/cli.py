@@ -14,7 +14,7 @@ from .settings import KEY_LENGTH, names_an_app
 
 SANDBOX = (
     "exec granian --interface wsgi --host 127.0.0.1 --port ${PORT:-8000} --workers 1"
-    " --blocking-threads 64 --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
+    " --blocking-threads 96 --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
 )
 
 

@@ -6,7 +6,6 @@ The service is itself such an application, so whatever it does, another applicat
 from __future__ import annotations
 
 import os
-import secrets
 
 from blinker import Namespace
 from flask import Flask, current_app
@@ -14,7 +13,7 @@ from flask import Flask, current_app
 from . import problems
 from .errors import BadRequest
 from .identity import Secret
-from .logs import request_id
+from .logs import begin_request
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .sessions import Limits, SessionStore, WxSession
@@ -67,7 +66,7 @@ class WxAuth:
         self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
         self.store = store or session_store(self.settings, redis_client(self.settings))
         app.extensions[EXTENSION] = self
-        app.before_request(_name_request)
+        app.before_request(begin_request)
         problems.register(app)
 
     def log_in(
@@ -82,6 +81,8 @@ class WxAuth:
         `appid` may be left out while one app is configured; `replacing` is a session that this login ends. Raises
         BadRequest, UserBanned, WeChatError and StoreUnavailable.
         """
+        # A code can be exchanged once: it is not to be spent where no session can be kept.
+        self.store.ping()
         identity = self.wechat.exchange(self._appid(appid), code)
         if replacing:
             self.log_out(replacing)
@@ -131,13 +132,9 @@ def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
 
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
-    return WeChatClient(settings.apps, transport, settings.wechat_timeout)
+    return WeChatClient(settings.apps, transport, settings.wechat_timeout, at_once=max(settings.threads // 2, 1))
 
 
 def _sender() -> Flask:
     sender: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # as Flask's docs say for signals
     return sender
-
-
-def _name_request() -> None:
-    request_id.set(secrets.token_hex(8))

@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from . import health, login, problems
 from .body import MAX_BODY
 from .extension import WxAuth
+from .front import behind
 from .sessions import SessionStore
 from .settings import Settings
 from .wechat import WeChatClient
@@ -30,6 +31,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.register_blueprint(login.bp)
     app.register_blueprint(health.bp)
     app.after_request(_finish)
+    app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies, settings.threads)  # type: ignore[assignment,method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})
     return app

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import sys
+import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
@@ -16,7 +19,15 @@ from typing import Final, TextIO
 #: Which request this thread is answering; the extension sets it.
 request_id: ContextVar[str | None] = ContextVar("wxauth_request_id", default=None)
 
+#: A flood of requests is not to become a flood of lines; this is for one worker.
+LINES_A_SECOND: Final = 50
+
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def begin_request() -> None:
+    """Name the request that this thread answers from now on."""
+    request_id.set(secrets.token_hex(8))
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
@@ -56,6 +67,26 @@ class HidesQueries(logging.Filter):
         return "?" not in record.getMessage()
 
 
+class AtMost(logging.Filter):
+    """Lets so many lines through in each second; the first of the next says how many were `suppressed`."""
+
+    def __init__(self, lines: int = LINES_A_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._lines = lines
+        self._clock = clock
+        self._second = 0
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        second = int(self._clock())
+        if second != self._second:
+            if self._count > self._lines:
+                record.suppressed = self._count - self._lines
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count <= self._lines
+
+
 def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:
     """The form that suits `stream`."""
     return TerminalFormatter() if stream.isatty() else JSONFormatter()
@@ -65,4 +96,5 @@ def configure(level: str, stream: TextIO = sys.stdout) -> None:
     """Send every line of this process to `stream`. For the service alone: an application has handlers of its own."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(stream))
+    handler.addFilter(AtMost())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response, g
@@ -15,6 +16,8 @@ from . import errors
 from .logs import request_id
 
 log = logging.getLogger(__name__)
+
+Answer = tuple[str, list[tuple[str, str]], bytes]
 
 REALM: Final = 'realm="wxauth"'
 
@@ -133,30 +136,39 @@ def register_all(app: Flask) -> None:
 
 
 def respond(error: errors.WxAuthError) -> Response:
-    """The answer to an error of ours."""
-    problem = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
-    detail = error.detail if isinstance(error, errors.RequestError) else problem.detail
-    response = _response(problem, detail)
-    if isinstance(error, errors.LoginTooOld):
-        response.headers["WWW-Authenticate"] += f', max_age="{error.max_age}"'
+    """The answer to an error of ours, for Flask."""
+    status, headers, body = answer(error)
     if isinstance(error, errors.StoreUnavailable):
-        log.warning(problem.code, extra={"cause": error.cause, "cure": error.cure})
+        log.warning("store_unavailable", extra={"cause": error.cause, "cure": error.cure})
     if isinstance(error, errors.WeChatUnreachable):
-        log.warning(problem.code, extra={"cause": error.cause})
-    return response
+        log.warning("wechat_unreachable", extra={"cause": error.cause})
+    return _remembered(_row(error), Response(body, status, headers))
+
+
+def answer(error: errors.WxAuthError) -> Answer:
+    """The answer to an error of ours, for any WSGI server: status, headers, body."""
+    problem = _row(error)
+    detail = error.detail if isinstance(error, errors.RequestError) else problem.detail
+    challenge = problem.challenge
+    if challenge and isinstance(error, errors.LoginTooOld):
+        challenge += f', max_age="{error.max_age}"'
+    return _answer(problem, detail, challenge)
 
 
 def _respond_http(error: HTTPException) -> Response:
     if isinstance(error, InternalServerError):
         log.error("internal_error", exc_info=error.original_exception)
     problem = BY_STATUS.get(error.code or 500, BAD_REQUEST)
-    response = _response(problem, problem.detail)
-    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
-    return response
+    status, headers, body = _answer(problem, problem.detail, None)
+    allowed = [(name, value) for name, value in error.get_headers() if name == "Allow"]
+    return _remembered(problem, Response(body, status, [*headers, *allowed]))
 
 
-def _response(problem: Problem, detail: str) -> Response:
-    g.wxauth_problem = problem.code
+def _row(error: errors.WxAuthError) -> Problem:
+    return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+
+
+def _answer(problem: Problem, detail: str, challenge: str | None) -> Answer:
     body = {
         "type": f"urn:problem-type:wxauth:{problem.code}",
         "title": problem.title,
@@ -166,10 +178,19 @@ def _response(problem: Problem, detail: str) -> Response:
         "action": problem.action,
         "request_id": request_id.get(),
     }
-    response = Response(json.dumps(body), problem.status, mimetype="application/problem+json")
-    response.headers["Cache-Control"] = "no-store"
-    if problem.challenge:
-        response.headers["WWW-Authenticate"] = problem.challenge
+    headers = [
+        ("Content-Type", "application/problem+json"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    if challenge:
+        headers.append(("WWW-Authenticate", challenge))
     if problem.retry_after:
-        response.headers["Retry-After"] = str(problem.retry_after)
+        headers.append(("Retry-After", str(problem.retry_after)))
+    return f"{problem.status} {HTTPStatus(problem.status).phrase}", headers, json.dumps(body).encode()
+
+
+def _remembered(problem: Problem, response: Response) -> Response:
+    """For the line in the log that the request ends with."""
+    g.wxauth_problem = problem.code
     return response

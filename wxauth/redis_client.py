@@ -276,7 +276,7 @@ def _refresh(client: RedisCluster) -> None:
 
 
 def _may_pass(failure: Exception) -> bool:
-    """Whether the same may succeed at once: the connection was lost (not slow, not refused by Redis), or redirected."""
+    """Whether the same may succeed at once: the connection was lost (which is not slow), or the key has moved."""
     return type(failure) is redis.ConnectionError or isinstance(failure, REDIRECTIONS)
 
 

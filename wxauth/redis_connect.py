@@ -1,4 +1,4 @@
-"""How to connect to Redis: REDIS_URL in all its forms, TLS, time-outs. What is said then is `redis_client`'s matter."""
+"""How to connect to Redis: REDIS_URL in all its forms, TLS, time-outs. What is said then is for `redis_client`."""
 
 from __future__ import annotations
 

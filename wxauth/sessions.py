@@ -16,7 +16,7 @@ from typing import Final
 from .errors import SessionNotFound, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
 from .records import Entry, Record, SessionKeys, Shelf, open_record, record_name, seal_record
-from .redis_client import Command, Reader, RedisClient
+from .redis_client import PROBE, Command, Reader, RedisClient
 from .roster import Roster, dismiss
 from .sealing import SealBroken
 from .tokens import KeyRing, Token
@@ -85,6 +85,10 @@ class SessionStore:
         self._ring = ring
         self._limits = limits
         self.now = clock
+
+    def ping(self) -> None:
+        """Returns if the store answers."""
+        self._redis.read(PROBE)
 
     def examine(self) -> str:
         """`ok`, or one word for what endangers sessions; StoreUnavailable if none can be kept."""

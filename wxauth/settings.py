@@ -32,6 +32,7 @@ NAMES: Final = frozenset(
         "WXAUTH_MAX_SESSIONS",
         "WXAUTH_CLIENTS",
         "WXAUTH_LOGIN_RATE",
+        "WXAUTH_THREADS",
         "WXAUTH_TRUSTED_PROXIES",
         "WXAUTH_WECHAT_URL",
         "WXAUTH_WECHAT_TIMEOUT",
@@ -68,6 +69,7 @@ class Settings:
     max_sessions: int = 10
     clients: Mapping[str, Client] = field(default_factory=dict)
     login_rate: str = "300/minute"
+    threads: int = 96
     trusted_proxies: int = 0
     wechat_url: str = "https://api.weixin.qq.com"
     wechat_timeout: float = 4
@@ -104,6 +106,7 @@ def _read(cls: type[Settings], reader: _Reader) -> Settings:
         max_sessions=reader.number("WXAUTH_MAX_SESSIONS", 10, 1, 1000, int),
         clients=_clients(reader),
         login_rate=_login_rate(reader),
+        threads=reader.number("WXAUTH_THREADS", 96, 1, 1000, int),
         trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", 0, 0, 10, int),
         wechat_url=_wechat_url(reader),
         wechat_timeout=reader.number("WXAUTH_WECHAT_TIMEOUT", 4.0, 0.1, 30.0, float),

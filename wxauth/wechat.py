@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from .errors import (
@@ -60,10 +62,12 @@ SESSION_KEY: Final = re.compile(r"[!-~]{1,128}")
 class WeChatClient:
     """Asks WeChat on behalf of the configured apps. One for each worker; safe to share between threads."""
 
-    def __init__(self, apps: Mapping[str, Secret], transport: Transport, timeout: float) -> None:
+    def __init__(self, apps: Mapping[str, Secret], transport: Transport, timeout: float, at_once: int) -> None:
         self._apps = apps
         self._transport = transport
         self._timeout = timeout
+        # Whoever waits for WeChat holds a thread, and those who are logged in need some too.
+        self._slots = threading.BoundedSemaphore(at_once)
         #: The errcode of the newest answer, while it is one that only the operator can mend.
         self.misconfigured: int | None = None
 
@@ -71,7 +75,7 @@ class WeChatClient:
         """Exchange the code of `wx.login` for the identity behind it (jscode2session).
 
         A code can be exchanged once, so nothing is sent twice but after -1, which has not consumed it. Raises
-        WeChatError, each errcode as its own leaf.
+        WeChatError, each errcode as its own leaf; WeChatBusy at once where too many are waiting already.
         """
         query: dict[str, str | Secret] = {
             "appid": appid,
@@ -79,7 +83,19 @@ class WeChatClient:
             "js_code": code,
             "grant_type": "authorization_code",
         }
-        deadline = time.monotonic() + self._timeout
+        with self._slot():
+            return self._exchange_unless_busy(appid, query, time.monotonic() + self._timeout)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if not self._slots.acquire(blocking=False):
+            raise WeChatBusy
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _exchange_unless_busy(self, appid: str, query: Mapping[str, str | Secret], deadline: float) -> Identity:
         for _ in range(BUSY_TRIES - 1):
             try:
                 return self._exchange(appid, query, deadline)

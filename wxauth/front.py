@@ -1,0 +1,92 @@
+"""What stands in front of Flask as plain WSGI: the gate for slow bodies.
+
+Neither Granian nor gunicorn has a time-out for a body, and a body that does not come holds a thread. So a body is
+read whole before anything else is taken for its request, in at most a third of the worker's threads and a few at a
+time for one address; checks, which have no body, never wait behind it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .body import MAX_BODY
+from .errors import WeChatBusy
+from .logs import begin_request
+from .problems import answer
+
+log = logging.getLogger(__name__)
+
+READERS_PER_ADDRESS: Final = 4
+#: A body that came along with its headers is read in no time, but under load its thread may have to wait for that.
+PATIENCE: Final = 0.1
+
+
+def behind(app: WSGIApplication, trusted_proxies: int, threads: int) -> WSGIApplication:
+    """`app` behind the gate, which sees the address that the last trusted proxy saw."""
+    gate = BodyGate(app, most=max(threads // 3, 1))
+    return ProxyFix(gate, x_for=trusted_proxies, x_proto=0, x_host=0) if trusted_proxies else gate
+
+
+class BodyGate:
+    """Reads each body before `app` is called; where too many are being read already, the answer is 503 at once."""
+
+    def __init__(self, app: WSGIApplication, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._turn = threading.Condition()
+        self._inside = 0
+        self._reading: Counter[str] = Counter()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        size = _announced_size(environ)
+        if size == 0 or size > MAX_BODY:
+            return self._app(environ, start_response)
+        address = environ.get("REMOTE_ADDR", "")
+        if not self._enter(address):
+            begin_request()
+            log.warning("too_many_slow_bodies")
+            status, headers, body = answer(WeChatBusy())
+            start_response(status, headers)
+            return [body]
+        try:
+            content = environ["wsgi.input"].read(size)
+        finally:
+            self._leave(address)
+        environ["wsgi.input"] = io.BytesIO(content)
+        environ["wsgi.input_terminated"] = True
+        return self._app(environ, start_response)
+
+    def _enter(self, address: str) -> bool:
+        with self._turn:
+            if self._inside >= self._most:
+                return False
+            self._inside += 1
+            if self._turn.wait_for(lambda: self._reading[address] < READERS_PER_ADDRESS, PATIENCE):
+                self._reading[address] += 1
+                return True
+            self._inside -= 1
+            return False
+
+    def _leave(self, address: str) -> None:
+        with self._turn:
+            self._inside -= 1
+            self._reading[address] -= 1
+            if not self._reading[address]:
+                del self._reading[address]
+            self._turn.notify_all()
+
+
+def _announced_size(environ: WSGIEnvironment) -> int:
+    """How many bytes to read: as announced, or one more than may come if that is left open."""
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return MAX_BODY + 1
+    length = environ.get("CONTENT_LENGTH") or "0"
+    return int(length) if length.isascii() and length.isdigit() else 0
