@@ -3,13 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint clean
+.PHONY: run test faults fuzz lint clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
 
 test: lint
 	$(BIN)/python -m pytest
+
+# The faults with the counts of the specification; `make test` runs them small.
+faults: $(VENV)/dev
+	FAULTS=full $(BIN)/python -m pytest tests/faults -v --timeout 3600
+
+# Coverage-guided fuzzing; SECONDS=600 for longer.
+SECONDS ?= 60
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""What must hold when things break: real servers, real load, real faults."""
