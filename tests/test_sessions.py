@@ -260,7 +260,7 @@ def test_all_keys_of_a_user_share_a_slot(store: SessionStore, alice: Identity, r
         log_in(store, alice)
     store.ban(ALICE)
     log_in(store, dataclasses.replace(alice, user=User(APPID, "oBOB")))
-    tags = [key.split(b"{")[1].split(b"}")[0] for key in keys_of(raw_redis)]
+    tags = [key.split(b"{")[1].split(b"}")[0] for key in keys_of(raw_redis) if b"{" in key]
     assert sorted(tags.count(tag) for tag in set(tags)) == [1, 2]
 
 
@@ -350,12 +350,11 @@ class TestRotation:
     def test_a_ban_outlives_the_rotation(
         self, store: SessionStore, rotated: SessionStore, dropped: SessionStore, alice: Identity
     ) -> None:
-        """A login that was refused under the old key's ban is refused when that key is gone."""
+        """Whichever keys come and go, and though the user did not try meanwhile."""
         store.ban(ALICE)
-        with pytest.raises(UserBanned):
-            rotated.create(alice)
-        with pytest.raises(UserBanned):
-            dropped.create(alice)
+        for later in (rotated, dropped):
+            with pytest.raises(UserBanned):
+                later.create(alice)
 
     def test_the_session_key_survives(self, store: SessionStore, rotated: SessionStore, alice: Identity) -> None:
         """The key that the user had before the rotation becomes the previous one."""

@@ -31,7 +31,7 @@ def keygen() -> None:
 
 def start(root: Path) -> NoReturn:
     """Become the server: as the Procfile says where a mini program is configured, else the sandbox on loopback."""
-    if names_an_app(os.environ):
+    if names_an_app(os.environ) and not os.environ.get("WXAUTH_SANDBOX"):
         command = (root / "Procfile").read_text().removeprefix("web: ").strip()
     else:
         os.environ["WXAUTH_SANDBOX"] = "1"

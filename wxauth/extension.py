@@ -84,9 +84,9 @@ class WxAuth:
         # A code can be exchanged once: it is not to be spent where no session can be kept.
         self.store.ping()
         identity = self.wechat.exchange(self._appid(appid), code)
+        token, session = self.store.create(identity, device, replacing)
         if replacing:
-            self.log_out(replacing)
-        token, session = self.store.create(identity, device)
+            logged_out.send(_sender(), user=replacing.user)
         logged_in.send(_sender(), session=session)
         return token, session
 

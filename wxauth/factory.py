@@ -6,6 +6,7 @@ import logging
 import time
 
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import NotFound
 
 from . import health, login, problems
 from .body import MAX_BODY
@@ -22,7 +23,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     """The service as a Flask application; `wechat` and `store` are seams for fakes."""
     app = Flask(__name__, static_folder=None)
     # One byte more, so that a chunked body that is too large is not taken for one that just fits.
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY + 1, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY + 1, PROVIDE_AUTOMATIC_OPTIONS=False, PROPAGATE_EXCEPTIONS=False)
     # A second slash or a missing one is a 404 here: there are no redirects.
     app.url_map.merge_slashes = False
     app.before_request(_note_start)
@@ -39,6 +40,9 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
 
 def _note_start() -> None:
     g.started_at = time.perf_counter()
+    if request.environ["PATH_INFO"].startswith("//"):
+        # Flask would take it for one slash, and a proxy's rule by path would have been passed by.
+        raise NotFound
 
 
 def _finish(response: Response) -> Response:
@@ -52,7 +56,7 @@ def _finish(response: Response) -> Response:
     log.info(
         "request",
         extra={
-            "method": request.method,
+            "method": request.method[:16],
             "route": route,
             "status": response.status_code,
             "problem": g.get("wxauth_problem"),

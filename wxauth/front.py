@@ -62,6 +62,7 @@ class BodyGate:
             self._leave(address)
         environ["wsgi.input"] = io.BytesIO(content)
         environ["wsgi.input_terminated"] = True
+        environ.setdefault("CONTENT_LENGTH", str(len(content)))
         return self._app(environ, start_response)
 
     def _enter(self, address: str) -> bool:

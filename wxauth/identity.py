@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 
@@ -37,7 +37,7 @@ class User:
     """One person in one mini program. An openid means nothing without its appid."""
 
     appid: str
-    openid: str
+    openid: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +46,4 @@ class Identity:
 
     user: User
     session_key: Secret
-    unionid: str | None = None
+    unionid: str | None = field(default=None, repr=False)

@@ -55,9 +55,9 @@ class TerminalFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         details = " ".join(f"{name}={value}" for name, value in fields(record).items())
-        return f"{super().format(record)}  {details}".rstrip()
+        return f"{super().formatMessage(record)}  {details}".rstrip()
 
 
 class HidesQueries(logging.Filter):

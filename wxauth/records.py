@@ -2,14 +2,17 @@
 
     wxa:{rout}:s:<id>      a session's record, sealed under a key that only its token gives
     wxa:{rout}:u:<name>    a user's hash: a sealed entry for each session, and the session_keys under "k"
-    wxa:{rout}:b:<name>    a ban
+    wxa:{rout}:b:<name>    a ban, where a login sees it in its transaction
+    wxa:b:<name>           the same ban, under a name that no rotation of our keys changes
 
 `{rout}` is the routing tag, Redis Cluster's hash tag, so all that belongs to one user lies in one slot.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,7 +28,7 @@ class Record:
     """What a token's record says. Never rewritten; `ends_at` is the absolute end of its life, Unix seconds."""
 
     user: User
-    unionid: str | None
+    unionid: str | None = field(repr=False)
     device: str | None
     created_at: int
     ends_at: int
@@ -33,6 +36,12 @@ class Record:
 
 def record_name(tag: str, id: str) -> str:
     return f"wxa:{{{tag}}}:s:{id}"
+
+
+def ban_name(user: User) -> str:
+    """A plain hash: it has to outlive every ring key, and tells only whoever knows the openid already."""
+    digest = hashlib.sha256(f"wxauth ban {user.appid}\0{user.openid}".encode()).digest()
+    return f"wxa:b:{urlsafe_b64encode(digest[:16]).decode().rstrip('=')}"
 
 
 def seal_record(seal_key: bytes, name: str, record: Record) -> bytes:

@@ -161,6 +161,10 @@ class RedisClient:
         (done,) = self._talk(key, lambda wire: wire.ask(("EXPIRE", key, seconds)))
         return bool(done)
 
+    def set(self, key: str, seconds: int) -> None:
+        """Sets a mark at `key` for `seconds`."""
+        self._talk(key, lambda wire: wire.ask(("SET", key, "", "EX", seconds)))
+
     def delete(self, key: str) -> None:
         self._talk(key, lambda wire: wire.ask(("DEL", key)))
 

@@ -28,7 +28,7 @@ POOL_SIZE: Final = 128
 def connector(url: str, tls: str) -> Callable[[], AnyClient]:
     """How to connect to `url`, one of the forms that REDIS_URL may have; `tls` as WXAUTH_REDIS_TLS."""
     scheme, _, rest = url.partition("://")
-    options = _options(scheme.startswith("rediss"), tls)
+    options = _options(scheme, tls)
     if scheme.endswith("+sentinel"):
         return lambda: _sentinel(rest, options)
     if scheme.endswith("+cluster"):
@@ -36,7 +36,8 @@ def connector(url: str, tls: str) -> Callable[[], AnyClient]:
     return lambda: _single(url, options)
 
 
-def _options(encrypted: bool, tls: str) -> dict[str, Any]:
+def _options(scheme: str, tls: str) -> dict[str, Any]:
+    encrypted = scheme.startswith("rediss")
     timeout = TLS_TIMEOUT if encrypted else PLAIN_TIMEOUT
     options: dict[str, Any] = {
         "socket_connect_timeout": timeout,
@@ -50,6 +51,9 @@ def _options(encrypted: bool, tls: str) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "max_connections": POOL_SIZE,
     }
+    if encrypted and "+" in scheme:
+        # Where the address is no URL of redis-py's own, nothing else says so.
+        options["ssl"] = True
     if encrypted and tls != "verify":
         options |= {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
     if encrypted and tls.startswith("pin:"):

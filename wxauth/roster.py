@@ -35,9 +35,11 @@ class Roster:
     def last_serial(self) -> int:
         return self.entries[-1].serial if self.entries else 0
 
-    def admit(self, entry: Entry, session_keys: SessionKeys, room: int, now: int) -> Iterator[Command]:
-        """Enter a new session, and end the oldest so that no more than `room` are left."""
-        others = [known for known in self.entries if known.id != entry.id]
+    def admit(
+        self, entry: Entry, session_keys: SessionKeys, room: int, now: int, replaced: str | None
+    ) -> Iterator[Command]:
+        """Enter a new session in place of `replaced`, and end the oldest so that no more than `room` are left."""
+        others = [known for known in self.entries if known.id not in (entry.id, replaced)]
         staying = [*others, entry][-room:]
         yield from drop(self.shelf, self.ids - {stays.id for stays in staying})
         ends_at = max(stays.ends_at for stays in staying)

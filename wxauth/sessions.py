@@ -6,6 +6,7 @@ session that a logout has just ended.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Final
 
 from .errors import SessionNotFound, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
-from .records import Entry, Record, SessionKeys, Shelf, open_record, record_name, seal_record
+from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
 from .redis_client import PROBE, Command, Reader, RedisClient
 from .roster import Roster, dismiss
 from .sealing import SealBroken
@@ -94,20 +95,20 @@ class SessionStore:
         """`ok`, or one word for what endangers sessions; StoreUnavailable if none can be kept."""
         return self._redis.examine()
 
-    def create(self, identity: Identity, device: str | None = None) -> tuple[Secret, WxSession]:
+    def create(
+        self, identity: Identity, device: str | None = None, replacing: WxSession | None = None
+    ) -> tuple[Secret, WxSession]:
         """Log a user in: the token to hand out, and its session. Past the cap the user's oldest sessions end.
 
-        Raises UserBanned.
+        `replacing`, which may be another user's, ends too. Raises UserBanned.
         """
+        if self._redis.read(ban_name(identity.user)):
+            raise UserBanned
         now = int(self.now())
         token = self._ring.mint(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
         shelf, *older = self._shelves(identity.user)
         rosters = [self._roster(old) for old in older]
-        if any(roster.banned for roster in rosters):
-            # Written anew under the newest key, so that the ban outlives the rotation.
-            self.ban(identity.user)
-            raise UserBanned
 
         def plan(reader: Reader) -> Iterator[Command]:
             roster = Roster.read(shelf, reader)
@@ -117,24 +118,24 @@ class SessionStore:
             entry = Entry(token.id, serial, now, record.ends_at, device)
             keys = _followed([roster, *rosters], identity.session_key, now)
             yield self._write_record(token, record)
-            yield from roster.admit(entry, keys, self._limits.max_sessions, now)
+            replaced = replacing.id if replacing else None
+            yield from roster.admit(entry, keys, self._limits.max_sessions, now, replaced)
 
         self._redis.transact([shelf.hash, shelf.ban], plan)
-        if any(roster.entries for roster in rosters):
+        if older:
             self._trim(identity.user)
+        if replacing:
+            self.revoke(replacing)
         return Secret(token.text), self._session(token.id, record, now + self._first_life)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """The session of a token (any text at all), or TokenInvalid. `touch` keeps it from idling out."""
         token = self._ring.check(text)
         name = record_name(token.tag, token.id)
-        found = self._redis.read(name)
-        if found is None:
-            raise TokenInvalid
-        sealed, left = found
-        record = self._open(token, name, sealed)
+        record, left = self._open(token, name)
         now = self.now()
-        full = min(self._limits.idle_ttl, record.ends_at - now)
+        # The setting counts too, so that a shorter one holds at once.
+        full = min(self._limits.idle_ttl, record.ends_at - now, record.created_at + self._limits.max_ttl - now)
         if full <= 0:
             raise TokenInvalid
         if touch and full - left > self._limits.touch_after:
@@ -172,12 +173,14 @@ class SessionStore:
 
     def ban(self, user: User) -> None:
         """End all of the user's sessions, and refuse every login until `unban`."""
+        self._redis.set(ban_name(user), BAN_TTL)
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, ("SET", shelf.ban, "1", "EX", BAN_TTL))
+            self._dismiss(shelf, lambda ids: ids, ("SET", shelf.ban, "", "EX", BAN_TTL))
 
     def unban(self, user: User) -> None:
         for shelf in self._shelves(user):
             self._redis.delete(shelf.ban)
+        self._redis.delete(ban_name(user))
 
     @property
     def _first_life(self) -> int:
@@ -193,11 +196,15 @@ class SessionStore:
         name = record_name(token.tag, token.id)
         return ("SET", name, seal_record(token.seal_key, name, record), "EX", self._first_life)
 
-    def _open(self, token: Token, name: str, sealed: bytes) -> Record:
-        try:
-            return open_record(token.seal_key, name, sealed)
-        except SealBroken:
-            log.error("record_does_not_open", extra={"session": token.id})
+    def _open(self, token: Token, name: str) -> tuple[Record, float]:
+        """The token's record and the seconds it has left; asked for once more where the reply can't be right."""
+        for read in (self._redis.read, self._redis.read_afresh):
+            found = read(name)
+            if found is None:
+                raise TokenInvalid
+            with contextlib.suppress(SealBroken):
+                return open_record(token.seal_key, name, found[0]), found[1]
+        log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:

@@ -17,33 +17,20 @@ from .errors import ConfigurationError
 from .identity import Secret
 
 REDIS_URL_NAMES: Final = ("REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING")
-REDIS_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+REDIS_SCHEMES: Final = tuple(tls + kind for kind in ("", "+sentinel", "+cluster") for tls in ("redis", "rediss"))
+HOSTS: Final = r"([^@/?#\s]*@)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:[0-9]{1,5})?"
+MORE_HOSTS: Final = r"(,[\w.-]+(:[0-9]{1,5})?)*"
+#: After the scheme: the shape, and how it is told. There are no options: one of redis-py's turns TLS' checks off.
+REDIS_FORMS: Final = {
+    "": (rf"{HOSTS}(/[0-9]*)?", "user:password@host:port/db"),
+    "+sentinel": (rf"{HOSTS}{MORE_HOSTS}/[\w.-]+(/[0-9]+)?", "user:password@host:port,host:port/service/db"),
+    "+cluster": (rf"{HOSTS}{MORE_HOSTS}/?", "user:password@host:port,host:port"),
+}
+#: What an appid or a client's id may look like; not what it must, for that only WeChat knows.
+NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 KEY_LENGTH: Final = 32
 SANDBOX_APPID: Final = "wxsandbox00000000"
-
-NAMES: Final = frozenset(
-    {
-        "WXAUTH_APPS",
-        "WXAUTH_SECRET_KEYS",
-        "WXAUTH_REDIS_TLS",
-        "WXAUTH_IDLE_TTL",
-        "WXAUTH_MAX_TTL",
-        "WXAUTH_MAX_SESSIONS",
-        "WXAUTH_CLIENTS",
-        "WXAUTH_LOGIN_RATE",
-        "WXAUTH_THREADS",
-        "WXAUTH_TRUSTED_PROXIES",
-        "WXAUTH_WECHAT_URL",
-        "WXAUTH_WECHAT_TIMEOUT",
-        "WXAUTH_WAIT_REPLICAS",
-        "WXAUTH_CACHE_SIZE",
-        "WXAUTH_LOG_LEVEL",
-        "WXAUTH_SANDBOX",
-    }
-)
-
-SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", "WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", *REDIS_URL_NAMES)
 
 Number = TypeVar("Number", int, float)
 
@@ -83,9 +70,17 @@ class Settings:
         """The settings in `environ` (an empty variable counts as absent), or ConfigurationError with every fault."""
         reader = _Reader(environ)
         settings = _read(cls, reader)
+        reader.refuse_unknown_names()
         if reader.faults:
             raise ConfigurationError(reader.faults)
         return settings
+
+    def shown_by(self, text: str) -> bool:
+        """Whether `text` holds one of these secrets."""
+        password = urlsplit(self.redis_url.reveal()).password
+        clients = (client.secret for client in self.clients.values())
+        known = [secret.reveal() for secret in (*self.apps.values(), *self.secret_keys, *clients)]
+        return any(secret in text for secret in [*known, password] if secret)
 
 
 def names_an_app(environ: Mapping[str, str]) -> bool:
@@ -94,7 +89,6 @@ def names_an_app(environ: Mapping[str, str]) -> bool:
 
 
 def _read(cls: type[Settings], reader: _Reader) -> Settings:
-    reader.unknown_names()
     sandbox = bool(reader.choice("WXAUTH_SANDBOX", "", {"1"}))
     return cls(
         apps=_sandbox_apps(reader) if sandbox else _apps(reader),
@@ -122,35 +116,38 @@ class _Reader:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self._known: set[str] = set()
         self.faults: list[str] = []
 
     def fault(self, name: str, cure: str) -> None:
         self.faults.append(f"{name}: {cure}")
 
     def text(self, name: str) -> str:
+        self._known.add(name)
         return self._environ.get(name, "").strip()
 
     def items(self, name: str) -> list[str]:
         return [item for item in map(str.strip, self.text(name).split(",")) if item]
 
-    def pairs(self, name: str, form: str) -> Iterator[tuple[str, Secret]]:
+    def pairs(self, name: str, form: str, shape: str) -> Iterator[tuple[str, Secret]]:
         for item in self.items(name):
             left, _, right = item.partition(":")
-            if left and right:
+            if re.fullmatch(shape, left) and right:
                 yield left, Secret(right)
             else:
                 self.fault(name, f"each entry has the form {form}.")
 
-    def unknown_names(self) -> None:
+    def refuse_unknown_names(self) -> None:
+        """To be called last: a name is known if it has been read."""
         for name in sorted(self._environ):
-            if name.startswith("WXAUTH_") and name not in NAMES:
-                near = get_close_matches(name, NAMES, 1)
+            if name.startswith("WXAUTH_") and name not in self._known:
+                near = get_close_matches(name, self._known, 1)
                 self.fault(name, "no such setting" + (f"; {near[0]} is meant?" if near else "; remove it."))
 
     def number(self, name: str, default: Number, low: Number, high: Number, kind: Callable[[str], Number]) -> Number:
         text = self.text(name)
         try:
-            value = kind(text) if text else default
+            value = kind(text.encode("ascii").decode()) if text else default
         except ValueError:
             value = None
         if value is not None and low <= value <= high:
@@ -168,7 +165,7 @@ class _Reader:
 
 def _apps(reader: _Reader) -> dict[str, Secret]:
     appid, secret = reader.text("WECHAT_APPID"), reader.text("WECHAT_SECRET")
-    several = list(reader.pairs("WXAUTH_APPS", "appid:secret"))
+    several = list(reader.pairs("WXAUTH_APPS", "appid:secret", NAME))
     if several and (appid or secret):
         reader.fault("WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
     elif not reader.text("WXAUTH_APPS"):
@@ -193,38 +190,49 @@ def _secret_keys(reader: _Reader, needed: bool) -> tuple[Secret, ...]:
     keys = reader.items(name)
     if not keys and needed:
         reader.fault(name, "needed; make one with: python -m wxauth keygen")
-    if any(len(key) < KEY_LENGTH for key in keys):
-        reader.fault(name, f"each key needs at least {KEY_LENGTH} characters; make one with: python -m wxauth keygen")
+    if any(len(key) < KEY_LENGTH or not key.isascii() for key in keys):
+        reader.fault(
+            name, f"each key needs {KEY_LENGTH} ASCII characters or more; make one with: python -m wxauth keygen"
+        )
     if len(set(keys)) < len(keys):
         reader.fault(name, "the same key stands there twice.")
     return tuple(map(Secret, keys or [secrets.token_hex(KEY_LENGTH)]))
 
 
 def _redis_url(reader: _Reader) -> Secret:
-    name = next((name for name in REDIS_URL_NAMES if reader.text(name)), None)
+    name = _redis_url_name(reader)
     if name is None:
         reader.fault("REDIS_URL", "needed; for example redis://127.0.0.1:6379/0")
         return Secret("")
     url = reader.text(name)
     scheme, _, rest = url.partition("://")
-    if scheme not in REDIS_SCHEMES or not rest:
+    kind = scheme.removeprefix("rediss").removeprefix("redis")
+    if scheme not in REDIS_SCHEMES:
         reader.fault(name, f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
-    elif scheme.endswith("+sentinel") and not re.fullmatch(r"[^/]+/[^/]+(/\d+)?", rest):
-        reader.fault(name, "with Sentinel the form is redis+sentinel://host:port,host:port/service/db")
+    elif not re.fullmatch(REDIS_FORMS[kind][0], rest, re.ASCII):
+        reader.fault(name, f"the form is {scheme}://{REDIS_FORMS[kind][1]}; a password is to be percent-encoded.")
     return Secret(url)
 
 
+def _redis_url_name(reader: _Reader) -> str | None:
+    return next((name for name in REDIS_URL_NAMES if reader.text(name)), None)
+
+
 def _redis_tls(reader: _Reader) -> str:
-    word, _, fingerprint = reader.text("WXAUTH_REDIS_TLS").lower().partition(":")
-    text = f"pin:{fingerprint.replace(':', '')}" if word == "pin" else word or "verify"
+    name = "WXAUTH_REDIS_TLS"
+    text = reader.text(name).lower() or "verify"
+    if text.startswith("pin:"):
+        text = "pin:" + text.removeprefix("pin:").replace(":", "")
     if not re.fullmatch(r"verify|insecure|pin:[0-9a-f]{64}", text):
-        reader.fault("WXAUTH_REDIS_TLS", "verify, pin:<sha256 of the certificate, 64 hex digits> or insecure.")
+        reader.fault(name, "verify, pin:<sha256 of the certificate, 64 hex digits> or insecure.")
+    elif text.startswith("pin:") and not reader.text(_redis_url_name(reader) or "").startswith("rediss://"):
+        reader.fault(name, "only the one server of a rediss:// address can be pinned.")
     return text
 
 
 def _clients(reader: _Reader) -> dict[str, Client]:
     clients: dict[str, Client] = {}
-    for name, secret in reader.pairs("WXAUTH_CLIENTS", "id:secret or id@appid:secret"):
+    for name, secret in reader.pairs("WXAUTH_CLIENTS", "id:secret or id@appid:secret", f"{NAME}(@{NAME})?"):
         id, at, appid = name.partition("@")
         if id in clients:
             reader.fault("WXAUTH_CLIENTS", "the same id stands there twice.")
@@ -234,7 +242,7 @@ def _clients(reader: _Reader) -> dict[str, Client]:
 
 def _login_rate(reader: _Reader) -> str:
     text = reader.text("WXAUTH_LOGIN_RATE") or "300/minute"
-    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", text):
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", text):
         reader.fault("WXAUTH_LOGIN_RATE", "a number and a span are needed, such as 300/minute.")
     return text
 
@@ -246,7 +254,7 @@ def _wechat_url(reader: _Reader) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.scheme not in ("https", "http") or parts.query or parts.fragment or parts.username:
+    if not host or parts.scheme not in ("https", "http") or re.search(r"[?#@\s]", url):
         reader.fault("WXAUTH_WECHAT_URL", "a plain address is needed, such as https://api.weixin.qq.com")
     elif parts.scheme == "http" and host not in LOOPBACK:
         reader.fault("WXAUTH_WECHAT_URL", "the AppSecret travels there: only https is taken, or http to 127.0.0.1.")

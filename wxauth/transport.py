@@ -28,7 +28,8 @@ MAX_ANSWER: Final = 64 * 1024
 
 _deadline: ContextVar[float] = ContextVar("wxauth_deadline")
 
-logging.getLogger("urllib3.connectionpool").addFilter(HidesQueries())
+for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(name).addFilter(HidesQueries())
 
 
 class Transport:

@@ -120,6 +120,9 @@ class WeChatClient:
             address = found[1] if (found := ADDRESS.search(message)) else None
             log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "cure": cure, "ip": address})
             raise WeChatMisconfigured(errcode, rid, cure)
+        if errcode in ERRCODES and errcode != -1:
+            # Whoever judges the code has accepted the AppID and the secret.
+            self.misconfigured = None
         log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
         raise ERRCODES.get(errcode, WeChatError)(errcode, rid)
 

@@ -7,7 +7,7 @@ import sys
 
 from . import logs
 from .errors import ConfigurationError
-from .settings import SECRET_NAMES, Settings
+from .settings import Settings
 
 try:
     settings = Settings.from_env(os.environ)
@@ -15,8 +15,8 @@ except ConfigurationError as error:
     sys.exit(str(error))
 
 # Granian copies the environment into that of every request, where a traceback or an APM would show it.
-for name in SECRET_NAMES:
-    os.environ.pop(name, None)
+for name in [name for name, text in os.environ.items() if settings.shown_by(text)]:
+    del os.environ[name]
 
 logs.configure(settings.log_level)
 

@@ -1,4 +1,4 @@
-"""What every fault run has: counts by size of the run, a seed that is printed, and a table of figures beside the bars."""
+"""What every fault run has: counts by the size of the run, a printed seed, and the figures beside their bars."""
 
 from __future__ import annotations
 
