@@ -1,33 +1,43 @@
-"""Reading what a caller sent: one strict JSON object. Whatever is odd about it is refused before anyone is asked."""
+"""Reading what a caller sent: a strict JSON object, or a form. What is odd is refused before anyone is asked."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final, NoReturn
+from urllib.parse import parse_qs
 
 from flask import request
 
 from .errors import BadRequest, TooLarge, UnsupportedMediaType
 
 MAX_BODY: Final = 16 * 1024
+MAX_FIELDS: Final = 10
 
 
 def json_object() -> dict[str, Any]:
     """The body as a JSON object; BadRequest or UnsupportedMediaType if it is none, 413 if it is too large."""
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
-    raw = request.get_data(cache=False)
-    if len(raw) > MAX_BODY:
-        raise TooLarge(f"A body may have at most {MAX_BODY} bytes.")
-    if request.content_length is not None and len(raw) < request.content_length:
-        raise BadRequest("The body is shorter than its Content-Length.")
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
+        found = json.loads(_whole_body().decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise BadRequest("The body must be one JSON object, with no name in it twice.")
     return found
+
+
+def form_field(name: str) -> str:
+    """The one value of `name` in a form; BadRequest if it is not there once, UnsupportedMediaType if it is none."""
+    if request.mimetype != "application/x-www-form-urlencoded" or request.content_encoding:
+        raise UnsupportedMediaType("Send a form, with Content-Type: application/x-www-form-urlencoded.")
+    try:
+        values = parse_qs(_whole_body().decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS).get(name, [])
+    except ValueError:
+        values = []
+    if len(values) != 1:
+        raise BadRequest(f"{name} is needed, once.")
+    return values[0]
 
 
 def text(found: dict[str, Any], name: str, longest: int) -> str | None:
@@ -46,6 +56,15 @@ def needed_text(found: dict[str, Any], name: str, longest: int) -> str:
     if value is None:
         raise BadRequest(f"{name} is needed.")
     return value
+
+
+def _whole_body() -> bytes:
+    raw = request.get_data(cache=False)
+    if len(raw) > MAX_BODY:
+        raise TooLarge(f"A body may have at most {MAX_BODY} bytes.")
+    if request.content_length is not None and len(raw) < request.content_length:
+        raise BadRequest("The body is shorter than its Content-Length.")
+    return raw
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,8 +35,10 @@ class Breaker:
             self._next_probe = now + PROBE_INTERVAL
             return True
 
-    def succeeded(self) -> None:
-        self._failures = 0
+    def succeeded(self) -> bool:
+        """Whether this has just closed it."""
+        was_open, self._failures = self.is_open, 0
+        return was_open
 
     def failed(self) -> None:
         with self._lock:

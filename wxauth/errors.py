@@ -13,6 +13,7 @@
     │   ├── TooLarge
     │   ├── UnsupportedMediaType
     │   └── SessionNotFound         no such session among the user's own
+    ├── RateLimited                 retry_after, amount, window: too many requests from one address
     ├── UserBanned                  banned here
     ├── SessionKeyStale             neither the newest nor the previous session_key fits
     └── WeChatError                 errcode, rid
@@ -99,6 +100,16 @@ class UnsupportedMediaType(RequestError):
 
 class SessionNotFound(RequestError):
     """The user has no live session of that id."""
+
+
+class RateLimited(WxAuthError):
+    """More than `amount` requests in `window` seconds; it is worth trying again in `retry_after` seconds."""
+
+    def __init__(self, retry_after: int, amount: int, window: int) -> None:
+        super().__init__(f"more than {amount} requests in {window} seconds")
+        self.retry_after = retry_after
+        self.amount = amount
+        self.window = window
 
 
 class UserBanned(WxAuthError):

@@ -11,9 +11,10 @@ from blinker import Namespace
 from flask import Flask, current_app
 
 from . import problems
-from .errors import BadRequest
-from .identity import Secret
+from .errors import BadRequest, WxAuthError
+from .identity import Secret, User
 from .logs import begin_request
+from .metrics import LOGINS
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .sessions import Limits, SessionStore, WxSession
@@ -81,10 +82,15 @@ class WxAuth:
         `appid` may be left out while one app is configured; `replacing` is a session that this login ends. Raises
         BadRequest, UserBanned, WeChatError and StoreUnavailable.
         """
-        # A code can be exchanged once: it is not to be spent where no session can be kept.
-        self.store.ping()
-        identity = self.wechat.exchange(self._appid(appid), code)
-        token, session = self.store.create(identity, device, replacing)
+        try:
+            # A code can be exchanged once: it is not to be spent where no session can be kept.
+            self.store.ping()
+            identity = self.wechat.exchange(self._appid(appid), code)
+            token, session = self.store.create(identity, device, replacing)
+        except WxAuthError as error:
+            LOGINS.labels(problems.row(error).code).inc()
+            raise
+        LOGINS.labels("ok").inc()
         if replacing:
             logged_out.send(_sender(), user=replacing.user)
         logged_in.send(_sender(), session=session)
@@ -104,6 +110,16 @@ class WxAuth:
         """End all sessions of the user, or all but this one."""
         self.store.end_all(session.user, keep=session.id if keep_current else None)
         logged_out.send(_sender(), user=session.user)
+
+    def log_out_user(self, user: User) -> None:
+        """End all sessions of a user, as the operator's backends may."""
+        self.store.end_all(user)
+        logged_out.send(_sender(), user=user)
+
+    def ban(self, user: User) -> None:
+        """End all sessions of a user and refuse the next login."""
+        self.store.ban(user)
+        logged_out.send(_sender(), user=user)
 
     def _appid(self, appid: str | None) -> str:
         apps = self.settings.apps

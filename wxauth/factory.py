@@ -8,7 +8,7 @@ import time
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
-from . import health, login, problems
+from . import backends, health, login, problems, rates
 from .body import MAX_BODY
 from .extension import WxAuth
 from .front import behind
@@ -27,12 +27,14 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     # A second slash or a missing one is a 404 here: there are no redirects.
     app.url_map.merge_slashes = False
     app.before_request(_note_start)
-    WxAuth(app, settings, wechat=wechat, store=store)
+    extension = WxAuth(app, settings, wechat=wechat, store=store)
     problems.register_all(app)
     app.register_blueprint(login.bp)
+    app.register_blueprint(backends.bp)
     app.register_blueprint(health.bp)
     app.after_request(_finish)
-    app.wsgi_app = behind(app.wsgi_app, settings.trusted_proxies, settings.threads)  # type: ignore[assignment,method-assign]  # as Flask says to
+    rates.limit(app, settings, extension.store.redis)
+    app.wsgi_app = behind(app.wsgi_app, extension.store, settings)  # type: ignore[assignment,method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})
     return app

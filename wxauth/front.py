@@ -1,4 +1,4 @@
-"""What stands in front of Flask as plain WSGI: the gate for slow bodies.
+"""What stands in front of Flask as plain WSGI: `/verify`, and the gate for slow bodies.
 
 Neither Granian nor gunicorn has a time-out for a body, and a body that does not come holds a thread. So a body is
 read whole before anything else is taken for its request, in at most a third of the worker's threads and a few at a
@@ -18,9 +18,12 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .body import MAX_BODY
-from .errors import WeChatBusy
+from .errors import CredentialError, StoreUnavailable, WeChatBusy
+from .guard import token_in
 from .logs import begin_request
 from .problems import answer
+from .sessions import SessionStore, WxSession
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +32,53 @@ READERS_PER_ADDRESS: Final = 4
 PATIENCE: Final = 0.1
 
 
-def behind(app: WSGIApplication, trusted_proxies: int, threads: int) -> WSGIApplication:
-    """`app` behind the gate, which sees the address that the last trusted proxy saw."""
-    gate = BodyGate(app, most=max(threads // 3, 1))
-    return ProxyFix(gate, x_for=trusted_proxies, x_proto=0, x_host=0) if trusted_proxies else gate
+def behind(app: WSGIApplication, store: SessionStore, settings: Settings) -> WSGIApplication:
+    """`app` behind `/verify` and the gate; the gate sees the address that the last trusted proxy saw."""
+    front: WSGIApplication = BodyGate(app, most=max(settings.threads // 3, 1))
+    if settings.trusted_proxies:
+        front = ProxyFix(front, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
+    return Verify(front, store, sandbox=settings.sandbox)
+
+
+class Verify:
+    """Forward-auth for nginx, Caddy and Traefik: whose token this is, as a function of `Authorization` alone.
+
+    The names are those that WeChat Cloud Run gives. All three are always there, so that no caller can slip one of
+    its own past a proxy that copies them.
+    """
+
+    def __init__(self, app: WSGIApplication, store: SessionStore, *, sandbox: bool) -> None:
+        self._app = app
+        self._store = store
+        self._always = [
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Vary", "Authorization"),
+        ]
+        if sandbox:
+            self._always.append(("X-WXAuth-Mode", "sandbox"))
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/verify":
+            return self._app(environ, start_response)
+        begin_request()
+        try:
+            session = self._store.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
+        except (CredentialError, StoreUnavailable) as error:
+            status, headers, body = answer(error)
+        else:
+            status, headers, body = "204 No Content", _identity_headers(session), b""
+        log.debug("verify", extra={"status": status[:3]})
+        start_response(status, [*headers, *self._always])
+        return [body]
+
+
+def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
+    return [
+        ("X-WX-AppID", session.appid),
+        ("X-WX-OpenID", session.openid),
+        ("X-WX-UnionID", session.unionid or ""),
+    ]
 
 
 class BodyGate:

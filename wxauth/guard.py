@@ -27,13 +27,17 @@ BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
 
 
 def presented_token() -> str:
-    """The token of this request, as `Bearer <token>` or bare; anything else in there is checked, and refused, as one.
+    """The token of this request, as `Bearer <token>` or bare; anything else in there will be refused as no token.
 
     Raises TokenMissing, and BadRequest for a token in the query string, where every log would keep it.
     """
     if IN_QUERY.search(unquote(request.query_string)):
         raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
-    header = request.headers.get("Authorization", "")
+    return token_in(request.headers.get("Authorization", ""))
+
+
+def token_in(header: str) -> str:
+    """The token of an `Authorization` header; TokenMissing if that is empty."""
     if not header:
         raise TokenMissing
     return BEARER.sub("", header, count=1) if BEARER.match(header) else header

@@ -7,8 +7,10 @@ from importlib import resources
 
 from flask import Blueprint, Response
 
+from .backends import client_required
 from .errors import StoreUnavailable
 from .extension import wxauth
+from .metrics import CONTENT_TYPE, exposition
 from .redis_client import CURES
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,13 @@ def readyz() -> tuple[dict[str, str], int, dict[str, str]]:
         log.warning("redis_not_ready", extra={"cause": redis, "cure": CURES.get(redis)})
     wechat = "misconfigured" if wxauth().wechat.misconfigured else "ok"
     return {"redis": redis, "wechat": wechat}, status, {} if status == 200 else {"Retry-After": "1"}
+
+
+@bp.get("/metrics")
+@client_required
+def metrics() -> Response:
+    """For Prometheus, with a client's credential."""
+    return Response(exposition(), content_type=CONTENT_TYPE)
 
 
 @bp.get("/openapi.yaml")

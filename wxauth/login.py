@@ -11,6 +11,7 @@ from .body import json_object, needed_text, text
 from .errors import BadRequest, CredentialError
 from .extension import wxauth
 from .guard import login_required, presented_token, wx_session
+from .records import Entry
 from .sessions import WxSession
 
 bp = Blueprint("login", __name__)
@@ -62,17 +63,7 @@ def log_out() -> tuple[str, int]:
 @login_required
 def list_sessions() -> Answer:
     entries = wxauth().store.sessions_of(wx_session.user)
-    return {
-        "sessions": [
-            {
-                "id": entry.id,
-                **({"device": entry.device} if entry.device else {}),
-                "created_at": entry.created_at,
-                "current": entry.id == wx_session.id,
-            }
-            for entry in entries
-        ]
-    }
+    return {"sessions": [described(entry, wx_session.id) for entry in entries]}
 
 
 @bp.delete("/sessions")
@@ -90,6 +81,12 @@ def log_out_everywhere() -> tuple[str, int]:
 def log_out_one(id: str) -> tuple[str, int]:
     wxauth().log_out_one(wx_session, id)
     return EMPTY
+
+
+def described(entry: Entry, current: str | None = None) -> Answer:
+    """A session as a list shows it."""
+    device = {"device": entry.device} if entry.device else {}
+    return {"id": entry.id, **device, "created_at": entry.created_at, "current": entry.id == current}
 
 
 def _live_session_sent_along() -> WxSession | None:

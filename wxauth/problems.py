@@ -42,6 +42,9 @@ UNSUPPORTED_MEDIA_TYPE: Final = Problem(
     "unsupported_media_type", 415, "none", "The body has the wrong type", "Send plain, uncompressed JSON."
 )
 TOO_LARGE: Final = Problem("too_large", 413, "none", "The body is too large", "A body may have at most 16 KiB.")
+RATE_LIMITED: Final = Problem(
+    "rate_limited", 429, "retry", "Too many requests", "Too many requests for now. Wait.", retry_after=60
+)
 NOT_FOUND: Final = Problem(
     "not_found", 404, "none", "There is no such thing", "Nothing is to be found at this address."
 )
@@ -80,9 +83,8 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
         "user_blocked", 403, "none", "WeChat has blocked the login", "WeChat holds this account for high-risk."
     ),
     errors.UserBanned: Problem("user_banned", 403, "none", "The user is banned", "This account may not log in here."),
-    errors.WeChatRateLimited: Problem(
-        "rate_limited", 429, "retry", "Too many logins", "Too many logins within a minute. Wait.", retry_after=60
-    ),
+    errors.RateLimited: RATE_LIMITED,
+    errors.WeChatRateLimited: RATE_LIMITED,
     errors.WeChatBusy: Problem(
         "wechat_busy", 503, "retry", "WeChat is busy", "WeChat could not answer just now. Try again.", retry_after=1
     ),
@@ -142,17 +144,29 @@ def respond(error: errors.WxAuthError) -> Response:
         log.warning("store_unavailable", extra={"cause": error.cause, "cure": error.cure})
     if isinstance(error, errors.WeChatUnreachable):
         log.warning("wechat_unreachable", extra={"cause": error.cause})
-    return _remembered(_row(error), Response(body, status, headers))
+    return _remembered(row(error), Response(body, status, headers))
 
 
 def answer(error: errors.WxAuthError) -> Answer:
     """The answer to an error of ours, for any WSGI server: status, headers, body."""
-    problem = _row(error)
+    problem = row(error)
     detail = error.detail if isinstance(error, errors.RequestError) else problem.detail
     challenge = problem.challenge
     if challenge and isinstance(error, errors.LoginTooOld):
         challenge += f', max_age="{error.max_age}"'
-    return _answer(problem, detail, challenge)
+    status, headers, body = _answer(problem, detail, challenge)
+    if isinstance(error, errors.RateLimited):
+        headers = [(name, value) for name, value in headers if name != "Retry-After"] + _rate_headers(error)
+    return status, headers, body
+
+
+def _rate_headers(error: errors.RateLimited) -> list[tuple[str, str]]:
+    """As the IETF's draft on RateLimit header fields names them."""
+    return [
+        ("Retry-After", str(error.retry_after)),
+        ("RateLimit-Policy", f'"address";q={error.amount};w={error.window}'),
+        ("RateLimit", f'"address";r=0;t={error.retry_after}'),
+    ]
 
 
 def _respond_http(error: HTTPException) -> Response:
@@ -164,7 +178,8 @@ def _respond_http(error: HTTPException) -> Response:
     return _remembered(problem, Response(body, status, [*headers, *allowed]))
 
 
-def _row(error: errors.WxAuthError) -> Problem:
+def row(error: errors.WxAuthError) -> Problem:
+    """The row of the table that an error belongs to."""
     return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
 
 

@@ -22,6 +22,7 @@ from redis.exceptions import AskError, MovedError, RedisClusterException, TryAga
 
 from .breaker import Breaker
 from .errors import StoreUnavailable
+from .metrics import BREAKER_OPEN, REDIS_SECONDS
 from .redis_connect import POOL_WAIT, AnyClient
 
 T = TypeVar("T")
@@ -165,6 +166,16 @@ class RedisClient:
         """Sets a mark at `key` for `seconds`."""
         self._talk(key, lambda wire: wire.ask(("SET", key, "", "EX", seconds)))
 
+    def count(self, key: str, seconds: int, amount: int) -> int:
+        """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum."""
+        *_, sums = self._talk(
+            key,
+            lambda wire: wire.ask(
+                ("MULTI",), ("SET", key, 0, "EX", seconds, "NX"), ("INCRBY", key, amount), ("EXEC",)
+            ),
+        )
+        return int(sums[1])
+
     def delete(self, key: str) -> None:
         self._talk(key, lambda wire: wire.ask(("DEL", key)))
 
@@ -207,6 +218,10 @@ class RedisClient:
         """Has the conversation with the node that holds `key`; once more if the connection was lost, and for a while
         longer if the slot of `key` is being moved.
         """
+        with REDIS_SECONDS.time():
+            return self._talk_on(key, conversation)
+
+    def _talk_on(self, key: str, conversation: Callable[[Wire], T]) -> T:
         deadline = time.monotonic() + PATIENCE
         asked: AskError | None = None
         lost = False
@@ -237,11 +252,13 @@ class RedisClient:
                 connection.disconnect()
             if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
                 breaker.failed()
+                BREAKER_OPEN.set(breaker.is_open)
             raise
         finally:
             if connection is not None:
                 pool.release(connection)
-        breaker.succeeded()
+        if breaker.succeeded():
+            BREAKER_OPEN.set(False)
         return answer
 
     def _place(self, key: str, asked: AskError | None = None) -> tuple[Any, Breaker]:

@@ -35,16 +35,17 @@ class Roster:
     def last_serial(self) -> int:
         return self.entries[-1].serial if self.entries else 0
 
-    def admit(
-        self, entry: Entry, session_keys: SessionKeys, room: int, now: int, replaced: str | None
-    ) -> Iterator[Command]:
-        """Enter a new session in place of `replaced`, and end the oldest so that no more than `room` are left."""
-        others = [known for known in self.entries if known.id not in (entry.id, replaced)]
-        staying = [*others, entry][-room:]
+    def joined_by(self, entry: Entry, replaced: str | None) -> list[Entry]:
+        """The live sessions with a new one at the end, and without the one that it replaces."""
+        return [*(known for known in self.entries if known.id not in (entry.id, replaced)), entry]
+
+    def admit(self, staying: list[Entry], session_keys: SessionKeys, now: int) -> Iterator[Command]:
+        """Enter the last of `staying`, and end all sessions that are not among them."""
         yield from drop(self.shelf, self.ids - {stays.id for stays in staying})
         ends_at = max(stays.ends_at for stays in staying)
         sealed_keys = self.shelf.seal_session_keys(session_keys, ends_at)
-        yield ("HSET", self.shelf.hash, entry.id, self.shelf.seal_entry(entry), KEYS_FIELD, sealed_keys)
+        newest = staying[-1]
+        yield ("HSET", self.shelf.hash, newest.id, self.shelf.seal_entry(newest), KEYS_FIELD, sealed_keys)
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
 
 

@@ -14,8 +14,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
-from .errors import SessionNotFound, TokenInvalid, UserBanned
+from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
+from .metrics import CHECKS, ENDED
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
 from .redis_client import PROBE, Command, Reader, RedisClient
 from .roster import Roster, dismiss
@@ -82,18 +83,18 @@ class SessionStore:
     def __init__(
         self, redis: RedisClient, ring: KeyRing, limits: Limits, clock: Callable[[], float] = time.time
     ) -> None:
-        self._redis = redis
+        self.redis = redis
         self._ring = ring
         self._limits = limits
         self.now = clock
 
     def ping(self) -> None:
         """Returns if the store answers."""
-        self._redis.read(PROBE)
+        self.redis.read(PROBE)
 
     def examine(self) -> str:
         """`ok`, or one word for what endangers sessions; StoreUnavailable if none can be kept."""
-        return self._redis.examine()
+        return self.redis.examine()
 
     def create(
         self, identity: Identity, device: str | None = None, replacing: WxSession | None = None
@@ -102,13 +103,14 @@ class SessionStore:
 
         `replacing`, which may be another user's, ends too. Raises UserBanned.
         """
-        if self._redis.read(ban_name(identity.user)):
+        if self.redis.read(ban_name(identity.user)):
             raise UserBanned
         now = int(self.now())
         token = self._ring.mint(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
         shelf, *older = self._shelves(identity.user)
         rosters = [self._roster(old) for old in older]
+        surplus: list[Entry] = []
 
         def plan(reader: Reader) -> Iterator[Command]:
             roster = Roster.read(shelf, reader)
@@ -117,11 +119,13 @@ class SessionStore:
             serial = max(known.last_serial for known in (roster, *rosters)) + 1
             entry = Entry(token.id, serial, now, record.ends_at, device)
             keys = _followed([roster, *rosters], identity.session_key, now)
+            queue = roster.joined_by(entry, replacing.id if replacing else None)
+            surplus[:] = queue[: -self._limits.max_sessions]
             yield self._write_record(token, record)
-            replaced = replacing.id if replacing else None
-            yield from roster.admit(entry, keys, self._limits.max_sessions, now, replaced)
+            yield from roster.admit(queue[len(surplus) :], keys, now)
 
-        self._redis.transact([shelf.hash, shelf.ban], plan)
+        self.redis.transact([shelf.hash, shelf.ban], plan)
+        ENDED.labels("cap").inc(len(surplus))
         if older:
             self._trim(identity.user)
         if replacing:
@@ -130,6 +134,16 @@ class SessionStore:
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """The session of a token (any text at all), or TokenInvalid. `touch` keeps it from idling out."""
+        result = "ok"
+        try:
+            return self._resolve(text, touch)
+        except (TokenInvalid, StoreUnavailable) as error:
+            result = type(error).__name__
+            raise
+        finally:
+            CHECKS.labels(result, "redis").inc()
+
+    def _resolve(self, text: str, touch: bool) -> WxSession:
         token = self._ring.check(text)
         name = record_name(token.tag, token.id)
         record, left = self._open(token, name)
@@ -139,7 +153,7 @@ class SessionStore:
         if full <= 0:
             raise TokenInvalid
         if touch and full - left > self._limits.touch_after:
-            if not self._redis.expire(name, max(int(full), 1)):
+            if not self.redis.expire(name, max(int(full), 1)):
                 raise TokenInvalid
             left = full
         return self._session(token.id, record, int(now + min(left, full)))
@@ -151,43 +165,43 @@ class SessionStore:
 
     def session_keys(self, user: User) -> SessionKeys | None:
         """The user's newest session_key and the one before it; None once no session is left."""
-        found = (shelf.session_keys(self._redis.at(shelf.hash).fields(shelf.hash)) for shelf in self._shelves(user))
+        found = (shelf.session_keys(self.redis.at(shelf.hash).fields(shelf.hash)) for shelf in self._shelves(user))
         return next(filter(None, found), None)
 
     def revoke(self, session: WxSession) -> None:
         """End this session, whether its user's list knows of it or not."""
         for shelf in self._shelves(session.user):
-            self._dismiss(shelf, lambda _: {session.id})
+            self._dismiss(shelf, lambda _: {session.id}, "logout")
 
     def end(self, user: User, id: str) -> None:
         """End one of the user's own sessions; SessionNotFound if it is not alive or somebody else's."""
         if all(entry.id != id for entry in self.sessions_of(user)):
             raise SessionNotFound("You have no such session.")
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids & {id})
+            self._dismiss(shelf, lambda ids: ids & {id}, "logout")
 
     def end_all(self, user: User, keep: str | None = None) -> None:
         """End all of the user's sessions, or all but the one whose id is `keep`."""
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: {id for id in ids if id != keep})
+            self._dismiss(shelf, lambda ids: {id for id in ids if id != keep}, "everywhere")
 
     def ban(self, user: User) -> None:
         """End all of the user's sessions, and refuse every login until `unban`."""
-        self._redis.set(ban_name(user), BAN_TTL)
+        self.redis.set(ban_name(user), BAN_TTL)
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, ("SET", shelf.ban, "", "EX", BAN_TTL))
+            self._dismiss(shelf, lambda ids: ids, "ban", ("SET", shelf.ban, "", "EX", BAN_TTL))
 
     def unban(self, user: User) -> None:
         for shelf in self._shelves(user):
-            self._redis.delete(shelf.ban)
-        self._redis.delete(ban_name(user))
+            self.redis.delete(shelf.ban)
+        self.redis.delete(ban_name(user))
 
     @property
     def _first_life(self) -> int:
         return min(self._limits.idle_ttl, self._limits.max_ttl)
 
     def _roster(self, shelf: Shelf) -> Roster:
-        return Roster.read(shelf, self._redis.at(shelf.hash))
+        return Roster.read(shelf, self.redis.at(shelf.hash))
 
     def _shelves(self, user: User) -> list[Shelf]:
         return [Shelf.of(key, user) for key in self._ring]
@@ -198,7 +212,7 @@ class SessionStore:
 
     def _open(self, token: Token, name: str) -> tuple[Record, float]:
         """The token's record and the seconds it has left; asked for once more where the reply can't be right."""
-        for read in (self._redis.read, self._redis.read_afresh):
+        for read in (self.redis.read, self.redis.read_afresh):
             found = read(name)
             if found is None:
                 raise TokenInvalid
@@ -213,19 +227,28 @@ class SessionStore:
             id, user.appid, user.openid, record.unionid, record.device, record.created_at, expires_at, self
         )
 
-    def _dismiss(self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], *also: Command) -> None:
-        def plan(reader: Reader) -> Iterator[Command]:
-            listed = shelf.ids(reader.fields(shelf.hash))
-            yield from also
-            yield from dismiss(shelf, listed, choose(listed))
+    def _dismiss(
+        self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], cause: str, *also: Command
+    ) -> None:
+        """End those sessions of the shelf that `choose` picks out of all that are listed there."""
+        ended = 0
 
-        self._redis.transact([shelf.hash], plan, confirmed=True)
+        def plan(reader: Reader) -> Iterator[Command]:
+            nonlocal ended
+            listed = shelf.ids(reader.fields(shelf.hash))
+            doomed = choose(listed)
+            ended = len(doomed & listed)
+            yield from also
+            yield from dismiss(shelf, listed, doomed)
+
+        self.redis.transact([shelf.hash], plan, confirmed=True)
+        ENDED.labels(cause).inc(ended)
 
     def _trim(self, user: User) -> None:
         """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""
         surplus = {entry.id for entry in self.sessions_of(user)[: -self._limits.max_sessions]}
         for shelf in self._shelves(user) if surplus else ():
-            self._dismiss(shelf, lambda ids: ids & surplus)
+            self._dismiss(shelf, lambda ids: ids & surplus, "cap")
 
 
 def _followed(rosters: list[Roster], session_key: Secret, now: int) -> SessionKeys:

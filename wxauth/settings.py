@@ -56,6 +56,7 @@ class Settings:
     max_sessions: int = 10
     clients: Mapping[str, Client] = field(default_factory=dict)
     login_rate: str = "300/minute"
+    client_rate: str = "60000/minute"
     threads: int = 96
     trusted_proxies: int = 0
     wechat_url: str = "https://api.weixin.qq.com"
@@ -99,7 +100,8 @@ def _read(cls: type[Settings], reader: _Reader) -> Settings:
         max_ttl=reader.number("WXAUTH_MAX_TTL", 2592000, 1, 31536000, int),
         max_sessions=reader.number("WXAUTH_MAX_SESSIONS", 10, 1, 1000, int),
         clients=_clients(reader),
-        login_rate=_login_rate(reader),
+        login_rate=_rate(reader, "WXAUTH_LOGIN_RATE", "300/minute"),
+        client_rate=_rate(reader, "WXAUTH_CLIENT_RATE", "60000/minute"),
         threads=reader.number("WXAUTH_THREADS", 96, 1, 1000, int),
         trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", 0, 0, 10, int),
         wechat_url=_wechat_url(reader),
@@ -240,10 +242,10 @@ def _clients(reader: _Reader) -> dict[str, Client]:
     return clients
 
 
-def _login_rate(reader: _Reader) -> str:
-    text = reader.text("WXAUTH_LOGIN_RATE") or "300/minute"
+def _rate(reader: _Reader, name: str, default: str) -> str:
+    text = reader.text(name) or default
     if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", text):
-        reader.fault("WXAUTH_LOGIN_RATE", "a number and a span are needed, such as 300/minute.")
+        reader.fault(name, "a number and a span are needed, such as 300/minute.")
     return text
 
 

@@ -25,6 +25,7 @@ from .errors import (
     WeChatUnreachable,
 )
 from .identity import Identity, Secret, User
+from .metrics import WECHAT_SECONDS
 from .transport import Transport
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ class WeChatClient:
         if not self._slots.acquire(blocking=False):
             raise WeChatBusy
         try:
-            yield
+            with WECHAT_SECONDS.time():
+                yield
         finally:
             self._slots.release()
 

@@ -1,0 +1,37 @@
+"""The door to `prometheus_client`: what is counted and timed. No label holds an identity.
+
+With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the problem's code", ["outcome"])
+CHECKS: Final = Counter("wxauth_checks", "Tokens that were looked at, by result and by where the answer came from",
+                        ["result", "source"])  # fmt: skip
+ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by cause", ["cause"])
+WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login spent at WeChat")
+REDIS_SECONDS: Final = Histogram(
+    "wxauth_redis_seconds",
+    "Time that a conversation with Redis took",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)
+BREAKER_OPEN: Final = Gauge(
+    "wxauth_redis_breaker_open", "1 while Redis is held for down by a worker", multiprocess_mode="livemax"
+)
+
+
+def exposition() -> bytes:
+    """All of it, in Prometheus' text form."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no annotations
+    return generate_latest(registry)
