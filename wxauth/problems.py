@@ -170,6 +170,8 @@ def _rate_headers(error: errors.RateLimited) -> list[tuple[str, str]]:
 
 
 def _respond_http(error: HTTPException) -> Response:
+    if isinstance(error.response, Response):
+        return error.response
     if isinstance(error, InternalServerError):
         log.error("internal_error", exc_info=error.original_exception)
     problem = BY_STATUS.get(error.code or 500, BAD_REQUEST)
