@@ -128,7 +128,8 @@ def alice() -> Identity:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), Secret("redis://127.0.0.1:1/0"))
+    """Without the cache: it listens in a thread of its own, which outlives a test."""
+    return Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), Secret("redis://127.0.0.1:1/0"), cache_size=0)
 
 
 @pytest.fixture

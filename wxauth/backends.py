@@ -113,7 +113,7 @@ def _client() -> Client:
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
     """The live session of the token in the form, if this client may know of it."""
     try:
-        session = wxauth().store.resolve(form_field("token"), touch=touch)
+        session = wxauth().nearby.resolve(form_field("token"), touch=touch)
     except TokenInvalid:
         return None
     return session if _may_see(session.appid) else None

@@ -15,8 +15,10 @@ from .errors import BadRequest, WxAuthError
 from .identity import Secret, User
 from .logs import begin_request
 from .metrics import LOGINS
+from .nearby import Nearby
 from .redis_client import RedisClient
 from .redis_connect import connector
+from .redis_feed import Feed
 from .sessions import Limits, SessionStore, WxSession
 from .settings import Settings
 from .tokens import KeyRing
@@ -42,6 +44,7 @@ class WxAuth:
     settings: Settings
     wechat: WeChatClient
     store: SessionStore
+    nearby: Nearby
 
     def __init__(
         self,
@@ -66,6 +69,9 @@ class WxAuth:
         self.settings = settings or Settings.from_env(os.environ)
         self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
         self.store = store or session_store(self.settings, redis_client(self.settings))
+        # The sandbox's Redis is at hand already.
+        feed = None if self.settings.sandbox else Feed(self.store.redis)
+        self.nearby = Nearby(self.store, feed, self.settings.cache_size)
         app.extensions[EXTENSION] = self
         app.before_request(begin_request)
         problems.register(app)

@@ -34,7 +34,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.register_blueprint(health.bp)
     app.after_request(_finish)
     rates.limit(app, settings, extension.store.redis)
-    app.wsgi_app = behind(app.wsgi_app, extension.store, settings)  # type: ignore[assignment,method-assign]  # as Flask says to
+    app.wsgi_app = behind(app.wsgi_app, extension.nearby, settings)  # type: ignore[assignment,method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})
     return app

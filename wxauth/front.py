@@ -21,8 +21,9 @@ from .body import MAX_BODY
 from .errors import CredentialError, StoreUnavailable, WeChatBusy
 from .guard import token_in
 from .logs import begin_request
+from .nearby import Nearby
 from .problems import answer
-from .sessions import SessionStore, WxSession
+from .sessions import WxSession
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ READERS_PER_ADDRESS: Final = 4
 PATIENCE: Final = 0.1
 
 
-def behind(app: WSGIApplication, store: SessionStore, settings: Settings) -> WSGIApplication:
+def behind(app: WSGIApplication, nearby: Nearby, settings: Settings) -> WSGIApplication:
     """`app` behind `/verify` and the gate; the gate sees the address that the last trusted proxy saw."""
     front: WSGIApplication = BodyGate(app, most=max(settings.threads // 3, 1))
     if settings.trusted_proxies:
         front = ProxyFix(front, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
-    return Verify(front, store, sandbox=settings.sandbox)
+    return Verify(front, nearby, sandbox=settings.sandbox)
 
 
 class Verify:
@@ -47,9 +48,9 @@ class Verify:
     its own past a proxy that copies them.
     """
 
-    def __init__(self, app: WSGIApplication, store: SessionStore, *, sandbox: bool) -> None:
+    def __init__(self, app: WSGIApplication, nearby: Nearby, *, sandbox: bool) -> None:
         self._app = app
-        self._store = store
+        self._nearby = nearby
         self._always = [
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
@@ -63,7 +64,7 @@ class Verify:
             return self._app(environ, start_response)
         begin_request()
         try:
-            session = self._store.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
+            session = self._nearby.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
             status, headers, body = answer(error)
         else:

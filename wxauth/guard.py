@@ -64,7 +64,7 @@ def login_required(
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             after_this_request(_keep_private)
-            session = wxauth().store.resolve(presented_token(), touch=touch)
+            session = wxauth().nearby.resolve(presented_token(), touch=touch)
             if fresh is not None and not -CLOCK_SKEW <= session.age <= fresh:
                 raise LoginTooOld(fresh)
             g.wx_session = session

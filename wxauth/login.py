@@ -92,6 +92,6 @@ def described(entry: Entry, current: str | None = None) -> Answer:
 def _live_session_sent_along() -> WxSession | None:
     """The session that this login replaces: a token that is not alive is no reason to refuse a new one."""
     try:
-        return wxauth().store.resolve(presented_token(), touch=False)
+        return wxauth().nearby.resolve(presented_token(), touch=False)
     except CredentialError:
         return None

@@ -279,6 +279,18 @@ class RedisClient:
                 self._lock.release()
         return self._client
 
+    def nodes(self) -> list[tuple[str, Any]]:
+        """The nodes that are written to: their names, and pools of connections to them."""
+        client = self._connected()
+        if not isinstance(client, RedisCluster):
+            return [("", client.connection_pool)]
+        return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
+
+    def look_around(self) -> None:
+        """Learn where the slots are now."""
+        if isinstance(self._client, RedisCluster):
+            _refresh(self._client)
+
     def _look_around(self, failure: Exception) -> None:
         """Learn where the slots are now, without making anyone wait for it."""
         if isinstance(self._client, RedisCluster):

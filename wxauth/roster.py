@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Final
 
 from .records import KEYS_FIELD, Entry, SessionKeys, Shelf
 from .redis_client import Command, Reader
+
+#: The channel on which every end of a session is told.
+FEED: Final = "wxa:feed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +65,4 @@ def drop(shelf: Shelf, ids: AbstractSet[str]) -> Iterator[Command]:
     if ids:
         yield ("DEL", *map(shelf.record, ids))
         yield ("HDEL", shelf.hash, *(id.encode("latin-1") for id in ids))
+        yield ("PUBLISH", FEED, " ".join(ids))

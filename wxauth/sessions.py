@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
-from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
+from .errors import SessionNotFound, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
-from .metrics import CHECKS, ENDED
+from .metrics import ENDED
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
 from .redis_client import PROBE, Command, Reader, RedisClient
 from .roster import Roster, dismiss
@@ -87,6 +87,8 @@ class SessionStore:
         self._ring = ring
         self._limits = limits
         self.now = clock
+        #: Told the ids of sessions that are over, before anybody else is.
+        self.on_ended: Callable[[Iterable[str]], None] = lambda ids: None
 
     def ping(self) -> None:
         """Returns if the store answers."""
@@ -125,6 +127,7 @@ class SessionStore:
             yield from roster.admit(queue[len(surplus) :], keys, now)
 
         self.redis.transact([shelf.hash, shelf.ban], plan)
+        self.on_ended(entry.id for entry in surplus)
         ENDED.labels("cap").inc(len(surplus))
         if older:
             self._trim(identity.user)
@@ -134,16 +137,10 @@ class SessionStore:
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """The session of a token (any text at all), or TokenInvalid. `touch` keeps it from idling out."""
-        result = "ok"
-        try:
-            return self._resolve(text, touch)
-        except (TokenInvalid, StoreUnavailable) as error:
-            result = type(error).__name__
-            raise
-        finally:
-            CHECKS.labels(result, "redis").inc()
+        return self.look_up(text, touch=touch)[0]
 
-    def _resolve(self, text: str, touch: bool) -> WxSession:
+    def look_up(self, text: str, *, touch: bool = True) -> tuple[WxSession, float]:
+        """As `resolve`, and the time from which on a use has to be recorded again."""
         token = self._ring.check(text)
         name = record_name(token.tag, token.id)
         record, left = self._open(token, name)
@@ -156,7 +153,8 @@ class SessionStore:
             if not self.redis.expire(name, max(int(full), 1)):
                 raise TokenInvalid
             left = full
-        return self._session(token.id, record, int(now + min(left, full)))
+        touch_due_at = now + self._limits.touch_after - (full - left)
+        return self._session(token.id, record, int(now + min(left, full))), touch_due_at
 
     def sessions_of(self, user: User) -> list[Entry]:
         """The user's live sessions, oldest first."""
@@ -231,18 +229,22 @@ class SessionStore:
         self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], cause: str, *also: Command
     ) -> None:
         """End those sessions of the shelf that `choose` picks out of all that are listed there."""
-        ended = 0
+        listed: AbstractSet[str] = frozenset()
+        doomed: AbstractSet[str] = frozenset()
 
         def plan(reader: Reader) -> Iterator[Command]:
-            nonlocal ended
+            nonlocal listed, doomed
             listed = shelf.ids(reader.fields(shelf.hash))
             doomed = choose(listed)
-            ended = len(doomed & listed)
             yield from also
             yield from dismiss(shelf, listed, doomed)
 
-        self.redis.transact([shelf.hash], plan, confirmed=True)
-        ENDED.labels(cause).inc(ended)
+        try:
+            self.redis.transact([shelf.hash], plan, confirmed=True)
+        finally:
+            # Also where it is not known whether they ended: then Redis is to be asked.
+            self.on_ended(doomed)
+        ENDED.labels(cause).inc(len(doomed & listed))
 
     def _trim(self, user: User) -> None:
         """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""

@@ -1,0 +1,134 @@
+"""The cache in front of the store: sessions that this worker resolved a moment ago, and the revocation feed.
+
+What is kept here is believed only while every node of Redis that ends sessions is heard. The subscription to each is
+asked PING, and a PONG proves that whatever was published before the PING has arrived. So a logout holds here within
+milliseconds, and across a cut network once the last PONG is BELIEVED_FOR seconds old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from .errors import CredentialError, StoreUnavailable
+from .metrics import CHECKS
+from .redis_feed import Feed
+from .sessions import SessionStore, WxSession
+
+BELIEVED_FOR: Final = 2.0
+#: A read that took longer than this may have been overtaken by a revocation that is forgotten already.
+LONGEST_READ: Final = 1.0
+REMEMBERED_FOR: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Kept:
+    session: WxSession
+    touch_due_at: float
+
+
+class Nearby:
+    """Resolves tokens as the store does, mostly without asking it. One for each worker; safe between threads.
+
+    `size` is how many sessions are kept at hand; the least recently used goes first, and 0 keeps none. Without a
+    `feed` none is kept either.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        feed: Feed | None,
+        size: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._feed = feed if size else None
+        self._size = size
+        self._monotonic = monotonic
+        self._hits = CHECKS.labels("ok", "cache")
+        self._lock = threading.Lock()
+        self._forget_everything()
+        store.on_ended = self.forget
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def resolve(self, text: str, *, touch: bool = True) -> WxSession:
+        """As SessionStore.resolve."""
+        kept = self._kept.get(text)
+        if kept is not None and self._may_believe(kept, touch):
+            self._hits.inc()
+            with contextlib.suppress(KeyError):  # another thread may just have dropped it
+                self._kept.move_to_end(text)
+            return kept.session
+        return self._ask(text, touch)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """These sessions are over. Called for each revocation, here or anywhere."""
+        now = self._monotonic()
+        with self._lock:
+            for id in ids:
+                self._ended[id] = now
+                text = self._texts.pop(id, None)
+                if text is not None:
+                    self._kept.pop(text, None)
+            while self._ended and next(iter(self._ended.values())) < now - REMEMBERED_FOR:
+                self._ended.popitem(last=False)
+
+    def _may_believe(self, kept: _Kept, touch: bool) -> bool:
+        if self._feed is None or self._feed.heard_at < self._monotonic() - BELIEVED_FOR:
+            return False
+        now = self._store.now()
+        return now < kept.session.expires_at and not (touch and now >= kept.touch_due_at)
+
+    def _ask(self, text: str, touch: bool) -> WxSession:
+        result = "ok"
+        started_at = self._monotonic()
+        listening_since = self._listen()
+        try:
+            session, touch_due_at = self._store.look_up(text, touch=touch)
+        except (CredentialError, StoreUnavailable) as error:
+            result = type(error).__name__
+            raise
+        finally:
+            CHECKS.labels(result, "redis").inc()
+        if listening_since is not None:
+            self._keep(text, _Kept(session, touch_due_at), started_at, listening_since)
+        return session
+
+    def _listen(self) -> int | None:
+        """Which run of the feed is on, or None while there is none to rely on."""
+        if self._feed is None:
+            return None
+        self._feed.start(self.forget, self._forget_everything)
+        return self._feed.run if self._feed.heard_at > self._monotonic() - BELIEVED_FOR else None
+
+    def _keep(self, text: str, kept: _Kept, started_at: float, run: int) -> None:
+        with self._lock:
+            raced = self._monotonic() - started_at > LONGEST_READ or kept.session.id in self._ended
+            if raced or self._feed is None or self._feed.run != run:
+                return
+            self._kept[text] = kept
+            self._kept.move_to_end(text)
+            self._texts[kept.session.id] = text
+            if len(self._kept) > self._size:
+                _, oldest = self._kept.popitem(last=False)
+                self._texts.pop(oldest.session.id, None)
+
+    def _forget_everything(self) -> None:
+        """Nothing that was kept can be believed."""
+        with self._lock:
+            self._kept: OrderedDict[str, _Kept] = OrderedDict()
+            self._texts: dict[str, str] = {}
+            self._ended: OrderedDict[str, float] = OrderedDict()
+
+    def _begin_anew(self) -> None:
+        """In a forked process: its parent's lock may be held for ever, and its parent's feed is not its own."""
+        self._lock = threading.Lock()
+        self._forget_everything()
+        if self._feed is not None:
+            self._feed.forget_parent()

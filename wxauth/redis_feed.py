@@ -1,0 +1,123 @@
+"""The revocation feed: a subscription to each node of Redis that may end sessions, and when they were last heard.
+
+Part of the door to `redis`. Every worker asks its own subscriptions PING: a PONG proves that whatever was published
+on that node before has arrived, and the traffic grows with the number of workers, not with its square.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from .errors import StoreUnavailable
+from .redis_client import FAILURES, RedisClient
+from .roster import FEED
+
+PING_INTERVAL: Final = 0.5
+SILENCE: Final = 2.0
+RETRY_PAUSE: Final = 0.2
+
+Listener = Callable[[list[str]], None]
+
+
+class Feed:
+    """Listens in the background from `start` on; it ends with the process. Times are `time.monotonic()` values.
+
+    Whatever was published anywhere before `heard_at` has been handed on. `run` counts how often listening had to
+    begin anew, when something may have been missed.
+    """
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.heard_at = float("-inf")
+        self.run = 0
+
+    def start(self, heard: Listener, interrupted: Callable[[], None]) -> None:
+        """Once in each process. `heard` gets ids of ended sessions; `interrupted` hears that some may be missing."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._listen, args=(heard, interrupted), daemon=True)
+                self._thread.start()
+
+    def forget_parent(self) -> None:
+        """In a forked process: the thread that listened is the parent's."""
+        self._lock = threading.Lock()
+        self._thread = None
+        self.heard_at = float("-inf")
+
+    def _listen(self, heard: Listener, interrupted: Callable[[], None]) -> None:
+        while True:
+            with contextlib.ExitStack() as subscriptions, contextlib.suppress(*FAILURES, StoreUnavailable):
+                nodes = self._redis.nodes()
+                self._follow({name: subscriptions.enter_context(_Subscription(pool)) for name, pool in nodes}, heard)
+            self.heard_at = float("-inf")
+            self.run += 1
+            interrupted()
+            self._redis.look_around()
+            time.sleep(RETRY_PAUSE)
+
+    def _follow(self, subscriptions: dict[str, _Subscription], heard: Listener) -> None:
+        """Until one of them falls silent, or the nodes are no longer these."""
+        with selectors.DefaultSelector() as selector:
+            for subscription in subscriptions.values():
+                selector.register(subscription, selectors.EVENT_READ)
+            while subscriptions.keys() == dict(self._redis.nodes()).keys():
+                for key, _ in selector.select(PING_INTERVAL / 2):
+                    heard(key.fileobj.receive())  # type: ignore[union-attr]  # it is the subscription registered above
+                for subscription in subscriptions.values():
+                    subscription.ping_if_due()
+                self.heard_at = min(subscription.heard_at for subscription in subscriptions.values())
+                if self.heard_at < time.monotonic() - SILENCE:
+                    return
+
+
+class _Subscription:
+    """One connection that has subscribed."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._pings: deque[float] = deque()
+
+    def __enter__(self) -> _Subscription:
+        self._connection = self._pool.get_connection()
+        try:
+            self._connection.send_command("SUBSCRIBE", FEED)
+            self._connection.read_response()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.heard_at = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.disconnect()
+        self._pool.release(self._connection)
+
+    def fileno(self) -> int:
+        return int(self._connection._get_socket().fileno())
+
+    def ping_if_due(self) -> None:
+        now = time.monotonic()
+        if not self._pings and now > self.heard_at + PING_INTERVAL:
+            self._connection.send_command("PING")
+            self._pings.append(now)
+
+    def receive(self) -> list[str]:
+        """The ids that have arrived."""
+        ids: list[str] = []
+        while self._connection.can_read(0):
+            kind, *rest = self._connection.read_response()
+            if kind == b"message":
+                ids += rest[-1].decode().split()
+            elif kind == b"pong":
+                self.heard_at = self._pings.popleft()
+        return ids
