@@ -14,6 +14,10 @@ from openapi_spec_validator import validate
 
 from wxauth.problems import BY_STATUS, PROBLEMS
 
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+#: It stands in front of Flask, whose map does not know it.
+VERIFY = {("/verify", method) for method in METHODS}
+
 
 @pytest.fixture(scope="module")
 def contract() -> dict[str, Any]:
@@ -40,12 +44,23 @@ def test_the_contract_has_every_route_and_no_other(app: Flask, contract: dict[st
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD"}
     }
-    assert routes == {(path, method) for path, methods in contract["paths"].items() for method in methods}
+    told = {(path, method) for path, item in contract["paths"].items() for method in METHODS & item.keys()}
+    assert told == routes | VERIFY
+
+
+def test_whoever_needs_a_credential_is_told_which(contract: dict[str, Any]) -> None:
+    """Every operation says what guards it, and its 401 carries the challenge that belongs to it."""
+    challenges = {"token": "Unauthorized", "client": "ClientUnauthorized"}
+    for path, item in contract["paths"].items():
+        for operation in (item[method] for method in METHODS & item.keys()):
+            (scheme,) = operation["security"][-1] if operation["security"] else [None]
+            refusal = operation["responses"].get("401", {}).get("$ref", "").rpartition("/")[2]
+            assert refusal == ("" if path == "/login" else challenges.get(scheme, "")), path
 
 
 def test_the_contract_names_every_problem(contract: dict[str, Any]) -> None:
     """A client's author finds each code in it."""
     described = str(contract["components"]["responses"])
     codes = {problem.code for problem in (*PROBLEMS.values(), *BY_STATUS.values())}
-    later = {"login_too_old", "client_unauthorized", "session_key_stale", "internal_error", "method_not_allowed"}
+    later = {"login_too_old", "session_key_stale", "internal_error", "method_not_allowed"}
     assert [code for code in sorted(codes - later) if code not in described] == []
