@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from flask import request
 
+from . import strict_json
 from .errors import BadRequest, TooLarge, UnsupportedMediaType
 
 MAX_BODY: Final = 16 * 1024
@@ -22,12 +22,9 @@ def json_object() -> dict[str, Any]:
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise BadRequest("The body must be one JSON object, with no name in it twice.")
-    return found
+        return strict_json.parse(raw)
+    except ValueError:
+        raise BadRequest("The body must be one JSON object, with no name in it twice.") from None
 
 
 def text(found: dict[str, Any], name: str, longest: int) -> str | None:
@@ -46,14 +43,3 @@ def needed_text(found: dict[str, Any], name: str, longest: int) -> str:
     if value is None:
         raise BadRequest(f"{name} is needed.")
     return value
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

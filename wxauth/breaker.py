@@ -19,6 +19,8 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._next_probe = 0.0
+        #: What the newest failure said.
+        self.cause = ""
 
     @property
     def is_open(self) -> bool:
@@ -38,8 +40,9 @@ class Breaker:
     def succeeded(self) -> None:
         self._failures = 0
 
-    def failed(self) -> None:
+    def failed(self, cause: str = "") -> None:
         with self._lock:
+            self.cause = cause
             self._failures += 1
             if self._failures == FAILURES:
                 self._next_probe = self._clock() + PROBE_INTERVAL
