@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gzip
 import ipaddress
 import itertools
 import socket
@@ -49,8 +50,8 @@ class Line:
         return head
 
     def drip(self, data: bytes) -> None:
-        """`data` over and over, a byte at a time, for as long as anybody listens."""
-        for byte in itertools.cycle(data):
+        """`data` over and over, a byte at a time, for three seconds."""
+        for byte in itertools.islice(itertools.cycle(data), round(3 / DRIP)):
             self.send(bytes([byte]))
             if self._over.wait(DRIP):
                 return
@@ -61,8 +62,8 @@ class Line:
             self.send(block)
         self.hold()
 
-    def hold(self) -> None:
-        self._over.wait()
+    def hold(self, seconds: float | None = None) -> None:
+        self._over.wait(seconds)
 
     def reset(self) -> None:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -184,6 +185,67 @@ def answering(body: bytes, head: bytes = b"") -> Script:
             line.send(answer)
 
     return script
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: "
+GZIP = b"Content-Encoding: gzip\r\n"
+GZIP_BOMB = gzip.compress(bytes(32 * 1048576))
+LONG_HEADER = b"A: " + b"b" * 60000 + b"\r\n"
+
+
+def with_long_headers(line: Line) -> None:
+    line.send(OK)
+    for _ in range(90):
+        line.send(LONG_HEADER)
+    line.send(b"\r\n")
+    line.flood()
+
+
+def answer_once(line: Line) -> None:
+    line.send(OK + b"Content-Length: 2\r\n\r\n{}")
+
+
+#: What the other side does, and the words that may be said of it.
+FAULTS: dict[str, tuple[Place, str]] = {
+    "refused": (nobody, "connection"),
+    "not-accepted": (full_house, "timeout"),
+    "silent": (at(Line.hold), "timeout"),
+    "reset": (at(Line.reset), "connection"),
+    "hangs-up": (at(saying(b"")), "connection"),
+    "drips-status-line": (at(dripping(b"HTTP/1.1 200 OK")), "timeout"),
+    "drips-headers": (at(saying(OK, dripping(b"X-Drip: drip\r\n"))), "timeout"),
+    "drips-body": (at(saying(OK + b"\r\n", dripping(b"{}"))), "timeout"),
+    "drips-chunks": (at(saying(CHUNKED, dripping(b"1\r\nx\r\n"))), "timeout"),
+    "drips-trailers": (at(saying(CHUNKED + b"0\r\n", dripping(b"A: b\r\n"))), "timeout"),
+    "drips-interim-answers": (at(dripping(b"HTTP/1.1 100 Continue\r\n\r\n")), "timeout"),
+    "500": (at(saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")), "http_500"),
+    "404-endless": (at(saying(b"HTTP/1.1 404 Lost\r\n\r\n", Line.flood)), "http_404"),
+    "302": (at(saying(FOUND + b"http://127.0.0.1:1/\r\n\r\n")), "http_302"),
+    "302-to-nonsense": (at(saying(FOUND + b"http://[\r\n\r\n")), "http_302"),
+    "302-not-utf8": (at(saying(FOUND + b"/\xff\r\n\r\n")), "http_302"),
+    "302-endless": (at(saying(FOUND + b"/\r\n\r\n", Line.flood)), "http_302"),
+    "302-gzip-bomb": (at(saying(FOUND + b"/\r\n" + GZIP + b"\r\n" + GZIP_BOMB)), "http_302"),
+    "not-http": (at(saying(b"SSH-2.0-OpenSSH_9.9\r\n")), "connection"),
+    "endless-header": (at(saying(OK + b"A: ", flooding(b"b" * 1024))), "connection too_large"),
+    "endless-headers": (at(saying(OK, flooding(b"A: b\r\n" * 1024))), "connection too_large"),
+    "long-headers": (at(with_long_headers), "connection too_large"),
+    "malformed-headers": (at(saying(b"HTTP/1.1 500 Oops\r\nno colon here\r\n: b\r\n\r\n")), "http_500"),
+    "endless-body": (at(saying(OK + b"\r\n", Line.flood)), "too_large"),
+    "1-GiB-body": (at(saying(OK + b"Content-Length: 1073741824\r\n\r\n", Line.flood)), "too_large"),
+    "endless-chunks": (at(saying(CHUNKED, flooding(b"400\r\n" + b"x" * 1024 + b"\r\n"))), "too_large"),
+    "one-byte-too-large": (at(answering(b"x" * (65537))), "too_large"),
+    "gzip-bomb": (at(answering(GZIP_BOMB, GZIP)), "encoded"),
+    "shorter-than-promised": (at(saying(OK + b"Content-Length: 99\r\n\r\n{}")), "connection cut_short"),
+    "two-lengths": (at(saying(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}")), "connection"),
+    "chunk-cut-short": (at(saying(CHUNKED + b"9\r\n{}")), "connection"),
+    "chunk-size-no-number": (at(saying(CHUNKED + b"zz\r\n{}\r\n")), "connection"),
+    "chunk-size-negative": (at(saying(CHUNKED + b"-5\r\n{}\r\n")), "connection"),
+    "chunk-size-minus-one": (at(saying(CHUNKED + b"-1\r\n", Line.flood)), "connection too_large"),
+    "silent-before-tls": (at(Line.hold, "https", speaks_first=True), "timeout"),
+    "no-tls-at-all": (at(saying(b"220 no TLS here\r\n"), "https", speaks_first=True), "tls"),
+}
 
 
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:

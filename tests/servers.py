@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -64,7 +65,12 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdout=log, stderr=subprocess.STDOUT, env=self._environ, cwd=self._cwd or self.folder
+                self._command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environ,
+                cwd=self._cwd or self.folder,
+                start_new_session=True,
             )
 
     def answers(self) -> bool:
@@ -75,12 +81,12 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def stop(self) -> int:
-        """SIGTERM, and SIGKILL for whoever does not hear it; the exit code."""
+        """SIGTERM, and SIGKILL for it and its children if it does not hear; the exit code."""
         self.process.terminate()
         try:
-            return self.process.wait(10)
+            return self.process.wait(15)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             return self.process.wait()
 
     def __enter__(self) -> Self:

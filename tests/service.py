@@ -68,8 +68,8 @@ class WeChatServer:
 class Service(Server):
     """The Procfile under honcho, as a Heroku-style host would run it; `environ` is all that it is told."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
-        self.port = free_port()
+    def __init__(self, environ: dict[str, str], port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [str(BIN / "honcho"), "start", "-f", str(ROOT / "Procfile"), "-p", str(self.port), "--no-colour"]
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"

@@ -115,6 +115,7 @@ def test_contention_without_end_is_given_up(redis_door: RedisClient, raw_redis: 
     """A plan whose ground never holds still ends in StoreUnavailable, not in a loop."""
 
     def plan(reader: Reader) -> list[Command]:
+        reader.present(["h"])
         raw_redis.incr("h")
         return [("DEL", "other")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import logging
 import time
@@ -15,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.rogue import (
+    CHUNKED,
+    FAULTS,
+    FOUND,
+    OK,
     Line,
-    Place,
     Rogue,
     Script,
+    answer_once,
     answering,
-    at,
     dripping,
-    flooding,
-    full_house,
-    nobody,
     saying,
     self_signed,
 )
@@ -37,69 +37,10 @@ from wxauth.transport import MAX_ANSWER, DeadlineAdapter, Transport
 APP_SECRET = "app-secret-that-nobody-may-see"
 CODE = "code-that-nobody-may-see"
 PATH = "/sns/jscode2session"
-QUERY = {"secret": Secret(APP_SECRET), "js_code": CODE}
+QUERY: dict[str, str | Secret] = {"secret": Secret(APP_SECRET), "js_code": CODE}
 BUDGET = 0.5
 GRACE = 1.0
 MEBIBYTE = 1024 * 1024
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-FOUND = b"HTTP/1.1 302 Found\r\nLocation: "
-GZIP = b"Content-Encoding: gzip\r\n"
-GZIP_BOMB = gzip.compress(bytes(32 * MEBIBYTE))
-LONG_HEADER = b"A: " + b"b" * 60000 + b"\r\n"
-
-
-def with_long_headers(line: Line) -> None:
-    line.send(OK)
-    for _ in range(90):
-        line.send(LONG_HEADER)
-    line.send(b"\r\n")
-    line.flood()
-
-
-def answer_once(line: Line) -> None:
-    line.send(OK + b"Content-Length: 2\r\n\r\n{}")
-
-
-#: What the other side does, and the words that may be said of it.
-FAULTS: dict[str, tuple[Place, str]] = {
-    "refused": (nobody, "connection"),
-    "not-accepted": (full_house, "timeout"),
-    "silent": (at(Line.hold), "timeout"),
-    "reset": (at(Line.reset), "connection"),
-    "hangs-up": (at(saying(b"")), "connection"),
-    "drips-status-line": (at(dripping(b"HTTP/1.1 200 OK")), "timeout"),
-    "drips-headers": (at(saying(OK, dripping(b"X-Drip: drip\r\n"))), "timeout"),
-    "drips-body": (at(saying(OK + b"\r\n", dripping(b"{}"))), "timeout"),
-    "drips-chunks": (at(saying(CHUNKED, dripping(b"1\r\nx\r\n"))), "timeout"),
-    "drips-trailers": (at(saying(CHUNKED + b"0\r\n", dripping(b"A: b\r\n"))), "timeout"),
-    "drips-interim-answers": (at(dripping(b"HTTP/1.1 100 Continue\r\n\r\n")), "timeout"),
-    "500": (at(saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")), "http_500"),
-    "404-endless": (at(saying(b"HTTP/1.1 404 Lost\r\n\r\n", Line.flood)), "http_404"),
-    "302": (at(saying(FOUND + b"http://127.0.0.1:1/\r\n\r\n")), "http_302"),
-    "302-to-nonsense": (at(saying(FOUND + b"http://[\r\n\r\n")), "http_302"),
-    "302-not-utf8": (at(saying(FOUND + b"/\xff\r\n\r\n")), "http_302"),
-    "302-endless": (at(saying(FOUND + b"/\r\n\r\n", Line.flood)), "http_302"),
-    "302-gzip-bomb": (at(saying(FOUND + b"/\r\n" + GZIP + b"\r\n" + GZIP_BOMB)), "http_302"),
-    "not-http": (at(saying(b"SSH-2.0-OpenSSH_9.9\r\n")), "connection"),
-    "endless-header": (at(saying(OK + b"A: ", flooding(b"b" * 1024))), "connection too_large"),
-    "endless-headers": (at(saying(OK, flooding(b"A: b\r\n" * 1024))), "connection too_large"),
-    "long-headers": (at(with_long_headers), "connection too_large"),
-    "malformed-headers": (at(saying(b"HTTP/1.1 500 Oops\r\nno colon here\r\n: b\r\n\r\n")), "http_500"),
-    "endless-body": (at(saying(OK + b"\r\n", Line.flood)), "too_large"),
-    "1-GiB-body": (at(saying(OK + b"Content-Length: 1073741824\r\n\r\n", Line.flood)), "too_large"),
-    "endless-chunks": (at(saying(CHUNKED, flooding(b"400\r\n" + b"x" * 1024 + b"\r\n"))), "too_large"),
-    "one-byte-too-large": (at(answering(b"x" * (MAX_ANSWER + 1))), "too_large"),
-    "gzip-bomb": (at(answering(GZIP_BOMB, GZIP)), "encoded"),
-    "shorter-than-promised": (at(saying(OK + b"Content-Length: 99\r\n\r\n{}")), "connection"),
-    "two-lengths": (at(saying(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}")), "connection"),
-    "chunk-cut-short": (at(saying(CHUNKED + b"9\r\n{}")), "connection"),
-    "chunk-size-no-number": (at(saying(CHUNKED + b"zz\r\n{}\r\n")), "connection"),
-    "chunk-size-negative": (at(saying(CHUNKED + b"-5\r\n{}\r\n")), "connection"),
-    "chunk-size-minus-one": (at(saying(CHUNKED + b"-1\r\n", Line.flood)), "connection too_large"),
-    "silent-before-tls": (at(Line.hold, "https", speaks_first=True), "timeout"),
-    "no-tls-at-all": (at(saying(b"220 no TLS here\r\n"), "https", speaks_first=True), "tls"),
-}
 
 
 @dataclass(frozen=True)
@@ -130,7 +71,7 @@ def everything_logged() -> Iterator[io.StringIO]:
     root.removeHandler(handler)
 
 
-@pytest.fixture(scope="module", params=FAULTS.values(), ids=FAULTS)
+@pytest.fixture(scope="module", params=list(FAULTS.values()), ids=list(FAULTS))
 def outcome(request: pytest.FixtureRequest) -> Outcome:
     place, expected = request.param
     error: Exception | None = None
@@ -287,6 +228,22 @@ def test_every_form_of_the_base_address_keeps_the_deadline(path: str) -> None:
         assert time.monotonic() - before < BUDGET + GRACE
 
 
+def late(line: Line) -> None:
+    line.send(OK + b"\r\n")
+    line.hold(1.4)
+    line.send(b"{")
+    line.hold()
+
+
+def test_silence_after_a_late_byte_keeps_the_deadline() -> None:
+    """A byte buys no time: the last read has what is left of the whole, not a share of its own."""
+    with Rogue(late) as rogue:
+        before = time.monotonic()
+        with pytest.raises(WeChatUnreachable):
+            get(Transport(rogue.url), 1.5)
+        assert time.monotonic() - before < 1.5 + GRACE
+
+
 class Trusting(DeadlineAdapter):
     """Trusts one certificate, as a real client trusts those of the authorities."""
 
@@ -294,8 +251,8 @@ class Trusting(DeadlineAdapter):
         super().__init__()
         self._certificate = str(certificate)
 
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        super().cert_verify(conn, url, self._certificate, cert)
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().send(request, *args, **(kwargs | {"verify": self._certificate}))
 
 
 def test_certificate_is_checked(tmp_path: Path) -> None:

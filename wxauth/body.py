@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from flask import request
 
+from . import strict_json
 from .errors import BadRequest, TooLarge, UnsupportedMediaType
 
 MAX_BODY: Final = 16 * 1024
@@ -19,12 +19,9 @@ def json_object() -> dict[str, Any]:
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
     try:
-        found = json.loads(_whole_body().decode(), object_pairs_hook=_no_duplicates, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise BadRequest("The body must be one JSON object, with no name in it twice.")
-    return found
+        return strict_json.parse(_whole_body())
+    except ValueError:
+        raise BadRequest("The body must be one JSON object, with no name in it twice.") from None
 
 
 def form_field(name: str) -> str:
@@ -65,14 +62,3 @@ def _whole_body() -> bytes:
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -19,6 +19,8 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._next_probe = 0.0
+        #: What the newest failure said.
+        self.cause = ""
 
     @property
     def is_open(self) -> bool:
@@ -40,8 +42,9 @@ class Breaker:
         was_open, self._failures = self.is_open, 0
         return was_open
 
-    def failed(self) -> None:
+    def failed(self, cause: str = "") -> None:
         with self._lock:
+            self.cause = cause
             self._failures += 1
             if self._failures == FAILURES:
                 self._next_probe = self._clock() + PROBE_INTERVAL

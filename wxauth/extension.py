@@ -13,7 +13,7 @@ from flask import Flask, current_app
 from . import problems
 from .errors import BadRequest, WxAuthError
 from .identity import Secret, User
-from .logs import begin_request
+from .logs import begin_request, end_request
 from .metrics import LOGINS
 from .nearby import Nearby
 from .redis_client import RedisClient
@@ -41,23 +41,7 @@ class WxAuth:
     fakes. Nothing is connected before it is needed.
     """
 
-    settings: Settings
-    wechat: WeChatClient
-    store: SessionStore
-    nearby: Nearby
-
     def __init__(
-        self,
-        app: Flask | None = None,
-        settings: Settings | None = None,
-        *,
-        wechat: WeChatClient | None = None,
-        store: SessionStore | None = None,
-    ) -> None:
-        if app is not None:
-            self.init_app(app, settings, wechat=wechat, store=store)
-
-    def init_app(
         self,
         app: Flask,
         settings: Settings | None = None,
@@ -65,7 +49,6 @@ class WxAuth:
         wechat: WeChatClient | None = None,
         store: SessionStore | None = None,
     ) -> None:
-        """Bind to `app`; the same parameters as the constructor's."""
         self.settings = settings or Settings.from_env(os.environ)
         self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
         self.store = store or session_store(self.settings, redis_client(self.settings))
@@ -74,6 +57,7 @@ class WxAuth:
         self.nearby = Nearby(self.store, feed, self.settings.cache_size)
         app.extensions[EXTENSION] = self
         app.before_request(begin_request)
+        app.teardown_request(end_request)
         problems.register(app)
 
     def log_in(
@@ -91,7 +75,7 @@ class WxAuth:
         try:
             # A code can be exchanged once: it is not to be spent where no session can be kept.
             self.store.ping()
-            identity = self.wechat.exchange(self._appid(appid), code)
+            identity = self.wechat.exchange(self.known_appid(appid), code)
             token, session = self.store.create(identity, device, replacing)
         except WxAuthError as error:
             LOGINS.labels(problems.row(error).code).inc()
@@ -108,13 +92,18 @@ class WxAuth:
         logged_out.send(_sender(), user=session.user)
 
     def log_out_one(self, session: WxSession, id: str) -> None:
-        """End another session of the same user; SessionNotFound if it has none of that id."""
+        """End a session of the same user; SessionNotFound if it has none of that id."""
         self.store.end(session.user, id)
         logged_out.send(_sender(), user=session.user)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
-        self.store.end_all(session.user, keep=session.id if keep_current else None)
+        if keep_current:
+            self.store.end_others(session)
+        else:
+            self.store.end_all(session.user)
+            # Redis may have lost the list, but the caller has shown this one.
+            self.store.revoke(session)
         logged_out.send(_sender(), user=session.user)
 
     def log_out_user(self, user: User) -> None:
@@ -127,7 +116,8 @@ class WxAuth:
         self.store.ban(user)
         logged_out.send(_sender(), user=user)
 
-    def _appid(self, appid: str | None) -> str:
+    def known_appid(self, appid: str | None) -> str:
+        """The configured app that is meant, or BadRequest; None means the only one."""
         apps = self.settings.apps
         if appid is None and len(apps) == 1:
             return next(iter(apps))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
@@ -11,7 +12,7 @@ from werkzeug.exceptions import NotFound
 from . import backends, health, login, problems, rates
 from .body import MAX_BODY
 from .extension import WxAuth
-from .front import behind
+from .front import Verify, behind
 from .sessions import SessionStore
 from .settings import Settings
 from .wechat import WeChatClient
@@ -19,9 +20,15 @@ from .wechat import WeChatClient
 log = logging.getLogger(__name__)
 
 
+class Service(Flask):
+    def log_exception(self, exc_info: Any) -> None:
+        """A bug, as one line of our log: Flask's own would hold the path, and paths hold openids."""
+        log.error("internal_error", exc_info=exc_info)
+
+
 def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store: SessionStore | None = None) -> Flask:
     """The service as a Flask application; `wechat` and `store` are seams for fakes."""
-    app = Flask(__name__, static_folder=None)
+    app = Service(__name__, static_folder=None)
     # One byte more, so that a chunked body that is too large is not taken for one that just fits.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY + 1, PROVIDE_AUTOMATIC_OPTIONS=False, PROPAGATE_EXCEPTIONS=False)
     # A second slash or a missing one is a 404 here: there are no redirects.
@@ -34,7 +41,8 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.register_blueprint(health.bp)
     app.after_request(_finish)
     rates.limit(app, settings, extension.store.redis)
-    app.wsgi_app = behind(app.wsgi_app, extension.nearby, settings)  # type: ignore[assignment,method-assign]  # as Flask says to
+    gated = behind(app.wsgi_app, settings.trusted_proxies, settings.threads)
+    app.wsgi_app = Verify(gated, extension.nearby, sandbox=settings.sandbox)  # type: ignore[method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})
     return app

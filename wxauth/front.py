@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
@@ -24,7 +25,6 @@ from .logs import begin_request
 from .nearby import Nearby
 from .problems import answer
 from .sessions import WxSession
-from .settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,10 @@ READERS_PER_ADDRESS: Final = 4
 PATIENCE: Final = 0.1
 
 
-def behind(app: WSGIApplication, nearby: Nearby, settings: Settings) -> WSGIApplication:
-    """`app` behind `/verify` and the gate; the gate sees the address that the last trusted proxy saw."""
-    front: WSGIApplication = BodyGate(app, most=max(settings.threads // 3, 1))
-    if settings.trusted_proxies:
-        front = ProxyFix(front, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
-    return Verify(front, nearby, sandbox=settings.sandbox)
+def behind(app: WSGIApplication, trusted_proxies: int, threads: int) -> WSGIApplication:
+    """`app` behind the gate, which sees the address that the last trusted proxy saw."""
+    gate = BodyGate(app, most=max(threads // 3, 1))
+    return ProxyFix(gate, x_for=trusted_proxies, x_proto=0, x_host=0) if trusted_proxies else gate
 
 
 class Verify:
@@ -91,10 +89,11 @@ class BodyGate:
         self._turn = threading.Condition()
         self._inside = 0
         self._reading: Counter[str] = Counter()
+        self._full_since: dict[str, float] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        size = _announced_size(environ)
-        if size == 0 or size > MAX_BODY:
+        size = _size_to_read(environ)
+        if size == 0:
             return self._app(environ, start_response)
         address = environ.get("REMOTE_ADDR", "")
         if not self._enter(address):
@@ -117,24 +116,34 @@ class BodyGate:
             if self._inside >= self._most:
                 return False
             self._inside += 1
-            if self._turn.wait_for(lambda: self._reading[address] < READERS_PER_ADDRESS, PATIENCE):
-                self._reading[address] += 1
-                return True
-            self._inside -= 1
-            return False
+            if not self._turn.wait_for(lambda: self._reading[address] < READERS_PER_ADDRESS, self._patience(address)):
+                self._inside -= 1
+                return False
+            self._reading[address] += 1
+            if self._reading[address] == READERS_PER_ADDRESS:
+                self._full_since[address] = time.monotonic()
+            return True
+
+    def _patience(self, address: str) -> float:
+        # Where the bodies of an address have not come for a while, its next ones would take others' places in vain.
+        now = time.monotonic()
+        return max(self._full_since.get(address, now) + PATIENCE - now, 0)
 
     def _leave(self, address: str) -> None:
         with self._turn:
             self._inside -= 1
             self._reading[address] -= 1
+            self._full_since.pop(address, None)
             if not self._reading[address]:
                 del self._reading[address]
             self._turn.notify_all()
 
 
-def _announced_size(environ: WSGIEnvironment) -> int:
-    """How many bytes to read: as announced, or one more than may come if that is left open."""
+def _size_to_read(environ: WSGIEnvironment) -> int:
+    """As announced; if that is left open, a byte more than may come; nothing if the length alone is a refusal."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return MAX_BODY + 1
-    length = environ.get("CONTENT_LENGTH") or "0"
-    return int(length) if length.isascii() and length.isdigit() else 0
+    length = environ.get("CONTENT_LENGTH", "").lstrip("0")
+    if not (length.isascii() and length.isdigit()) or len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
+        return 0
+    return int(length)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast, overload
 from urllib.parse import unquote
 
-from flask import Response, after_this_request, g, request
+from flask import Response, after_this_request, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from .errors import BadRequest, LoginTooOld, TokenMissing
@@ -40,7 +40,8 @@ def token_in(header: str) -> str:
     """The token of an `Authorization` header; TokenMissing if that is empty."""
     if not header:
         raise TokenMissing
-    return BEARER.sub("", header, count=1) if BEARER.match(header) else header
+    scheme = BEARER.match(header)
+    return header[scheme.end() :] if scheme else header
 
 
 @overload
@@ -68,7 +69,7 @@ def login_required(
             if fresh is not None and not -CLOCK_SKEW <= session.age <= fresh:
                 raise LoginTooOld(fresh)
             g.wx_session = session
-            return view(*args, **kwargs)
+            return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
 
         return guarded
 

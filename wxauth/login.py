@@ -17,9 +17,9 @@ from .sessions import WxSession
 bp = Blueprint("login", __name__)
 
 #: What wx.login gives, or DevTools without an AppID. WeChat publishes no shape, so this is only what can't be one.
-CODE: Final = re.compile(r"[!-~]{1,128}|the code is a mock one")
-LONGEST_CODE: Final = 128
-LONGEST_DEVICE: Final = 64
+CODE: Final = re.compile(r"[!-~]+|the code is a mock one")
+LONGEST: Final = 128
+LONGEST_LABEL: Final = 64
 
 Answer = dict[str, Any]
 EMPTY: Final = ("", 204)
@@ -28,10 +28,10 @@ EMPTY: Final = ("", 204)
 @bp.post("/login")
 def log_in() -> Answer:
     body = json_object()
-    code = needed_text(body, "code", LONGEST_CODE)
+    code, device = needed_text(body, "code", LONGEST), text(body, "device", LONGEST_LABEL)
     if not CODE.fullmatch(code):
         raise BadRequest("code must be what wx.login gave.")
-    appid, device = text(body, "appid", LONGEST_DEVICE), text(body, "device", LONGEST_DEVICE)
+    appid = wxauth().known_appid(text(body, "appid", LONGEST_LABEL))
     token, session = wxauth().log_in(code, appid, device, replacing=_live_session_sent_along())
     return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
 
@@ -39,16 +39,8 @@ def log_in() -> Answer:
 @bp.get("/session")
 @login_required
 def show_session() -> Answer:
-    session = wx_session
-    found = {
-        "id": session.id,
-        "appid": session.appid,
-        "openid": session.openid,
-        "unionid": session.unionid,
-        "device": session.device,
-        "created_at": session.created_at,
-        "expires_in": session.expires_in,
-    }
+    names = ("id", "appid", "openid", "unionid", "device", "created_at", "expires_in")
+    found = {name: getattr(wx_session, name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -77,7 +69,7 @@ def log_out_everywhere() -> tuple[str, int]:
 
 
 @bp.delete("/sessions/<id>")
-@login_required
+@login_required(touch=False)
 def log_out_one(id: str) -> tuple[str, int]:
     wxauth().log_out_one(wx_session, id)
     return EMPTY

@@ -10,7 +10,9 @@ import json
 import logging
 import secrets
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,7 +22,7 @@ from typing import Final, TextIO
 request_id: ContextVar[str | None] = ContextVar("wxauth_request_id", default=None)
 
 #: A flood of requests is not to become a flood of lines; this is for one worker.
-LINES_A_SECOND: Final = 50
+LINES_A_SECOND: Final = 25
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -28,6 +30,11 @@ STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 def begin_request() -> None:
     """Name the request that this thread answers from now on."""
     request_id.set(secrets.token_hex(8))
+
+
+def end_request(_: object) -> None:
+    """From now on this thread answers none."""
+    request_id.set(None)
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
@@ -43,10 +50,10 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage(), **fields(record)}
+        line = {**fields(record), "time": time, "level": record.levelname.lower(), "event": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(line, default=str)
 
 
 class TerminalFormatter(logging.Formatter):
@@ -56,8 +63,13 @@ class TerminalFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        details = " ".join(f"{name}={value}" for name, value in fields(record).items())
+        details = " ".join(f"{name}={_visible(value)}" for name, value in fields(record).items())
         return f"{super().formatMessage(record)}  {details}".rstrip()
+
+
+def _visible(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 class HidesQueries(logging.Filter):
@@ -68,23 +80,34 @@ class HidesQueries(logging.Filter):
 
 
 class AtMost(logging.Filter):
-    """Lets so many lines through in each second; the first of the next says how many were `suppressed`."""
+    """Lets so many lines through in each second; the first of the next says how many were `suppressed`.
+
+    Warnings are counted apart, so that no flood of requests hides them.
+    """
 
     def __init__(self, lines: int = LINES_A_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._lines = lines
         self._clock = clock
+        self._lock = threading.Lock()
         self._second = 0
-        self._count = 0
+        self._counts: Counter[bool] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        grave = record.levelno >= logging.WARNING
+        with self._lock:
+            self._begin_second(record)
+            self._counts[grave] += 1
+            return self._counts[grave] <= self._lines
+
+    def _begin_second(self, record: logging.LogRecord) -> None:
         second = int(self._clock())
         if second != self._second:
-            if self._count > self._lines:
-                record.suppressed = self._count - self._lines
-            self._second, self._count = second, 0
-        self._count += 1
-        return self._count <= self._lines
+            suppressed = sum(max(count - self._lines, 0) for count in self._counts.values())
+            if suppressed:
+                record.suppressed = suppressed
+            self._second = second
+            self._counts.clear()
 
 
 def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response, g
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
 from . import errors
 from .logs import request_id
@@ -172,17 +172,16 @@ def _rate_headers(error: errors.RateLimited) -> list[tuple[str, str]]:
 def _respond_http(error: HTTPException) -> Response:
     if isinstance(error.response, Response):
         return error.response
-    if isinstance(error, InternalServerError):
-        log.error("internal_error", exc_info=error.original_exception)
-    problem = BY_STATUS.get(error.code or 500, BAD_REQUEST)
-    status, headers, body = _answer(problem, problem.detail, None)
+    status = error.code or 500
+    problem = BY_STATUS.get(status, BY_STATUS[500] if status >= 500 else BAD_REQUEST)
+    line, headers, body = _answer(problem, problem.detail, None)
     allowed = [(name, value) for name, value in error.get_headers() if name == "Allow"]
-    return _remembered(problem, Response(body, status, [*headers, *allowed]))
+    return _remembered(problem, Response(body, line, [*headers, *allowed]))
 
 
 def row(error: errors.WxAuthError) -> Problem:
     """The row of the table that an error belongs to."""
-    return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    return next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), BY_STATUS[500])
 
 
 def _answer(problem: Problem, detail: str, challenge: str | None) -> Answer:

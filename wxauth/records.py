@@ -70,15 +70,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
-    """The newest session_key of a user and the one before it. WeChat keeps one a user, not one a login."""
+    """A user's newest session_key, since when (Unix seconds), and the one before. WeChat keeps one for each user."""
 
     newest: Secret
+    since: int
     previous: Secret | None = None
-    replaced_at: int = 0
 
     def followed_by(self, session_key: Secret, now: int) -> SessionKeys:
         """The pair after a login that brought `session_key`, which is often the one that is known already."""
-        return self if session_key == self.newest else SessionKeys(session_key, self.newest, now)
+        return self if session_key == self.newest else SessionKeys(session_key, now, self.newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Shelf:
 
     def seal_session_keys(self, keys: SessionKeys, ends_at: int) -> bytes:
         previous = keys.previous.reveal() if keys.previous else None
-        return self._seal(KEYS_FIELD.decode(), ends_at, [keys.newest.reveal(), previous, keys.replaced_at])
+        return self._seal(KEYS_FIELD.decode(), ends_at, [keys.newest.reveal(), keys.since, previous])
 
     def entries(self, fields: dict[bytes, bytes]) -> list[Entry]:
         """The sessions in the user's hash, oldest first. An entry that does not open is nobody's session."""
@@ -118,10 +118,10 @@ class Shelf:
         """The user's session_keys, or None if there are none that open."""
         sealed = fields.get(KEYS_FIELD)
         try:
-            newest, previous, replaced_at = json.loads(self._unseal(KEYS_FIELD.decode(), sealed or b"")[1])
+            newest, since, previous = json.loads(self._unseal(KEYS_FIELD.decode(), sealed or b"")[1])
         except SealBroken:
             return None
-        return SessionKeys(Secret(newest), Secret(previous) if previous else None, replaced_at)
+        return SessionKeys(Secret(newest), since, Secret(previous) if previous else None)
 
     def _entry(self, id: str, sealed: bytes) -> Entry | None:
         try:

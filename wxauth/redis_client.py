@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import redis
 from redis.cluster import RedisCluster
@@ -43,18 +43,28 @@ CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.ReadOnlyError, "readonly"),
     (redis.exceptions.OutOfMemoryError, "oom"),
     (redis.exceptions.ClusterDownError, "cluster_down"),
+    (redis.exceptions.InvalidResponse, "garbled"),
     (redis.exceptions.TimeoutError, "timeout"),
     (redis.exceptions.ConnectionError, "unreachable"),
     (RedisClusterException, "unreachable"),
     (OSError, "unreachable"),
 )
+#: What redis-py has no class of its own for; these go first.
+CAUSES_BY_TEXT: Final[Mapping[str, str]] = {
+    "MISCONF": "misconf",
+    "max number of clients": "max_clients",
+    # redis-py says this where a new connection brings something unasked, which can only be a refusal.
+    "Connection not ready": "max_clients",
+}
 CURES: Final[Mapping[str, str]] = {
     "noauth": "the user or the password in REDIS_URL is missing or wrong",
     "noperm": "the Redis user may not do what is needed: allow it +@read +@write +@transaction ~wxa:*",
     "readonly": "REDIS_URL names a replica: name the primary, or use redis+sentinel://",
     "oom": "Redis is full: raise its maxmemory",
     "misconf": "Redis can't write to its disk: see its log",
+    "max_clients": "Redis turns connections away: raise its maxclients, or lower WEB_CONCURRENCY",
     "loading": "Redis is reading its data: wait",
+    "garbled": "these are not the answers to what was asked: something between here and Redis mixes them up",
     "unreachable": "nobody listens at REDIS_URL, or the TLS certificate is not to be trusted",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
     "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",
@@ -62,6 +72,7 @@ CURES: Final[Mapping[str, str]] = {
     "too_old": "Redis 4 or newer is needed",
 }
 OLDEST_REDIS: Final = 4
+GONE: Final = -2  # what PTTL answers for a key that is absent
 PROBE: Final = "wxa:{ready}:p"
 
 REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
@@ -74,40 +85,51 @@ class Wire:
     def __init__(self, connection: Any, asking: bool) -> None:
         self._connection = connection
         self._asking = asking
+        self._watch: tuple[Command, ...] = ()
+
+    def watch(self, keys: Sequence[str]) -> None:
+        """WATCH them from the next question on: it travels along with that, which saves a round trip."""
+        self._watch = (("WATCH", *keys),)
 
     def ask(self, *commands: Command) -> list[Any]:
         """The replies to `commands`, in one round trip; the first that is an error is raised once all are read."""
+        begun, self._watch = self._watch, ()
+        told = [*begun, *commands]
         if self._asking:
-            commands = tuple(part for command in commands for part in (("ASKING",), command))
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
-        replies = [self._reply() for _ in commands]
+            told = [part for command in told for part in (("ASKING",), command)]
+        self._connection.send_packed_command(self._connection.pack_commands(told))
+        replies = [self._reply() for _ in told]
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        return replies[1::2] if self._asking else replies
+        if self._asking:
+            replies = replies[1::2]
+        _sound(replies[: len(begun)] == [b"OK"] * len(begun))
+        return replies[len(begun) :]
 
     def _reply(self) -> Any:
         try:
             return self._connection.read_response()
         except redis.ResponseError as error:
             return error
+        except (TypeError, ValueError) as error:
+            raise redis.InvalidResponse from error
 
 
 class Reader:
-    """What may be read, at large or in the midst of a transaction."""
+    """What may be read, at large or in the midst of a transaction; `talk` has a conversation and hands on its end."""
 
-    def __init__(self, ask: Callable[..., list[Any]]) -> None:
-        self._ask = ask
+    def __init__(self, talk: Callable[[Callable[[Wire], Any]], Any]) -> None:
+        self._talk = talk
 
     def fields(self, key: str) -> dict[bytes, bytes]:
         """The hash at `key`; empty if it is absent."""
-        (flat,) = self._ask(("HGETALL", key))
+        flat = self._talk(lambda wire: _flat_fields(wire, key))
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def present(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` (all of one slot) that are there."""
-        # EXISTS would only count them.
-        (values,) = self._ask(("MGET", *keys)) if keys else ([],)
+        values = self._talk(lambda wire: _values(wire, keys)) if keys else []
         return {key for key, value in zip(keys, values, strict=True) if value is not None}
 
 
@@ -129,23 +151,17 @@ class RedisClient:
         """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept."""
         self._talk(PROBE, lambda wire: wire.ask(("SET", PROBE, "", "EX", 10)))
         try:
-            (info,) = self._talk(PROBE, lambda wire: wire.ask(("INFO",)))
+            facts = self._talk(PROBE, _facts)
         except StoreUnavailable:
             # Some hosts forbid INFO; what it would say is then the host's matter.
             return "ok"
-        facts = dict(re.findall(r"^(\w+):(\S+)", info.decode(), re.MULTILINE))
         if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
             return "too_old"
         return "ok" if facts.get("maxmemory_policy", "noeviction") == "noeviction" else "evicting"
 
     def read(self, key: str) -> tuple[bytes, float] | None:
         """The value of `key` and the seconds it has left, in one round trip; None if it is absent."""
-        value, milliseconds = self._talk(key, lambda wire: wire.ask(("GET", key), ("PTTL", key)))
-        if value is None:
-            return None
-        if not isinstance(value, bytes) or not isinstance(milliseconds, int):
-            raise StoreUnavailable("garbled")
-        return value, milliseconds / 1000
+        return self._talk(key, lambda wire: _value(wire, key))
 
     def read_afresh(self, key: str) -> tuple[bytes, float] | None:
         """As `read`, over a new connection: for whoever doubts that an old one still answers what it is asked."""
@@ -155,12 +171,11 @@ class RedisClient:
 
     def at(self, key: str) -> Reader:
         """To read whatever lies in the slot of `key`."""
-        return Reader(lambda *commands: self._talk(key, lambda wire: wire.ask(*commands)))
+        return Reader(lambda conversation: self._talk(key, conversation))
 
     def expire(self, key: str, seconds: int) -> bool:
         """Gives `key` `seconds` from now. False if it is absent: this brings nothing back."""
-        (done,) = self._talk(key, lambda wire: wire.ask(("EXPIRE", key, seconds)))
-        return bool(done)
+        return self._talk(key, lambda wire: _expire(wire, key, seconds))
 
     def set(self, key: str, seconds: int) -> None:
         """Sets a mark at `key` for `seconds`."""
@@ -184,8 +199,8 @@ class RedisClient:
     ) -> None:
         """Carries out the commands that `plan` makes of what it reads, all or none.
 
-        If anything under `keys` changes in between, the plan is made anew. All keys must be of one slot. The plan may
-        also run again after a lost connection, so what it does twice must come to the same as once.
+        If anything under `keys` changes once the plan has begun to read, it is made anew. All keys must be of one
+        slot. The plan may also run again after a lost connection: what it does twice must come to the same as once.
         """
         deadline = time.monotonic() + PATIENCE
         while not self._talk(keys[0], lambda wire: self._attempt(wire, keys, plan, confirmed)):
@@ -196,20 +211,17 @@ class RedisClient:
         self, wire: Wire, keys: Sequence[str], plan: Callable[[Reader], Iterable[Command]], confirmed: bool
     ) -> bool:
         """Whether the plan was carried out; if not, something under `keys` changed and nothing was done."""
-        wire.ask(("WATCH", *keys))
-        commands = list(plan(Reader(wire.ask)))
+        wire.watch(keys)
+        commands = list(plan(Reader(lambda conversation: conversation(wire))))
         if not commands:
-            wire.ask(("UNWATCH",))
+            _sound(wire.ask(("UNWATCH",)) == [b"OK"])
             return True
-        *_, results = wire.ask(("MULTI",), *commands, ("EXEC",))
-        if results is None:
+        if not _carried_out(wire, commands):
             return False
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
         if confirmed and self._wait_replicas:
             # WAIT speaks of the writes of its own connection alone.
             (count,) = wire.ask(("WAIT", self._wait_replicas, WAIT_MILLISECONDS))
+            _sound(isinstance(count, int))
             if count < self._wait_replicas:
                 raise StoreUnavailable("not_replicated", CURES["not_replicated"])
         return True
@@ -241,7 +253,7 @@ class RedisClient:
     def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None) -> T:
         pool, breaker = self._place(key, asked)
         if not breaker.admits():
-            raise StoreUnavailable("breaker_open")
+            raise StoreUnavailable(breaker.cause, CURES.get(breaker.cause))
         connection: Any = None
         try:
             connection = pool.get_connection()
@@ -251,7 +263,7 @@ class RedisClient:
             if connection is not None:
                 connection.disconnect()
             if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
-                breaker.failed()
+                breaker.failed(_cause(error))
                 BREAKER_OPEN.set(breaker.is_open)
             raise
         finally:
@@ -302,6 +314,66 @@ class RedisClient:
             time.sleep(MOVE_PAUSE)
 
 
+def _flat_fields(wire: Wire, key: str) -> list[bytes]:
+    (flat,) = wire.ask(("HGETALL", key))
+    _sound(_is_list_of(bytes, flat) and len(flat) % 2 == 0)
+    return cast(list[bytes], flat)
+
+
+def _values(wire: Wire, keys: Sequence[str]) -> list[bytes | None]:
+    # EXISTS would only count them.
+    (values,) = wire.ask(("MGET", *keys))
+    _sound(_is_list_of(bytes | None, values) and len(values) == len(keys))
+    return cast(list[bytes | None], values)
+
+
+def _value(wire: Wire, key: str) -> tuple[bytes, float] | None:
+    value, milliseconds = wire.ask(("GET", key), ("PTTL", key))
+    if value is None:
+        # Written in between, or two answers of different questions: asking again tells.
+        _sound(milliseconds == GONE)
+        return None
+    _sound(isinstance(value, bytes) and type(milliseconds) is int and milliseconds >= GONE)
+    return value, milliseconds / 1000
+
+
+def _expire(wire: Wire, key: str, seconds: int) -> bool:
+    (done,) = wire.ask(("EXPIRE", key, seconds))
+    _sound(done in (0, 1))
+    return bool(done)
+
+
+def _facts(wire: Wire) -> dict[str, str]:
+    (info,) = wire.ask(("INFO",))
+    _sound(isinstance(info, bytes) and b"redis_version:" in info)
+    return dict(re.findall(r"^(\w+):(\S+)", info.decode(), re.MULTILINE))
+
+
+def _carried_out(wire: Wire, commands: Sequence[Command]) -> bool:
+    """Whether EXEC did it; an error of any of `commands` is raised."""
+    begun, *queued, results = wire.ask(("MULTI",), *commands, ("EXEC",))
+    _sound(begun == b"OK" and queued == [b"QUEUED"] * len(commands))
+    if results is None:
+        return False
+    _sound(isinstance(results, list) and len(results) == len(commands))
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return True
+
+
+def _is_list_of(kind: Any, reply: Any) -> bool:
+    return isinstance(reply, list) and all(isinstance(item, kind) for item in reply)
+
+
+def _sound(shape: bool) -> None:
+    """Ends the conversation, and with it its connection, where a reply has not the shape of an answer to what was
+    asked: it may be somebody else's.
+    """
+    if not shape:
+        raise redis.InvalidResponse
+
+
 def _refresh(client: RedisCluster) -> None:
     # Whoever needs it comes upon the same trouble, and says so.
     with contextlib.suppress(*FAILURES):
@@ -309,12 +381,15 @@ def _refresh(client: RedisCluster) -> None:
 
 
 def _may_pass(failure: Exception) -> bool:
-    """Whether the same may succeed at once: the connection was lost (which is not slow), or the key has moved."""
-    return type(failure) is redis.ConnectionError or isinstance(failure, REDIRECTIONS)
+    """Whether the same may succeed at once: a connection was lost (not slow) or mixed up, or the key moved."""
+    return type(failure) in (redis.ConnectionError, redis.InvalidResponse) or isinstance(failure, REDIRECTIONS)
 
 
 def _cause(error: Exception) -> str:
+    for text, word in CAUSES_BY_TEXT.items():
+        if text in str(error):
+            return word
     for kind, word in CAUSES:
         if isinstance(error, kind):
             return word
-    return "misconf" if str(error).startswith("MISCONF") else "error"
+    return "error"

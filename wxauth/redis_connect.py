@@ -86,6 +86,9 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(authority)
     shared: dict[str, Any] = {**options, **login}
     sentinel = Sentinel(hosts, sentinel_kwargs=shared, **shared)
+    if login:
+        # Often only the data has a password, and a sentinel that has none refuses whoever tells it one.
+        sentinel.sentinels += Sentinel(hosts, sentinel_kwargs=dict(options)).sentinels
     client: redis.Redis = sentinel.master_for(service, db=int(db[0]) if db else 0)
     return client
 

@@ -42,7 +42,7 @@ def seal(key: bytes, place: str, expires_at: int, payload: bytes) -> bytes:
 def unseal(key: bytes, place: str, sealed: bytes) -> tuple[int, bytes]:
     """The expiry and the payload that `seal` was given, or SealBroken; any bytes at all may be handed in."""
     head, nonce, ciphertext = sealed[: HEAD.size], sealed[HEAD.size : HEAD.size + NONCE], sealed[HEAD.size + NONCE :]
-    if len(head) < HEAD.size or len(nonce) < NONCE or head[0] != VERSION:
+    if len(nonce) < NONCE or head[0] != VERSION:
         raise SealBroken
     try:
         payload = AESGCM(key).decrypt(nonce, ciphertext, head + place.encode())

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
-from .errors import SessionNotFound, TokenInvalid, UserBanned
+from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
 from .metrics import ENDED
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
@@ -73,7 +73,10 @@ class Limits:
 
     @property
     def touch_after(self) -> float:
-        """How much of the idle life may pass before a use is recorded: a write that is not made costs nothing."""
+        """How much of the idle life may pass before a use is recorded: a write that is not made costs nothing.
+
+        Half of a life that is shorter than two minutes, or no use would ever count.
+        """
         return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
 
 
@@ -149,9 +152,7 @@ class SessionStore:
         full = min(self._limits.idle_ttl, record.ends_at - now, record.created_at + self._limits.max_ttl - now)
         if full <= 0:
             raise TokenInvalid
-        if touch and full - left > self._limits.touch_after:
-            if not self.redis.expire(name, max(int(full), 1)):
-                raise TokenInvalid
+        if touch and full - left > self._limits.touch_after and self._touched(name, int(full)):
             left = full
         touch_due_at = now + self._limits.touch_after - (full - left)
         return self._session(token.id, record, int(now + min(left, full))), touch_due_at
@@ -162,9 +163,9 @@ class SessionStore:
         return sorted(entries, key=lambda entry: entry.serial)
 
     def session_keys(self, user: User) -> SessionKeys | None:
-        """The user's newest session_key and the one before it; None once no session is left."""
-        found = (shelf.session_keys(self.redis.at(shelf.hash).fields(shelf.hash)) for shelf in self._shelves(user))
-        return next(filter(None, found), None)
+        """The user's newest session_key and the one before it; None after the last logout."""
+        shelves = self._shelves(user)
+        return _newest(shelf.session_keys(self.redis.at(shelf.hash).fields(shelf.hash)) for shelf in shelves)
 
     def revoke(self, session: WxSession) -> None:
         """End this session, whether its user's list knows of it or not."""
@@ -178,10 +179,15 @@ class SessionStore:
         for shelf in self._shelves(user):
             self._dismiss(shelf, lambda ids: ids & {id}, "logout")
 
-    def end_all(self, user: User, keep: str | None = None) -> None:
-        """End all of the user's sessions, or all but the one whose id is `keep`."""
+    def end_all(self, user: User) -> None:
+        """End all of the user's sessions."""
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: {id for id in ids if id != keep}, "everywhere")
+            self._dismiss(shelf, lambda ids: ids, "everywhere")
+
+    def end_others(self, session: WxSession) -> None:
+        """End all sessions of the user but this one."""
+        for shelf in self._shelves(session.user):
+            self._dismiss(shelf, lambda ids: ids - {session.id}, "everywhere")
 
     def ban(self, user: User) -> None:
         """End all of the user's sessions, and refuse every login until `unban`."""
@@ -219,6 +225,16 @@ class SessionStore:
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 
+    def _touched(self, name: str, seconds: int) -> bool:
+        """Whether the use is recorded. That Redis can only be read is no reason to refuse a live session."""
+        try:
+            alive = self.redis.expire(name, max(seconds, 1))
+        except StoreUnavailable:
+            return False
+        if not alive:
+            raise TokenInvalid
+        return True
+
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         user = record.user
         return WxSession(
@@ -255,5 +271,9 @@ class SessionStore:
 
 def _followed(rosters: list[Roster], session_key: Secret, now: int) -> SessionKeys:
     """What the user's session_keys are after a login that brought `session_key`."""
-    known = next((roster.session_keys for roster in rosters if roster.session_keys), None)
-    return known.followed_by(session_key, now) if known else SessionKeys(session_key)
+    known = _newest(roster.session_keys for roster in rosters)
+    return known.followed_by(session_key, now) if known else SessionKeys(session_key, now)
+
+
+def _newest(found: Iterable[SessionKeys | None]) -> SessionKeys | None:
+    return max((keys for keys in found if keys), key=lambda keys: keys.since, default=None)

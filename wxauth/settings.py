@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ REDIS_FORMS: Final = {
 }
 #: What an appid or a client's id may look like; not what it must, for that only WeChat knows.
 NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
+SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", "WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", *REDIS_URL_NAMES)
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 KEY_LENGTH: Final = 32
 SANDBOX_APPID: Final = "wxsandbox00000000"
@@ -43,7 +45,7 @@ class Client:
     appids: frozenset[str] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What the operator decided; `design.md` section 4 says what each field means. Times are seconds."""
 
@@ -60,7 +62,7 @@ class Settings:
     threads: int = 96
     trusted_proxies: int = 0
     wechat_url: str = "https://api.weixin.qq.com"
-    wechat_timeout: float = 4
+    wechat_timeout: float = 4.0
     wait_replicas: int = 0
     cache_size: int = 10000
     log_level: str = "info"
@@ -71,22 +73,22 @@ class Settings:
         """The settings in `environ` (an empty variable counts as absent), or ConfigurationError with every fault."""
         reader = _Reader(environ)
         settings = _read(cls, reader)
-        reader.refuse_unknown_names()
+        reader.refuse_odd_names_and_texts()
         if reader.faults:
             raise ConfigurationError(reader.faults)
         return settings
 
     def shown_by(self, text: str) -> bool:
-        """Whether `text` holds one of these secrets."""
+        """Whether `text` holds one of these secrets, but for those that are too short to tell."""
         password = urlsplit(self.redis_url.reveal()).password
         clients = (client.secret for client in self.clients.values())
         known = [secret.reveal() for secret in (*self.apps.values(), *self.secret_keys, *clients)]
-        return any(secret in text for secret in [*known, password] if secret)
+        return any(secret in text for secret in [*known, password or ""] if len(secret) >= 8)
 
 
 def names_an_app(environ: Mapping[str, str]) -> bool:
     """Whether anybody has begun to configure a mini program; if not, `python app.py` is a newcomer's."""
-    return any(environ.get(name) for name in ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS"))
+    return any(environ.get(name, "").strip() for name in ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS"))
 
 
 def _read(cls: type[Settings], reader: _Reader) -> Settings:
@@ -96,19 +98,19 @@ def _read(cls: type[Settings], reader: _Reader) -> Settings:
         secret_keys=_secret_keys(reader, needed=not sandbox),
         redis_url=Secret("") if sandbox else _redis_url(reader),
         redis_tls=_redis_tls(reader),
-        idle_ttl=reader.number("WXAUTH_IDLE_TTL", 604800, 1, 31536000, int),
-        max_ttl=reader.number("WXAUTH_MAX_TTL", 2592000, 1, 31536000, int),
-        max_sessions=reader.number("WXAUTH_MAX_SESSIONS", 10, 1, 1000, int),
+        idle_ttl=reader.number("WXAUTH_IDLE_TTL", cls.idle_ttl, 1, 31536000, int),
+        max_ttl=reader.number("WXAUTH_MAX_TTL", cls.max_ttl, 1, 31536000, int),
+        max_sessions=reader.number("WXAUTH_MAX_SESSIONS", cls.max_sessions, 1, 1000, int),
         clients=_clients(reader),
-        login_rate=_rate(reader, "WXAUTH_LOGIN_RATE", "300/minute"),
-        client_rate=_rate(reader, "WXAUTH_CLIENT_RATE", "60000/minute"),
-        threads=reader.number("WXAUTH_THREADS", 96, 1, 1000, int),
-        trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", 0, 0, 10, int),
+        login_rate=_rate(reader, "WXAUTH_LOGIN_RATE", cls.login_rate),
+        client_rate=_rate(reader, "WXAUTH_CLIENT_RATE", cls.client_rate),
+        threads=reader.number("WXAUTH_THREADS", cls.threads, 1, 1000, int),
+        trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", cls.trusted_proxies, 0, 10, int),
         wechat_url=_wechat_url(reader),
-        wechat_timeout=reader.number("WXAUTH_WECHAT_TIMEOUT", 4.0, 0.1, 30.0, float),
-        wait_replicas=reader.number("WXAUTH_WAIT_REPLICAS", 0, 0, 1, int),
-        cache_size=reader.number("WXAUTH_CACHE_SIZE", 10000, 0, 10000000, int),
-        log_level=reader.choice("WXAUTH_LOG_LEVEL", "info", {"debug", "info", "warning", "error"}),
+        wechat_timeout=reader.number("WXAUTH_WECHAT_TIMEOUT", cls.wechat_timeout, 0.1, 30.0, float),
+        wait_replicas=reader.number("WXAUTH_WAIT_REPLICAS", cls.wait_replicas, 0, 1, int),
+        cache_size=reader.number("WXAUTH_CACHE_SIZE", cls.cache_size, 0, 10000000, int),
+        log_level=reader.choice("WXAUTH_LOG_LEVEL", cls.log_level, {"debug", "info", "warning", "error"}),
         sandbox=sandbox,
     )
 
@@ -139,17 +141,19 @@ class _Reader:
             else:
                 self.fault(name, f"each entry has the form {form}.")
 
-    def refuse_unknown_names(self) -> None:
+    def refuse_odd_names_and_texts(self) -> None:
         """To be called last: a name is known if it has been read."""
         for name in sorted(self._environ):
-            if name.startswith("WXAUTH_") and name not in self._known:
-                near = get_close_matches(name, self._known, 1)
+            if name in self._known and not self.text(name).isprintable():
+                self.fault(name, "there are characters in it that can't be printed.")
+            if name.startswith("WXAUTH_") and name not in self._known and self._environ[name].strip():
+                near = get_close_matches(name, self._known, 1, cutoff=0.8)
                 self.fault(name, "no such setting" + (f"; {near[0]} is meant?" if near else "; remove it."))
 
     def number(self, name: str, default: Number, low: Number, high: Number, kind: Callable[[str], Number]) -> Number:
         text = self.text(name)
         try:
-            value = kind(text.encode("ascii").decode()) if text else default
+            value = kind(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None if text else default
         except ValueError:
             value = None
         if value is not None and low <= value <= high:
@@ -165,22 +169,24 @@ class _Reader:
         return text
 
 
-def _apps(reader: _Reader) -> dict[str, Secret]:
+def _apps(reader: _Reader) -> Mapping[str, Secret]:
     appid, secret = reader.text("WECHAT_APPID"), reader.text("WECHAT_SECRET")
     several = list(reader.pairs("WXAUTH_APPS", "appid:secret", NAME))
     if several and (appid or secret):
         reader.fault("WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
-    elif not reader.text("WXAUTH_APPS"):
+    elif not reader.items("WXAUTH_APPS"):
         for name in ("WECHAT_APPID", "WECHAT_SECRET"):
             if not reader.text(name):
                 reader.fault(name, "needed; it stands in the WeChat console under Development > Settings.")
+        if appid and not re.fullmatch(NAME, appid):
+            reader.fault("WECHAT_APPID", "this can't be one; it looks like wx0123456789abcdef.")
         several = [(appid, Secret(secret))]
     if len(dict(several)) < len(several):
         reader.fault("WXAUTH_APPS", "the same appid stands there twice.")
-    return dict(several)
+    return MappingProxyType(dict(several))
 
 
-def _sandbox_apps(reader: _Reader) -> dict[str, Secret]:
+def _sandbox_apps(reader: _Reader) -> Mapping[str, Secret]:
     for name in ("WECHAT_SECRET", "WXAUTH_APPS"):
         if reader.text(name):
             reader.fault("WXAUTH_SANDBOX", f"the sandbox needs no WeChat secret; remove {name} or the sandbox.")
@@ -192,10 +198,8 @@ def _secret_keys(reader: _Reader, needed: bool) -> tuple[Secret, ...]:
     keys = reader.items(name)
     if not keys and needed:
         reader.fault(name, "needed; make one with: python -m wxauth keygen")
-    if any(len(key) < KEY_LENGTH or not key.isascii() for key in keys):
-        reader.fault(
-            name, f"each key needs {KEY_LENGTH} ASCII characters or more; make one with: python -m wxauth keygen"
-        )
+    if any(len(key) < KEY_LENGTH for key in keys):
+        reader.fault(name, f"each key needs {KEY_LENGTH} characters or more; make one with: python -m wxauth keygen")
     if len(set(keys)) < len(keys):
         reader.fault(name, "the same key stands there twice.")
     return tuple(map(Secret, keys or [secrets.token_hex(KEY_LENGTH)]))
@@ -250,7 +254,7 @@ def _rate(reader: _Reader, name: str, default: str) -> str:
 
 
 def _wechat_url(reader: _Reader) -> str:
-    url = reader.text("WXAUTH_WECHAT_URL").rstrip("/") or "https://api.weixin.qq.com"
+    url = reader.text("WXAUTH_WECHAT_URL").rstrip("/") or Settings.wechat_url
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

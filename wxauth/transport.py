@@ -1,7 +1,7 @@
 """The door to `requests`: one GET to WeChat within a deadline. Knows bytes and time, nothing of what they mean.
 
 `requests` bounds each read, not their sum, so a server that drips a byte a second holds its caller for ever. Here
-every read on the socket is given what is left of the one deadline.
+every read on the socket is given what is left of the one deadline. Only the look-up of the host's name is outside it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.cookiejar
 import io
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -25,6 +26,10 @@ from .logs import HidesQueries
 
 CONNECT_TIMEOUT: Final = 1.0
 MAX_ANSWER: Final = 64 * 1024
+#: With headers, chunk sizes and whatever else a server may send.
+MAX_TRAFFIC: Final = 2 * MAX_ANSWER
+PIECE: Final = 8 * 1024
+POOL_SIZE: Final = 64
 
 _deadline: ContextVar[float] = ContextVar("wxauth_deadline")
 
@@ -37,11 +42,12 @@ class Transport:
 
     def __init__(self, base_url: str, adapter: BaseAdapter | None = None) -> None:
         self._base_url = base_url
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "wxauth"})
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._session.mount(base_url, adapter or DeadlineAdapter())
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, adapter or DeadlineAdapter(pool_maxsize=POOL_SIZE))
 
     def get(self, path: str, query: Mapping[str, str | Secret], deadline: float) -> bytes:
         """The body of a 200 answer of at most 64 KiB, before `deadline` (a `time.monotonic()` value).
@@ -50,7 +56,7 @@ class Transport:
         """
         try:
             return self._get(path, query, deadline)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             cause = _cause(error)
         # Out here, so that the error has no __context__: the text of every connection error holds the whole URL.
         raise WeChatUnreachable(cause)
@@ -69,10 +75,18 @@ class Transport:
                 raise WeChatUnreachable(f"http_{response.status_code}")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise WeChatUnreachable("encoded")
-            body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=False)
+            return _bounded(response.raw)
+
+
+def _bounded(raw: urllib3.HTTPResponse) -> bytes:
+    body = b""
+    for piece in raw.stream(PIECE, decode_content=False):
+        body += piece
         if len(body) > MAX_ANSWER:
             raise WeChatUnreachable("too_large")
-        return body
+    if raw.length_remaining:
+        raise WeChatUnreachable("cut_off")
+    return body
 
 
 def _cause(error: Exception) -> str:
@@ -83,24 +97,32 @@ def _cause(error: Exception) -> str:
     return "connection"
 
 
+class _Session(requests.Session):
+    """Even where no redirect is followed, requests reads its body and works out where it leads to."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket, and allows each read only what is left of the deadline."""
+    """Reads one answer from a socket, and allows each read only what is left of the deadline and of MAX_TRAFFIC."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__()
         self._sock = sock
         # The socket stays open as long as this stream of its own does, even where http.client closes it early.
         self._raw = sock.makefile("rb", buffering=0)
+        self._left = MAX_TRAFFIC
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        remaining = _deadline.get() - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("the deadline has passed")
-        self._sock.settimeout(remaining)
-        count: int | None = self._raw.readinto(buffer)
+        if self._left <= 0:
+            raise OSError("this is more than an answer")
+        self._sock.settimeout(_time_left())
+        count: int = self._raw.readinto(buffer) or 0
+        self._left -= count
         return count
 
     def close(self) -> None:
@@ -122,15 +144,46 @@ class _DeadlineSocket:
 
 
 class _PlainConnection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self)
+
     def connect(self) -> None:
         super().connect()
         self.sock = _DeadlineSocket(self.sock)
 
 
 class _TLSConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self)
+
     def connect(self) -> None:
         super().connect()
         self.sock = _DeadlineSocket(self.sock)
+
+
+def _connected(connection: HTTPConnection) -> socket.socket:
+    """A socket to the first address of the host that answers; urllib3 would give each of them the full time."""
+    failure: OSError = OSError("the host has no address")
+    for *_, address in socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM):
+        try:
+            sock = socket.create_connection((str(address[0]), connection.port), min(CONNECT_TIMEOUT, _time_left()))
+        except OSError as error:
+            failure = error
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(min(CONNECT_TIMEOUT, _time_left()))
+            return sock
+    if isinstance(failure, TimeoutError):
+        raise urllib3.exceptions.ConnectTimeoutError(connection, "no address answered in time")
+    raise urllib3.exceptions.NewConnectionError(connection, "no address answered")
+
+
+def _time_left() -> float:
+    """What is left of the deadline, or TimeoutError."""
+    remaining = _deadline.get() - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError("the deadline has passed")
+    return remaining
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):

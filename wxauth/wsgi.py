@@ -7,7 +7,7 @@ import sys
 
 from . import logs
 from .errors import ConfigurationError
-from .settings import Settings
+from .settings import SECRET_NAMES, Settings
 
 try:
     settings = Settings.from_env(os.environ)
@@ -15,7 +15,7 @@ except ConfigurationError as error:
     sys.exit(str(error))
 
 # Granian copies the environment into that of every request, where a traceback or an APM would show it.
-for name in [name for name, text in os.environ.items() if settings.shown_by(text)]:
+for name in [name for name, text in os.environ.items() if name in SECRET_NAMES or settings.shown_by(text)]:
     del os.environ[name]
 
 logs.configure(settings.log_level)

@@ -56,7 +56,7 @@ def page() -> str:
 
 @bp.post("/sandbox/wx.login")
 def wx_login() -> dict[str, Any]:
-    body = json_object() if request.content_length else {}
+    body = json_object() if request.content_length or request.is_json else {}
     user, outcome = text(body, "user", 64), text(body, "outcome", 16)
     if outcome is not None and outcome not in OUTCOMES:
         raise BadRequest(f"outcome may be one of {', '.join(OUTCOMES)}.")

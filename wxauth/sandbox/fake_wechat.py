@@ -63,8 +63,8 @@ class FakeWeChat(HTTPAdapter):
         """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given."""
         code = "0" + secrets.token_hex(15) + "A"
         with self._lock:
-            self._forget_oldest_code()
             self._codes[code] = _Code(user, outcome, self._clock())
+            _forget_oldest(self._codes)
         return code
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -117,16 +117,19 @@ class FakeWeChat(HTTPAdapter):
         session_key, born_at = self._session_keys.get((appid, user), ("", 0.0))
         if not session_key or self._clock() - born_at >= KEY_LIFE:
             session_key = base64.b64encode(secrets.token_bytes(16)).decode()
+            self._session_keys.pop((appid, user), None)
             self._session_keys[appid, user] = session_key, self._clock()
+            _forget_oldest(self._session_keys)
         return {
             "openid": f"oSANDBOX{_digest(appid, user)}",
             "unionid": f"uSANDBOX{_digest('', user)}",
             "session_key": session_key,
         }
 
-    def _forget_oldest_code(self) -> None:
-        if len(self._codes) >= MOST_CODES:
-            del self._codes[next(iter(self._codes))]
+
+def _forget_oldest(entries: dict[Any, Any]) -> None:
+    if len(entries) > MOST_CODES:
+        del entries[next(iter(entries))]
 
 
 def _error(errcode: int, errmsg: str) -> dict[str, object]:

@@ -1,0 +1,183 @@
+"""The sandbox over HTTP: what a newcomer types works, each scripted outcome is its problem, and all of it says so."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from wxauth.errors import ConfigurationError
+from wxauth.sandbox import create_app
+from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
+from wxauth.settings import Settings
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    environ = {"WXAUTH_SANDBOX": "1", "WXAUTH_WECHAT_TIMEOUT": "0.5"}
+    return create_app(Settings.from_env(environ)).test_client()
+
+
+def wx_login(client: FlaskClient, **body: str) -> str:
+    code: str = client.post("/sandbox/wx.login", json=body).get_json()["code"]
+    return code
+
+
+def log_in(client: FlaskClient, code: str) -> TestResponse:
+    return client.post("/login", json={"code": code})
+
+
+def session_of(client: FlaskClient, code: str) -> dict[str, Any]:
+    token = log_in(client, code).get_json()["token"]
+    session: dict[str, Any] = client.get("/session", headers={"Authorization": f"Bearer {token}"}).get_json()
+    return session
+
+
+def test_page_shows_what_to_type(client: FlaskClient) -> None:
+    """The page has three curl lines, each to the address that it was asked at."""
+    lines = [line for line in client.get("/", base_url="http://127.0.0.1:8000").text.splitlines() if "curl" in line]
+    addresses = [match[0] for line in lines if (match := re.search(r"http://\S+", line))]
+    assert addresses == [f"http://127.0.0.1:8000/{path}" for path in ("sandbox/wx.login", "login", "session")]
+
+
+def test_page_is_html(client: FlaskClient) -> None:
+    """The page is for a browser."""
+    assert client.get("/").mimetype == "text/html"
+
+
+def test_page_repeats_no_markup(client: FlaskClient) -> None:
+    """A Host header can't write into the page."""
+    assert "<script>" not in client.get("/", headers={"Host": "a<script>"}).text
+
+
+def test_three_steps_log_in(client: FlaskClient) -> None:
+    """A code, a token and a session: the page's three lines, one after the other."""
+    assert session_of(client, wx_login(client, user="alice"))["openid"].startswith("oSANDBOX")
+
+
+@pytest.mark.parametrize("sent", [{}, {"json": {}}, {"json": {"user": "visitor"}}], ids=["none", "empty", "named"])
+def test_login_without_a_name_is_the_visitors(client: FlaskClient, sent: dict[str, Any]) -> None:
+    """wx.login needs no body; whoever says no name is the visitor."""
+    code = client.post("/sandbox/wx.login", **sent).get_json()["code"]
+    assert session_of(client, code)["openid"] == session_of(client, MOCK_CODE)["openid"]
+
+
+def test_name_makes_the_user(client: FlaskClient) -> None:
+    """Different names are different users."""
+    alice, bob = (session_of(client, wx_login(client, user=user)) for user in ("alice", "bob"))
+    assert alice["openid"] != bob["openid"]
+
+
+def test_sandboxes_agree_on_openids() -> None:
+    """A user keeps the openid over a restart."""
+    clients = [create_app(Settings.from_env({"WXAUTH_SANDBOX": "1"})).test_client() for _ in range(2)]
+    first, second = (session_of(client, wx_login(client, user="alice"))["openid"] for client in clients)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param({"json": {"outcome": "40013"}}, 400, id="unknown-outcome"),
+        pytest.param({"json": {"outcome": ""}}, 400, id="empty-outcome"),
+        pytest.param({"json": {"outcome": 40029}}, 400, id="outcome-number"),
+        pytest.param({"json": {"user": ""}}, 400, id="empty-user"),
+        pytest.param({"json": {"user": "u" * 65}}, 400, id="long-user"),
+        pytest.param({"json": {"user": ["alice"]}}, 400, id="user-list"),
+        pytest.param({"json": ["alice"]}, 400, id="list"),
+        pytest.param({"data": "user=alice"}, 415, id="not-json"),
+    ],
+)
+def test_odd_request_is_a_problem(client: FlaskClient, sent: dict[str, Any], status: int) -> None:
+    """A body that is not understood gets a problem, and no code."""
+    response = client.post("/sandbox/wx.login", **sent)
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+
+
+def test_problem_names_the_outcomes(client: FlaskClient) -> None:
+    """Whoever asks for an unknown outcome is told the known ones."""
+    detail = client.post("/sandbox/wx.login", json={"outcome": "x"}).get_json()["detail"]
+    assert [outcome for outcome in OUTCOMES if outcome not in detail] == []
+
+
+def test_body_without_a_length_is_read(client: FlaskClient) -> None:
+    """A chunked body is a body: what it asks for is not passed over."""
+    response = client.post(
+        "/sandbox/wx.login",
+        input_stream=io.BytesIO(b'{"outcome": "x"}'),
+        headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == 400
+
+
+PROBLEMS = {
+    "40029": (400, "code_invalid", "login"),
+    "40163": (400, "code_used", "login"),
+    "40226": (403, "user_blocked", "none"),
+    "45011": (429, "rate_limited", "retry"),
+    "-1": (503, "wechat_busy", "retry"),
+    "stall": (503, "wechat_unreachable", "retry"),
+    "garbage": (503, "wechat_unreachable", "retry"),
+}
+
+
+def test_every_outcome_has_its_problem() -> None:
+    """The table below leaves no outcome out."""
+    assert set(PROBLEMS) == set(OUTCOMES)
+
+
+@pytest.mark.parametrize(("outcome", "expected"), PROBLEMS.items(), ids=PROBLEMS)
+def test_outcome_is_its_problem(client: FlaskClient, outcome: str, expected: tuple[int, str, str]) -> None:
+    """A scripted code makes the login fail as WeChat would have made it."""
+    response = log_in(client, wx_login(client, outcome=outcome))
+    problem = response.get_json()
+    assert (response.status_code, problem["code"], problem["action"]) == expected
+
+
+def test_code_is_single_use(client: FlaskClient) -> None:
+    """A code that logged in is used."""
+    code = wx_login(client)
+    log_in(client, code)
+    assert log_in(client, code).get_json()["code"] == "code_used"
+
+
+def test_mock_code_logs_in_any_number_of_times(client: FlaskClient) -> None:
+    """What DevTools sends without an AppID works here, again and again."""
+    assert [log_in(client, MOCK_CODE).status_code for _ in range(3)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("POST", "/sandbox/wx.login"),
+        ("GET", "/sandbox/wx.login"),
+        ("POST", "/login"),
+        ("GET", "/session"),
+        ("DELETE", "/sessions"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/openapi.yaml"),
+        ("GET", "/no/such/thing"),
+    ],
+)
+def test_every_answer_says_sandbox(client: FlaskClient, method: str, path: str) -> None:
+    """Nobody can take the sandbox for the service: successes and problems alike carry its mark."""
+    assert client.open(path, method=method).headers["X-WXAuth-Mode"] == "sandbox"
+
+
+def test_sandbox_is_ready_by_itself(client: FlaskClient) -> None:
+    """The sandbox needs nobody else."""
+    assert client.get("/readyz").get_json() == {"redis": "ok", "wechat": "ok"}
+
+
+@pytest.mark.parametrize("name", ["WECHAT_SECRET", "WXAUTH_APPS"])
+def test_sandbox_beside_a_real_secret_is_a_fault(name: str) -> None:
+    """The sandbox never starts where a real mini program is configured."""
+    with pytest.raises(ConfigurationError, match="WXAUTH_SANDBOX"):
+        Settings.from_env({"WXAUTH_SANDBOX": "1", name: "wx0123456789abcdef:a-secret"})
