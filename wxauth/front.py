@@ -19,11 +19,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .body import MAX_BODY
-from .errors import CredentialError, StoreUnavailable, WeChatBusy
+from .errors import CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
 from .guard import token_in
 from .logs import begin_request
 from .nearby import Nearby
-from .problems import answer
+from .problems import answer, row
 from .sessions import WxSession
 
 log = logging.getLogger(__name__)
@@ -60,14 +60,18 @@ class Verify:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/verify":
             return self._app(environ, start_response)
-        begin_request()
         try:
             session = self._nearby.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            status, headers, body = answer(error)
-        else:
-            status, headers, body = "204 No Content", _identity_headers(session), b""
-        log.debug("verify", extra={"status": status[:3]})
+            return self._refuse(error, start_response)
+        # No line in the log, and no name for one: this is asked before every request to everybody.
+        start_response("204 No Content", [*_identity_headers(session), *self._always])
+        return []
+
+    def _refuse(self, error: WxAuthError, start_response: StartResponse) -> list[bytes]:
+        begin_request()
+        status, headers, body = answer(error)
+        log.info("request", extra={"route": "/verify", "status": int(status[:3]), "problem": row(error).code})
         start_response(status, [*headers, *self._always])
         return [body]
 
