@@ -49,13 +49,9 @@ class Verify:
     def __init__(self, app: WSGIApplication, nearby: Nearby, *, sandbox: bool) -> None:
         self._app = app
         self._nearby = nearby
-        self._always = [
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Vary", "Authorization"),
-        ]
-        if sandbox:
-            self._always.append(("X-WXAuth-Mode", "sandbox"))
+        mode = [("X-WXAuth-Mode", "sandbox")] if sandbox else []
+        self._always = [("Vary", "Authorization"), *mode]
+        self._on_success = [*self._always, ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/verify":
@@ -65,7 +61,7 @@ class Verify:
         except (CredentialError, StoreUnavailable) as error:
             return self._refuse(error, start_response)
         # No line in the log, and no name for one: this is asked before every request to everybody.
-        start_response("204 No Content", [*_identity_headers(session), *self._always])
+        start_response("204 No Content", [*_identity_headers(session), *self._on_success])
         return []
 
     def _refuse(self, error: WxAuthError, start_response: StartResponse) -> list[bytes]:
