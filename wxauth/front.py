@@ -21,7 +21,7 @@ from .body import MAX_BODY
 from .errors import CredentialError, StoreUnavailable, WeChatBusy
 from .guard import token_in
 from .logs import begin_request
-from .problems import answer
+from .problems import NEVER_KEPT, answer
 from .sessions import SessionStore, WxSession
 from .settings import Settings
 
@@ -50,13 +50,7 @@ class Verify:
     def __init__(self, app: WSGIApplication, store: SessionStore, *, sandbox: bool) -> None:
         self._app = app
         self._store = store
-        self._always = [
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Vary", "Authorization"),
-        ]
-        if sandbox:
-            self._always.append(("X-WXAuth-Mode", "sandbox"))
+        self._always = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/verify":
@@ -67,10 +61,10 @@ class Verify:
         except (CredentialError, StoreUnavailable) as error:
             status, headers, body = answer(error)
         else:
-            status, headers, body = "204 No Content", _identity_headers(session), b""
+            status, headers, body = "204 No Content", [*_identity_headers(session), *NEVER_KEPT], b""
         log.debug("verify", extra={"status": status[:3]})
         start_response(status, [*headers, *self._always])
-        return [body]
+        return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
 
 
 def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
