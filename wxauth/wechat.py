@@ -5,15 +5,15 @@ Source: the official "小程序登录凭证校验" (code2Session) and the list o
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final
 
+from . import strict_json
 from .errors import (
     CodeInvalid,
     CodeUsed,
@@ -69,8 +69,8 @@ class WeChatClient:
         self._timeout = timeout
         # Whoever waits for WeChat holds a thread, and those who are logged in need some too.
         self._slots = threading.BoundedSemaphore(at_once)
-        #: The errcode of the newest answer, while it is one that only the operator can mend.
-        self.misconfigured: int | None = None
+        #: For each app whose newest answer was an errcode that only the operator can mend, that errcode.
+        self.misconfigured: dict[str, int] = {}
 
     def exchange(self, appid: str, code: str) -> Identity:
         """Exchange the code of `wx.login` for the identity behind it (jscode2session).
@@ -87,7 +87,7 @@ class WeChatClient:
         with self._slot():
             return self._exchange_unless_busy(appid, query, time.monotonic() + self._timeout)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _slot(self) -> Iterator[None]:
         if not self._slots.acquire(blocking=False):
             raise WeChatBusy
@@ -107,44 +107,33 @@ class WeChatClient:
 
     def _exchange(self, appid: str, query: Mapping[str, str | Secret], deadline: float) -> Identity:
         answer = _parse(self._transport.get("/sns/jscode2session", query, deadline))
-        self._refuse_errcode(answer)
-        self.misconfigured = None
+        self._refuse_errcode(appid, answer)
+        self.misconfigured.pop(appid, None)
         return _identity(appid, answer)
 
-    def _refuse_errcode(self, answer: Mapping[str, Any]) -> None:
+    def _refuse_errcode(self, appid: str, answer: Mapping[str, Any]) -> None:
         errcode = _errcode(answer)
         if errcode == 0:
             return
         message = str(answer.get("errmsg", ""))
         rid = found[1] if (found := RID.search(message)) else None
         if cure := CURES.get(errcode):
-            self.misconfigured = errcode
+            self.misconfigured[appid] = errcode
             address = found[1] if (found := ADDRESS.search(message)) else None
             log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "cure": cure, "ip": address})
             raise WeChatMisconfigured(errcode, rid, cure)
         if errcode in ERRCODES and errcode != -1:
             # Whoever judges the code has accepted the AppID and the secret.
-            self.misconfigured = None
+            self.misconfigured.pop(appid, None)
         log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
         raise ERRCODES.get(errcode, WeChatError)(errcode, rid)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`, whatever Content-Type it came under; WeChatUnreachable if it is none."""
-    try:
-        answer = json.loads(body.decode(), object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise WeChatUnreachable("not_json")
-    return answer
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
+    """The JSON object in `body`, whatever Content-Type it came under."""
+    with contextlib.suppress(ValueError):
+        return strict_json.parse(body)
+    raise WeChatUnreachable("not_json")
 
 
 def _errcode(answer: Mapping[str, Any]) -> int:
@@ -162,6 +151,8 @@ def _identity(appid: str, answer: Mapping[str, Any]) -> Identity:
         raise WeChatUnreachable("bad_openid")
     if not isinstance(session_key, str) or not SESSION_KEY.fullmatch(session_key):
         raise WeChatUnreachable("bad_session_key")
-    if unionid and (not isinstance(unionid, str) or not OPENID.fullmatch(unionid)):
+    if unionid in (None, ""):
+        unionid = None
+    elif not isinstance(unionid, str) or not OPENID.fullmatch(unionid):
         raise WeChatUnreachable("bad_unionid")
-    return Identity(User(appid, openid), Secret(session_key), unionid or None)
+    return Identity(User(appid, openid), Secret(session_key), unionid)
