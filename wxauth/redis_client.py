@@ -13,7 +13,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
@@ -55,6 +55,7 @@ CURES: Final[Mapping[str, str]] = {
     "oom": "Redis is full: raise its maxmemory",
     "misconf": "Redis can't write to its disk: see its log",
     "loading": "Redis is reading its data: wait",
+    "timeout": "Redis does not answer in time: is it overloaded, or far away?",
     "unreachable": "nobody listens at REDIS_URL, or the TLS certificate is not to be trusted",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
     "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",
@@ -129,14 +130,11 @@ class RedisClient:
         """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept."""
         self._talk(PROBE, lambda wire: wire.ask(("SET", PROBE, "", "EX", 10)))
         try:
-            (info,) = self._talk(PROBE, lambda wire: wire.ask(("INFO",)))
+            facts = self.facts()
         except StoreUnavailable:
             # Some hosts forbid INFO; what it would say is then the host's matter.
             return "ok"
-        facts = dict(re.findall(r"^(\w+):(\S+)", info.decode(), re.MULTILINE))
-        if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
-            return "too_old"
-        return "ok" if facts.get("maxmemory_policy", "noeviction") == "noeviction" else "evicting"
+        return next(dangers(facts), "ok")
 
     def read(self, key: str) -> tuple[bytes, float] | None:
         """The value of `key` and the seconds it has left, in one round trip; None if it is absent."""
@@ -178,6 +176,14 @@ class RedisClient:
 
     def delete(self, key: str) -> None:
         self._talk(key, lambda wire: wire.ask(("DEL", key)))
+
+    def facts(self) -> dict[str, str]:
+        """What INFO says; StoreUnavailable also where a host forbids it."""
+        return self._talk(PROBE, _facts)
+
+    def clock(self) -> float:
+        """The time that Redis has, Unix seconds; StoreUnavailable also where a host forbids TIME."""
+        return self._talk(PROBE, _time)
 
     def transact(
         self, keys: Sequence[str], plan: Callable[[Reader], Iterable[Command]], *, confirmed: bool = False
@@ -288,6 +294,24 @@ class RedisClient:
                 self._refreshed_at = time.monotonic()
                 threading.Thread(target=_refresh, args=(self._client,), daemon=True).start()
             time.sleep(MOVE_PAUSE)
+
+
+def dangers(facts: Mapping[str, str]) -> Iterator[str]:
+    """The words of CURES for what endangers sessions, going by what INFO said."""
+    if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
+        yield "too_old"
+    if facts.get("maxmemory_policy", "noeviction") != "noeviction":
+        yield "evicting"
+
+
+def _facts(wire: Wire) -> dict[str, str]:
+    (info,) = wire.ask(("INFO",))
+    return dict(re.findall(r"^(\w+):(\S+)", info.decode(), re.MULTILINE))
+
+
+def _time(wire: Wire) -> float:
+    ((seconds, microseconds),) = wire.ask(("TIME",))
+    return int(seconds) + int(microseconds) / 1e6
 
 
 def _refresh(client: RedisCluster) -> None:
