@@ -50,12 +50,12 @@ def test_the_contract_has_every_route_and_no_other(app: Flask, contract: dict[st
 
 def test_whoever_needs_a_credential_is_told_which(contract: dict[str, Any]) -> None:
     """Every operation says what guards it, and its 401 carries the challenge that belongs to it."""
-    challenges = {"token": "Unauthorized", "client": "ClientUnauthorized"}
+    challenges = {"token": "Unauthorized", "client": "ClientUnauthorized", "": ""}
     for path, item in contract["paths"].items():
         for operation in (item[method] for method in METHODS & item.keys()):
-            (scheme,) = operation["security"][-1] if operation["security"] else [None]
+            needed = [*operation["security"][0]] if operation["security"] else []
             refusal = operation["responses"].get("401", {}).get("$ref", "").rpartition("/")[2]
-            assert refusal == ("" if path == "/login" else challenges.get(scheme, "")), path
+            assert refusal == challenges["".join(needed)], path
 
 
 def test_the_contract_names_every_problem(contract: dict[str, Any]) -> None:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
 import secrets
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
-from .settings import KEY_LENGTH, names_an_app
+from . import doctor
+from .doctor import Finding
+from .errors import ConfigurationError, SessionNotFound, StoreUnavailable
+from .extension import redis_client, session_store
+from .identity import User
+from .login import described
+from .sessions import SessionStore
+from .settings import KEY_LENGTH, Settings, names_an_app
+from .wechat import OPENID
 
 SANDBOX = (
     "exec granian --interface wsgi --host 127.0.0.1 --port ${PORT:-8000} --workers 1"
@@ -18,15 +34,108 @@ SANDBOX = (
 )
 
 
+COLOURS: Final = {doctor.OK: "green", doctor.SKIPPED: None, doctor.WARNING: "yellow", doctor.FAILURE: "red"}
+STATUS_WIDTH: Final = 9
+CHECK_WIDTH: Final = 16
+WIDEST: Final = 110
+
+
+class Failure(click.ClickException):
+    """The command could not be carried out."""
+
+    exit_code = 2
+
+
 @click.group()
 def main() -> None:
-    """A login service for WeChat mini programs."""
+    """A login service for WeChat mini programs.
+
+    Every command takes its configuration from the environment alone, as the service does, and needs no running
+    service. Exit codes: 0 done; 1 there is no such session, or a warning of doctor's; 2 it could not be done.
+    """
+    # What happened is told by the commands, not by stray lines of the log.
+    logging.getLogger(__package__).addHandler(logging.NullHandler())
 
 
 @main.command()
 def keygen() -> None:
     """Print a new key for WXAUTH_SECRET_KEYS."""
     click.echo(secrets.token_urlsafe(KEY_LENGTH))
+
+
+@main.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.pass_context
+def examine(context: click.Context, as_json: bool) -> None:
+    """Say what is wrong with this set-up, and how to cure it.
+
+    Looks at the configuration, the shape of AppID and AppSecret, Redis, the clock, and whether WeChat takes AppID and
+    AppSecret; for that it sends a code that can't be valid. A broken configuration is told, and what it leaves
+    usable is looked at too. No secret is printed.
+
+    Exit codes: 0 all is well; 1 there is a warning; 2 there is a failure: users can't log in, or stay logged in.
+    """
+    if as_json:
+        findings = list(doctor.examine(os.environ))
+        _print_json({"status": doctor.worst(findings), "checks": [_without_none(asdict(it)) for it in findings]})
+    else:
+        findings = []
+        for finding in doctor.examine(os.environ):
+            findings.append(finding)
+            click.echo(_row(finding))
+        click.echo(f"\n{_summary(findings)}")
+    context.exit(doctor.GRAVITY[doctor.worst(findings)])
+
+
+@main.command()
+@click.argument("appid")
+@click.argument("openid")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def sessions(appid: str, openid: str, as_json: bool) -> None:
+    """List a user's live sessions, oldest first."""
+    with _store(appid, openid) as (store, user):
+        entries = store.sessions_of(user)
+    if as_json:
+        _print_json({"sessions": [described(entry) for entry in entries]})
+        return
+    for entry in entries:
+        since = datetime.fromtimestamp(entry.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        click.echo(f"{entry.id}  {since} UTC  {_printable(entry.device or '')}".rstrip())
+    click.echo(f"{len(entries)} live", err=True)
+
+
+@main.command()
+@click.argument("appid")
+@click.argument("openid")
+@click.option("--id", help="End this one alone; `sessions` lists the ids.")
+def revoke(appid: str, openid: str, id: str | None) -> None:
+    """End all sessions of a user, or one."""
+    with _store(appid, openid) as (store, user):
+        if id is None:
+            store.end_all(user)
+        else:
+            store.end(user, id)
+    click.echo("Ended." if id else "All ended.")
+
+
+@main.command()
+@click.argument("appid")
+@click.argument("openid")
+def ban(appid: str, openid: str) -> None:
+    """End all sessions of a user and refuse every login, until `unban`."""
+    with _store(appid, openid) as (store, user):
+        store.ban(user)
+    click.echo("Banned.")
+
+
+@main.command()
+@click.argument("appid")
+@click.argument("openid")
+def unban(appid: str, openid: str) -> None:
+    """Let a user log in again."""
+    with _store(appid, openid) as (store, user):
+        store.unban(user)
+    click.echo("No longer banned.")
 
 
 def start(root: Path) -> NoReturn:
@@ -41,3 +150,59 @@ def start(root: Path) -> NoReturn:
     # The servers' scripts lie beside the interpreter, also where nobody has activated its environment.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.execv("/bin/sh", ["sh", "-c", command])  # noqa: S606 - the command is our own file's, not a caller's
+
+
+@contextlib.contextmanager
+def _store(appid: str, openid: str) -> Iterator[tuple[SessionStore, User]]:
+    """The store that the service has, and the user that is meant; whatever goes wrong is told without a traceback."""
+    try:
+        settings = Settings.from_env(os.environ)
+        yield session_store(settings, redis_client(settings)), _user(settings, appid, openid)
+    except ConfigurationError as error:
+        raise Failure(str(error)) from None
+    except StoreUnavailable as error:
+        raise Failure(f"{error}{f'; {error.cure}' if error.cure else ''}") from None
+    except SessionNotFound:
+        raise click.ClickException("This user has no live session of that id.") from None
+
+
+def _user(settings: Settings, appid: str, openid: str) -> User:
+    if settings.sandbox:
+        raise Failure("The sandbox keeps its sessions in its own memory; nobody else can reach them.")
+    if appid not in settings.apps:
+        raise Failure("This AppID is not configured here.")
+    if not OPENID.fullmatch(openid):
+        raise Failure("This is no openid.")
+    return User(appid, openid)
+
+
+def _row(finding: Finding) -> str:
+    """One finding as people read it: status, check, what was found; the Chinese below the English."""
+    status = click.style(f"{finding.status:<{STATUS_WIDTH}}", fg=COLOURS[finding.status])
+    check = f"{finding.check:<{CHECK_WIDTH}} "
+    margin = STATUS_WIDTH + len(check)
+    width = max(min(shutil.get_terminal_size().columns, WIDEST) - margin, 30)
+    found = f"{finding.app}: {finding.english}" if finding.app else finding.english
+    lines = textwrap.wrap(_printable(found), width, break_on_hyphens=False)
+    # A terminal breaks Chinese by itself; textwrap would count each character as one column.
+    lines += [_printable(finding.chinese)] if finding.chinese else []
+    return status + check + f"\n{' ' * margin}".join(lines)
+
+
+def _summary(findings: list[Finding]) -> str:
+    counts = [(status, sum(it.status == status for it in findings)) for status in (doctor.FAILURE, doctor.WARNING)]
+    told = [f"{count} {status}{'s' if count > 1 else ''}" for status, count in counts if count]
+    return ", ".join(told) if told else "All is well."
+
+
+def _printable(text: str) -> str:
+    """Without what would move the cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _print_json(found: dict[str, object]) -> None:
+    click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+
+
+def _without_none(found: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in found.items() if value is not None}

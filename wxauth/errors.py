@@ -22,7 +22,7 @@
         ├── UserBlocked             40226
         ├── WeChatRateLimited       45011
         ├── WeChatBusy              -1, or too many exchanges waiting already
-        ├── WeChatMisconfigured     cure: the operator's matter
+        ├── WeChatMisconfigured     cure, address: the operator's matter
         └── WeChatUnreachable       cause: no answer, or one that is not WeChat's
 
 No message holds a secret, a token, a code or an openid, so every error may be logged.
@@ -153,11 +153,15 @@ class WeChatBusy(WeChatError):
 
 
 class WeChatMisconfigured(WeChatError):
-    """AppID, secret, IP list or quota: only the operator can mend it, and `cure` says how."""
+    """AppID, secret, IP list or quota: only the operator can mend it, and `cure` says how.
 
-    def __init__(self, errcode: int, rid: str | None, cure: str) -> None:
+    `address` is this server's own as WeChat saw it, where it was that which WeChat refused.
+    """
+
+    def __init__(self, errcode: int, rid: str | None, cure: str, address: str | None = None) -> None:
         super().__init__(errcode, rid)
         self.cure = cure
+        self.address = address
 
 
 class WeChatUnreachable(WeChatError):

@@ -21,9 +21,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .body import MAX_BODY
 from .errors import CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
 from .guard import token_in
-from .logs import begin_request
+from .logs import begin_request, end_request
 from .nearby import Nearby
-from .problems import answer, row
+from .problems import NEVER_KEPT, answer, row
 from .sessions import WxSession
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,8 @@ class Verify:
     def __init__(self, app: WSGIApplication, nearby: Nearby, *, sandbox: bool) -> None:
         self._app = app
         self._nearby = nearby
-        mode = [("X-WXAuth-Mode", "sandbox")] if sandbox else []
-        self._always = [("Vary", "Authorization"), *mode]
-        self._on_success = [*self._always, ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+        self._always = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
+        self._on_success = [*self._always, *NEVER_KEPT]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/verify":
@@ -59,17 +58,18 @@ class Verify:
         try:
             session = self._nearby.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            return self._refuse(error, start_response)
+            return self._refuse(error, environ, start_response)
         # No line in the log, and no name for one: this is asked before every request to everybody.
         start_response("204 No Content", [*_identity_headers(session), *self._on_success])
         return []
 
-    def _refuse(self, error: WxAuthError, start_response: StartResponse) -> list[bytes]:
+    def _refuse(self, error: WxAuthError, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         begin_request()
         status, headers, body = answer(error)
         log.info("request", extra={"route": "/verify", "status": int(status[:3]), "problem": row(error).code})
+        end_request(None)
         start_response(status, [*headers, *self._always])
-        return [body]
+        return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
 
 
 def _identity_headers(session: WxSession) -> list[tuple[str, str]]:

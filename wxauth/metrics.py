@@ -6,10 +6,12 @@ With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and any o
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,6 +34,24 @@ def exposition() -> bytes:
     """All of it, in Prometheus' text form."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
+    _forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no annotations
     return generate_latest(registry)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """A worker that was killed has left its gauges behind, and whoever takes its place knows nothing of them."""
+    pids = {found[1] for path in folder.glob("gauge_live*.db") if (found := re.search(r"_(\d+)\.db$", path.name))}
+    for pid in pids:
+        if not _lives(int(pid)):
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # it has no annotations
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        # Somebody else's process, which has been given the number since, may not be signalled and lives.
+        return not isinstance(error, ProcessLookupError)
+    return True

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 Answer = tuple[str, list[tuple[str, str]], bytes]
 
 REALM: Final = 'realm="wxauth"'
+NEVER_KEPT: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +141,15 @@ def register_all(app: Flask) -> None:
 def respond(error: errors.WxAuthError) -> Response:
     """The answer to an error of ours, for Flask."""
     status, headers, body = answer(error)
-    if isinstance(error, errors.StoreUnavailable):
-        log.warning("store_unavailable", extra={"cause": error.cause, "cure": error.cure})
-    if isinstance(error, errors.WeChatUnreachable):
-        log.warning("wechat_unreachable", extra={"cause": error.cause})
     return _remembered(row(error), Response(body, status, headers))
 
 
 def answer(error: errors.WxAuthError) -> Answer:
-    """The answer to an error of ours, for any WSGI server: status, headers, body."""
+    """The answer to an error of ours, for any WSGI server: status, headers, body. What is ours to mend is logged."""
+    if isinstance(error, errors.StoreUnavailable):
+        log.warning("store_unavailable", extra={"cause": error.cause, "cure": error.cure})
+    if isinstance(error, errors.WeChatUnreachable):
+        log.warning("wechat_unreachable", extra={"cause": error.cause})
     problem = row(error)
     detail = error.detail if isinstance(error, errors.RequestError) else problem.detail
     challenge = problem.challenge
@@ -194,11 +195,7 @@ def _answer(problem: Problem, detail: str, challenge: str | None) -> Answer:
         "action": problem.action,
         "request_id": request_id.get(),
     }
-    headers = [
-        ("Content-Type", "application/problem+json"),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
+    headers = [("Content-Type", "application/problem+json"), *NEVER_KEPT]
     if challenge:
         headers.append(("WWW-Authenticate", challenge))
     if problem.retry_after:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import ipaddress
+import re
 import time
 from typing import Any, Final
 
@@ -15,18 +16,22 @@ from . import backends
 from .errors import RateLimited, StoreUnavailable
 from .problems import respond
 from .redis_client import RedisClient
+from .sealing import derive
 from .settings import Settings
 
 SCHEME: Final = "wxauth"
+#: Some proxies put the port into X-Forwarded-For too.
+WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
 
 
 def limit(app: Flask, settings: Settings, redis: RedisClient) -> None:
     """Limit `/login` and what the backends ask, for each address."""
+    key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
     limiter = Limiter(
         _address,
         app=app,
         storage_uri=f"{SCHEME}://",
-        storage_options={"redis": redis},  # type: ignore[dict-item]  # whatever it is, it is handed on
+        storage_options={"redis": redis, "key": key},  # type: ignore[dict-item]  # whatever it is, it is handed on
         in_memory_fallback_enabled=True,
         strategy="fixed-window",
         on_breach=_refuse,
@@ -39,8 +44,17 @@ def limit(app: Flask, settings: Settings, redis: RedisClient) -> None:
 
 def _address() -> str:
     """The caller's address; of IPv6 the /64, for that is what one caller has."""
-    address = ipaddress.ip_address(request.remote_addr or "127.0.0.1")
-    return str(ipaddress.ip_network((address, 64), strict=False) if address.version == 6 else address)
+    text = request.remote_addr or "unknown"
+    if found := WITH_PORT.fullmatch(text):
+        text = found[1] or found[2]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        # A proxy may name its caller as it likes (RFC 7239: "unknown", "_hidden").
+        return text
+    if isinstance(address, ipaddress.IPv4Address):
+        return text
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
 def _refuse(breached: RequestLimit) -> Response:
@@ -49,32 +63,36 @@ def _refuse(breached: RequestLimit) -> Response:
 
 
 class Counters(Storage):
-    """What Flask-Limiter asks of a store, over the one door to Redis: its TLS, its budget, its breaker."""
+    """What Flask-Limiter asks of a store, over the one door to Redis: its TLS, its budget, its breaker.
+
+    Addresses are nobody's business in Redis, and so few that a plain hash would hide none: `key` keys it.
+    """
 
     STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - the base class declares it so
 
-    def __init__(self, uri: str | None, redis: RedisClient, **options: Any) -> None:
+    def __init__(self, uri: str | None, redis: RedisClient, key: bytes, **options: Any) -> None:
         super().__init__(uri, **options)
         self._redis = redis
+        self._key = key
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return StoreUnavailable
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return self._redis.count(_name(key), expiry, amount)
+        return self._redis.count(self._name(key), expiry, amount)
 
     def get(self, key: str) -> int:
-        found = self._redis.read(_name(key))
+        found = self._redis.read(self._name(key))
         return int(found[0]) if found else 0
 
     def get_expiry(self, key: str) -> float:
-        found = self._redis.read(_name(key))
+        found = self._redis.read(self._name(key))
         return time.time() + (found[1] if found else 0)
 
     def check(self) -> bool:
         try:
-            self._redis.read(_name(""))
+            self._redis.read(self._name(""))
         except StoreUnavailable:
             return False
         return True
@@ -83,9 +101,7 @@ class Counters(Storage):
         raise NotImplementedError("nobody resets everybody's counters")
 
     def clear(self, key: str) -> None:
-        self._redis.delete(_name(key))
+        self._redis.delete(self._name(key))
 
-
-def _name(key: str) -> str:
-    """A hash of it: addresses are nobody's business in Redis."""
-    return f"wxa:l:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    def _name(self, key: str) -> str:
+        return f"wxa:l:{hmac.digest(self._key, key.encode(), 'sha256').hex()[:32]}"

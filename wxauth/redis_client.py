@@ -13,7 +13,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import redis
@@ -65,6 +65,7 @@ CURES: Final[Mapping[str, str]] = {
     "max_clients": "Redis turns connections away: raise its maxclients, or lower WEB_CONCURRENCY",
     "loading": "Redis is reading its data: wait",
     "garbled": "these are not the answers to what was asked: something between here and Redis mixes them up",
+    "timeout": "Redis does not answer in time: is it overloaded, or far away?",
     "unreachable": "nobody listens at REDIS_URL, or the TLS certificate is not to be trusted",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
     "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",
@@ -151,13 +152,11 @@ class RedisClient:
         """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept."""
         self._talk(PROBE, lambda wire: wire.ask(("SET", PROBE, "", "EX", 10)))
         try:
-            facts = self._talk(PROBE, _facts)
+            facts = self.facts()
         except StoreUnavailable:
             # Some hosts forbid INFO; what it would say is then the host's matter.
             return "ok"
-        if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
-            return "too_old"
-        return "ok" if facts.get("maxmemory_policy", "noeviction") == "noeviction" else "evicting"
+        return next(dangers(facts), "ok")
 
     def read(self, key: str) -> tuple[bytes, float] | None:
         """The value of `key` and the seconds it has left, in one round trip; None if it is absent."""
@@ -193,6 +192,14 @@ class RedisClient:
 
     def delete(self, key: str) -> None:
         self._talk(key, lambda wire: wire.ask(("DEL", key)))
+
+    def facts(self) -> dict[str, str]:
+        """What INFO says; StoreUnavailable also where a host forbids it."""
+        return self._talk(PROBE, _facts)
+
+    def clock(self) -> float:
+        """The time that Redis has, Unix seconds; StoreUnavailable also where a host forbids TIME."""
+        return self._talk(PROBE, _time)
 
     def transact(
         self, keys: Sequence[str], plan: Callable[[Reader], Iterable[Command]], *, confirmed: bool = False
@@ -343,6 +350,14 @@ def _expire(wire: Wire, key: str, seconds: int) -> bool:
     return bool(done)
 
 
+def dangers(facts: Mapping[str, str]) -> Iterator[str]:
+    """The words of CURES for what endangers sessions, going by what INFO said."""
+    if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
+        yield "too_old"
+    if facts.get("maxmemory_policy", "noeviction") != "noeviction":
+        yield "evicting"
+
+
 def _facts(wire: Wire) -> dict[str, str]:
     (info,) = wire.ask(("INFO",))
     _sound(isinstance(info, bytes) and b"redis_version:" in info)
@@ -372,6 +387,13 @@ def _sound(shape: bool) -> None:
     """
     if not shape:
         raise redis.InvalidResponse
+
+
+def _time(wire: Wire) -> float:
+    (reply,) = wire.ask(("TIME",))
+    _sound(_is_list_of(bytes, reply) and len(reply) == 2)
+    seconds, microseconds = reply
+    return int(seconds) + int(microseconds) / 1e6
 
 
 def _refresh(client: RedisCluster) -> None:

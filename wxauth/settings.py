@@ -71,12 +71,21 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ` (an empty variable counts as absent), or ConfigurationError with every fault."""
+        settings, faults = cls.with_faults(environ)
+        if faults:
+            raise ConfigurationError(faults)
+        return settings
+
+    @classmethod
+    def with_faults(cls, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+        """As far as they can be read, and every fault: for whoever tells of faults instead of refusing to start.
+
+        A fault begins with its variable's name; what was read from such a variable must not be used.
+        """
         reader = _Reader(environ)
         settings = _read(cls, reader)
         reader.refuse_odd_names_and_texts()
-        if reader.faults:
-            raise ConfigurationError(reader.faults)
-        return settings
+        return settings, reader.faults
 
     def shown_by(self, text: str) -> bool:
         """Whether `text` holds one of these secrets, but for those that are too short to tell."""

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from . import strict_json
 from .errors import (
@@ -39,17 +39,79 @@ ERRCODES: Final[Mapping[int, type[WeChatError]]] = {
     45011: WeChatRateLimited,
 }
 
-#: Errcodes that only the operator can do something about, and what.
+
+class Text(NamedTuple):
+    """One sentence in both languages."""
+
+    english: str
+    chinese: str
+
+
+#: What is wrong and how to cure it, for each errcode that is known here.
+# fmt: off
+MEANINGS: Final[Mapping[int, Text]] = {
+    -1: Text(
+        "WeChat is busy: try again, the code is not used up by this",
+        "微信系统繁忙：稍后再试，code 并没有因此用掉",
+    ),
+    40029: Text(
+        "WeChat does not know the code: call wx.login again, and compare the AppID in DevTools with WECHAT_APPID",
+        "微信不认这个 code：重新调 wx.login，并核对开发者工具里的 AppID 和 WECHAT_APPID",
+    ),
+    40163: Text(
+        "the code was exchanged before: call wx.login again, and never send a code twice",
+        "code 已经换过了：重新调 wx.login，同一个 code 不要发两次",
+    ),
+    40226: Text(
+        "WeChat holds the user for high-risk: there is no cure on this side",
+        "微信判定是高风险用户：我们这边没办法",
+    ),
+    45011: Text(
+        "the user logged in too often within a minute: log in when the token is gone, not on every page",
+        "这个用户一分钟内登录太频繁：token 没了再登录，不要每个页面都登录",
+    ),
+    40013: Text(
+        "the AppID is wrong: compare WECHAT_APPID with the WeChat console",
+        "AppID 不对：和微信公众平台核对 WECHAT_APPID",
+    ),
+    40125: Text(
+        "the AppSecret is wrong, or was reset: copy it again from the WeChat console",
+        "AppSecret 不对，或者被重置过：从微信公众平台重新复制一遍",
+    ),
+    40164: Text(
+        "this server's address is not on the IP list of the WeChat console: add it, or switch the list off",
+        "本服务器的出口 IP 不在微信公众平台的白名单里：加进去，或者关掉白名单",
+    ),
+    40243: Text(
+        "the AppSecret is frozen: unfreeze it in the WeChat console",
+        "AppSecret 被冻结：到微信公众平台解冻",
+    ),
+    41002: Text(
+        "the AppID did not arrive: is WXAUTH_WECHAT_URL a relay that drops the query?",
+        "AppID 没有送到：查一下 WXAUTH_WECHAT_URL 的中转是不是丢了查询参数",
+    ),
+    41004: Text(
+        "the AppSecret did not arrive: is WXAUTH_WECHAT_URL a relay that drops the query?",
+        "AppSecret 没有送到：查一下 WXAUTH_WECHAT_URL 的中转是不是丢了查询参数",
+    ),
+    45009: Text(
+        "the quota of the day is used up: wait, or reset it in the WeChat console",
+        "当天的额度用完了：等一等，或者到微信公众平台清零",
+    ),
+    50002: Text(
+        "the mini program is restricted: see the notices in the WeChat console",
+        "小程序受限：看微信公众平台的通知",
+    ),
+    50007: Text(
+        "the mini program's account is frozen: see the notices in the WeChat console",
+        "小程序账号被冻结：看微信公众平台的通知",
+    ),
+}
+# fmt: on
+
+#: Errcodes that only the operator can do something about, and what, as the log has it.
 CURES: Final[Mapping[int, str]] = {
-    40013: "the AppID is wrong: compare WECHAT_APPID with the WeChat console",
-    40125: "the AppSecret is wrong, or was reset: copy it again from the WeChat console",
-    40164: "this server's address is not on the IP list of the WeChat console: add it, or switch the list off",
-    40243: "the AppSecret is frozen: unfreeze it in the WeChat console",
-    41002: "the AppID did not arrive: is WXAUTH_WECHAT_URL a relay that drops the query?",
-    41004: "the AppSecret did not arrive: is WXAUTH_WECHAT_URL a relay that drops the query?",
-    45009: "the quota of the day is used up: wait, or reset it in the WeChat console",
-    50002: "the mini program is restricted: see the notices in the WeChat console",
-    50007: "the mini program's account is frozen: see the notices in the WeChat console",
+    errcode: text.english for errcode, text in MEANINGS.items() if errcode not in ERRCODES
 }
 
 BUSY_TRIES: Final = 3
@@ -121,7 +183,7 @@ class WeChatClient:
             self.misconfigured[appid] = errcode
             address = found[1] if (found := ADDRESS.search(message)) else None
             log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "cure": cure, "ip": address})
-            raise WeChatMisconfigured(errcode, rid, cure)
+            raise WeChatMisconfigured(errcode, rid, cure, address)
         if errcode in ERRCODES and errcode != -1:
             # Whoever judges the code has accepted the AppID and the secret.
             self.misconfigured.pop(appid, None)

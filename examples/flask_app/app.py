@@ -1,0 +1,25 @@
+"""An application of somebody else's, beside the service: the same environment, the same Redis, no line about WeChat.
+
+pip install <a checkout of wxauth>
+flask --app app run --port 9000
+"""
+
+from flask import Flask
+
+from wxauth import WxAuth, login_required, wx_session
+
+app = Flask(__name__)
+auth = WxAuth(app)
+
+
+@app.get("/orders")
+@login_required
+def orders():
+    return {"openid": wx_session.openid, "orders": []}
+
+
+@app.delete("/session")
+@login_required(touch=False)
+def log_out():
+    auth.log_out(wx_session)
+    return "", 204

@@ -1,0 +1,50 @@
+// A backend in another language, beside the service: it asks /introspect whose token a request carries.
+// Plain Node (18 or newer), nothing to install:
+//
+//   WXAUTH_URL=http://127.0.0.1:8000 WXAUTH_CLIENT=shop:its-secret PORT=9000 node server.mjs
+//
+// WXAUTH_CLIENT is one entry of the service's WXAUTH_CLIENTS. WXAUTH_APPID is to be set where the service serves
+// several mini programs: an openid means nothing without its appid.
+
+import { createServer } from 'node:http'
+
+const { WXAUTH_URL, WXAUTH_CLIENT, WXAUTH_APPID, PORT = '9000' } = process.env
+if (!WXAUTH_URL || !WXAUTH_CLIENT) throw new Error('WXAUTH_URL and WXAUTH_CLIENT are needed')
+const CREDENTIAL = `Basic ${Buffer.from(WXAUTH_CLIENT).toString('base64')}`
+
+// The session of a token, or null if it is not alive. Throws where that can't be found out, which is not the same.
+async function introspect(token) {
+  const answer = await fetch(new URL('/introspect', WXAUTH_URL), {
+    method: 'POST',
+    headers: { Authorization: CREDENTIAL },
+    body: new URLSearchParams({ token }),
+    redirect: 'error',
+    signal: AbortSignal.timeout(2000),
+  })
+  if (answer.status !== 200) throw new Error(`introspect answered ${answer.status}`)
+  const session = await answer.json()
+  if (session?.active === false) return null
+  if (session?.active !== true || !session.sub) throw new Error('introspect answered something else')
+  return !WXAUTH_APPID || session.client_id === WXAUTH_APPID ? session : null
+}
+
+function send(response, status, body, headers = {}) {
+  response.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store', ...headers })
+  response.end(JSON.stringify(body))
+}
+
+async function answer(request, response) {
+  const token = (request.headers.authorization ?? '').replace(/^bearer +/i, '')
+  let session = null
+  try {
+    if (token) session = await introspect(token)
+  } catch (error) {
+    // Nothing is known about this user now, and whoever is not known is not let in.
+    console.error(error.message)
+    return send(response, 503, { code: 'auth_unavailable', action: 'retry' }, { 'Retry-After': '1' })
+  }
+  if (!session) return send(response, 401, { code: 'token_invalid', action: 'login' }, { 'WWW-Authenticate': 'Bearer' })
+  return send(response, 200, { openid: session.sub, orders: [] })
+}
+
+createServer(answer).listen(Number(PORT), '127.0.0.1')

@@ -1,0 +1,236 @@
+"""The metrics: each moves as its name promises, none names anybody, and several workers answer as one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_with_clients
+from tests.conftest import ALICE, APPID, Phone
+from tests.servers import RedisServer, free_port, wait_until
+from tests.service import Service, WeChatServer, environment
+from wxauth.factory import create_app
+from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.settings import Settings
+from wxauth.tokens import KeyRing
+
+Samples = dict[tuple[str, str], float]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return settings_with_clients()
+
+
+@pytest.fixture
+def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
+    return Phone(client, wechat)
+
+
+def read(text: str) -> Samples:
+    """Each sample of ours by its name and its labels' values."""
+    return {
+        (sample.name.removeprefix("wxauth_"), ",".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("wxauth_") and not sample.name.endswith(("_bucket", "_created"))
+    }
+
+
+class Gauge:
+    """What has been counted since it was made; others in this process have been counted before."""
+
+    def __init__(self, client: FlaskClient) -> None:
+        self._client = client
+        self._before = self.now()
+
+    def now(self) -> Samples:
+        response = ask(self._client, "GET", "/metrics")
+        assert response.status_code == 200
+        return read(response.text)
+
+    def moved(self, *names: str) -> dict[tuple[str, str], int]:
+        after = self.now()
+        moved = {key: int(after[key] - self._before.get(key, 0)) for key in after if key[0] in names}
+        return {key: count for key, count in moved.items() if count}
+
+
+@pytest.fixture
+def gauge(client: FlaskClient) -> Gauge:
+    return Gauge(client)
+
+
+def test_they_are_prometheus_text(client: FlaskClient) -> None:
+    """Under the type that Prometheus asks for."""
+    response = ask(client, "GET", "/metrics")
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_logins_are_counted_by_outcome(phone: Phone, gauge: Gauge) -> None:
+    """ok, or the problem's code."""
+    for outcome in (None, None, "40029", "garbage", "40226"):
+        phone.try_to_log_in(outcome, appid=APPID)
+    assert gauge.moved("logins_total") == {
+        ("logins_total", "ok"): 2,
+        ("logins_total", "code_invalid"): 1,
+        ("logins_total", "wechat_unreachable"): 1,
+        ("logins_total", "user_blocked"): 1,
+    }
+
+
+def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
+    """And its sessions were ended by the ban."""
+    openid = phone.log_in(appid=APPID).get("/session").get_json()["openid"]
+    ask(phone.client, "PUT", f"/users/{APPID}/{openid}/ban")
+    phone.try_to_log_in(appid=APPID)
+    moved = gauge.moved("logins_total", "sessions_ended_total")
+    assert moved == {
+        ("logins_total", "ok"): 1,
+        ("logins_total", "user_banned"): 1,
+        ("sessions_ended_total", "ban"): 1,
+    }
+
+
+def test_time_at_wechat_is_taken_for_each_exchange(phone: Phone, gauge: Gauge) -> None:
+    """Also for those that fail; a body that is refused before costs WeChat nothing."""
+    phone.try_to_log_in(appid=APPID)
+    phone.try_to_log_in("garbage", appid=APPID)
+    phone.client.post("/login", json={"code": ""})
+    assert gauge.moved("wechat_seconds_count") == {("wechat_seconds_count", ""): 2}
+
+
+def test_time_at_redis_is_taken(phone: Phone, gauge: Gauge) -> None:
+    """For each conversation; a token that is none needs none."""
+    phone.log_in(appid=APPID).get("/session")
+    assert gauge.moved("redis_seconds_count")["redis_seconds_count", ""] >= 3
+    quiet = Gauge(phone.client)
+    phone.client.get("/session", headers={"Authorization": "nonsense"})
+    assert quiet.moved("redis_seconds_count") == {}
+
+
+def test_checks_are_counted_by_result_and_source(phone: Phone, gauge: Gauge) -> None:
+    """Whoever asks: the user, the proxy, a backend."""
+    phone.log_in(appid=APPID)
+    phone.get("/session")
+    phone.get("/verify")
+    post(phone.client, "/introspect", phone.token)
+    phone.client.get("/verify", headers={"Authorization": "nonsense"})
+    moved = Counter[str]()
+    for (_, labels), count in gauge.moved("checks_total").items():
+        moved[labels.partition(",")[0]] += count
+    assert moved == {"ok": 3, "TokenInvalid": 1}
+
+
+def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:
+    """And the breaker is shown open after five failures."""
+    dark = create_app(settings_with_clients(free_port())).test_client()
+    gauge = Gauge(dark)
+    dark.get("/verify", headers={"Authorization": ring.mint(ALICE).text})
+    assert gauge.moved("checks_total") == {("checks_total", "StoreUnavailable,redis"): 1}
+    for _ in range(5):
+        dark.post("/login", json={"code": "a", "appid": APPID})
+    assert gauge.moved("logins_total") == {("logins_total", "store_unavailable"): 5}
+    assert gauge.now()["redis_breaker_open", ""] == 1
+
+
+def test_the_breaker_is_shown_closed_once_redis_is_back() -> None:
+    """By the first probe that succeeds."""
+    with RedisServer() as server:
+        client = create_app(settings_with_clients(server.port)).test_client()
+        gauge = Gauge(client)
+        server.stop()
+        for _ in range(5):
+            client.get("/readyz")
+        assert gauge.now()["redis_breaker_open", ""] == 1
+        server.start()
+        wait_until(lambda: client.get("/readyz").status_code == 200, "ready again")
+        assert gauge.now()["redis_breaker_open", ""] == 0
+
+
+def test_sessions_are_counted_by_what_ended_them(phone: Phone, gauge: Gauge) -> None:
+    """Once for each session."""
+    for path in ("/session", "/sessions"):
+        phone.token = ""
+        phone.log_in(appid=APPID).delete(path)
+    for _ in range(5):
+        phone.token = ""
+        phone.log_in(appid=APPID)
+    post(phone.client, "/revoke", phone.token)
+    assert gauge.moved("sessions_ended_total") == {
+        ("sessions_ended_total", "logout"): 2,
+        ("sessions_ended_total", "everywhere"): 1,
+        ("sessions_ended_total", "cap"): 2,
+    }
+
+
+def test_no_identity_is_in_a_label_or_a_value(phone: Phone) -> None:
+    """No appid, openid, unionid, token, session, client or address."""
+    phone.log_in(appid=APPID, device="planted-device")
+    session = phone.get("/session").get_json()
+    text = ask(phone.client, "GET", "/metrics").text
+    planted = [phone.token[8:51], session["id"], session["openid"], session["unionid"], APPID, BACKEND, "127.0.0.1"]
+    assert [found for found in [*planted, "planted-device", CLIENT_SECRET, basic()[6:]] if found in text] == []
+
+
+@pytest.fixture(scope="module")
+def wechat_server() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+def started(server: RedisServer, wechat_server: WeChatServer, folder: Path) -> Service:
+    more = {"WEB_CONCURRENCY": "2", "WXAUTH_CLIENTS": f"{BACKEND}:{CLIENT_SECRET}"}
+    return Service(environment(server.url, wechat_server.url, PROMETHEUS_MULTIPROC_DIR=str(folder), **more))
+
+
+@pytest.fixture
+def service(redis_server: RedisServer, wechat_server: WeChatServer, tmp_path: Path) -> Iterator[Service]:
+    with started(redis_server, wechat_server, tmp_path) as running:
+        wait_until(lambda: running.output().count("Started worker") == 2, "two workers")
+        yield running
+
+
+def exposed(service: Service) -> Samples:
+    """Over a connection of its own, so that any of the workers may answer."""
+    return read(requests.get(f"{service.url}/metrics", auth=(BACKEND, CLIENT_SECRET), timeout=5).text)
+
+
+def not_ready(service: Service) -> bool:
+    return requests.get(f"{service.url}/readyz", timeout=5).status_code == 503
+
+
+def test_two_workers_answer_as_one(service: Service, wechat_server: WeChatServer, tmp_path: Path) -> None:
+    """Whichever is asked, it tells of both; and both have been at work."""
+    for _ in range(20):
+        requests.post(f"{service.url}/login", json={"code": wechat_server.fake.wx_login()}, timeout=5)
+        requests.get(f"{service.url}/verify", timeout=5)
+    assert {exposed(service)["logins_total", "ok"] for _ in range(10)} == {20}
+    assert exposed(service)["wechat_seconds_count", ""] == 20
+    assert len([*tmp_path.glob("counter_*.db")]) == 2
+
+
+def test_without_a_credential_there_are_none(service: Service) -> None:
+    """They tell how many log in."""
+    assert requests.get(f"{service.url}/metrics", timeout=5).status_code == 401
+
+
+def test_a_killed_worker_leaves_no_open_breaker_behind(wechat_server: WeChatServer, tmp_path: Path) -> None:
+    """Whoever takes its place knows nothing of its gauge, which would say 1 for ever."""
+    with RedisServer() as server, started(server, wechat_server, tmp_path) as service:
+        server.stop()
+        # Enough for five failures in each of the two.
+        assert all(not_ready(service) for _ in range(60))
+        # The oldest is the process that the workers were forked from.
+        pid = max(int(path.stem.rpartition("_")[2]) for path in tmp_path.glob("gauge_livemax_*"))
+        assert exposed(service)["redis_breaker_open", ""] == 1
+        os.kill(pid, signal.SIGKILL)
+        server.start()
+        wait_until(lambda: not not_ready(service) and exposed(service)["redis_breaker_open", ""] == 0, "closed")
