@@ -29,8 +29,9 @@ BUILDING = (
     ("login", "front", "__init__"),
     ("backends",),
     ("health", "rates"),
-    ("factory", "cli"),
-    ("sandbox.assembly", "__main__"),
+    ("factory", "doctor"),
+    ("cli", "sandbox.assembly"),
+    ("__main__",),
     ("sandbox.__init__",),
     ("wsgi",),
 )

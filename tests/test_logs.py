@@ -267,3 +267,11 @@ def test_what_the_service_writes_is_bounded(root: logging.Logger) -> None:
         logging.getLogger("wxauth").info("flood")
     seconds = int(time.monotonic()) - int(start) + 1
     assert len(stream.getvalue().splitlines()) <= seconds * logs.LINES_A_SECOND
+
+
+def test_a_flood_of_requests_hides_no_warning() -> None:
+    """Warnings have a count of their own."""
+    at_most = logs.AtMost(3, lambda: 100.2)
+    request = logging.makeLogRecord({"levelno": logging.INFO, "msg": "request"})
+    assert [at_most.filter(request) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [at_most.filter(record()) for _ in range(5)] == [True] * 3 + [False] * 2

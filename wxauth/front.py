@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
@@ -89,7 +88,6 @@ class BodyGate:
         self._turn = threading.Condition()
         self._inside = 0
         self._reading: Counter[str] = Counter()
-        self._full_since: dict[str, float] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
@@ -101,6 +99,7 @@ class BodyGate:
             log.warning("too_many_slow_bodies")
             status, headers, body = answer(WeChatBusy())
             start_response(status, headers)
+            end_request(None)
             return [body]
         try:
             content = environ["wsgi.input"].read(size)
@@ -113,27 +112,23 @@ class BodyGate:
 
     def _enter(self, address: str) -> bool:
         with self._turn:
-            if self._inside >= self._most:
+            # Who has to wait for an address's own slow bodies leaves some places to those who need not wait.
+            if self._inside >= (self._most if self._may_read(address) else self._most * 3 // 4):
                 return False
             self._inside += 1
-            if not self._turn.wait_for(lambda: self._reading[address] < READERS_PER_ADDRESS, self._patience(address)):
-                self._inside -= 1
-                return False
-            self._reading[address] += 1
-            if self._reading[address] == READERS_PER_ADDRESS:
-                self._full_since[address] = time.monotonic()
-            return True
+            if self._turn.wait_for(lambda: self._may_read(address), PATIENCE):
+                self._reading[address] += 1
+                return True
+            self._inside -= 1
+            return False
 
-    def _patience(self, address: str) -> float:
-        # Where the bodies of an address have not come for a while, its next ones would take others' places in vain.
-        now = time.monotonic()
-        return max(self._full_since.get(address, now) + PATIENCE - now, 0)
+    def _may_read(self, address: str) -> bool:
+        return self._reading[address] < READERS_PER_ADDRESS
 
     def _leave(self, address: str) -> None:
         with self._turn:
             self._inside -= 1
             self._reading[address] -= 1
-            self._full_since.pop(address, None)
             if not self._reading[address]:
                 del self._reading[address]
             self._turn.notify_all()

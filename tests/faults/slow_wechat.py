@@ -1,0 +1,57 @@
+"""A WeChat that takes its time, as a process of its own: each code says how many milliseconds, and whose it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import sys
+
+from tests.servers import Server, free_port
+from tests.service import ROOT
+
+CODE = re.compile(rb"js_code=(\d+)\.([\w-]+)")
+
+
+def code(milliseconds: int, user: str) -> str:
+    """A code that is answered after so long with the openid of `user`."""
+    return f"{milliseconds}.{user}"
+
+
+class SlowWeChat(Server):
+    """As lean as can be, so that what is measured beside it is the service."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__([sys.executable, "-m", __name__, str(self.port)], cwd=ROOT)
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            await _answer(await reader.readuntil(b"\r\n\r\n"), writer)
+    except (OSError, asyncio.IncompleteReadError):
+        writer.close()
+
+
+async def _answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+    found = CODE.search(head)
+    milliseconds, user = (int(found[1]), found[2].decode()) if found else (0, "nobody")
+    await asyncio.sleep(milliseconds / 1000)
+    body = json.dumps({"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+async def _main(port: int) -> None:
+    server = await asyncio.start_server(_serve, "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))

@@ -1,0 +1,232 @@
+"""Storms and floods: whoever is logged in already does not feel what others do, or try, beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from tests.faults.asked import commands
+from tests.faults.conftest import FULL, Run
+from tests.faults.slow_wechat import SlowWeChat, code
+from tests.faults.traffic import Caller, Reply, at_once, at_rate, beside, milliseconds, statuses
+from tests.servers import RedisServer, Server, program, wait_until
+from tests.service import Service, environment
+
+#: The good come through a proxy from here, the others from nowhere in particular.
+GOOD = "203.0.113.9"
+STALLED = 60_000
+WORKERS = 2
+FORGERIES = 600
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(redis_server: RedisServer) -> Iterator[Service]:
+    with SlowWeChat() as wechat:
+        environ = environment(redis_server.url, wechat.url, WEB_CONCURRENCY=str(WORKERS), WXAUTH_TRUSTED_PROXIES="1")
+        with Service(environ) as running:
+            wait_until(lambda: running.output().count("Started worker") == WORKERS, "the workers")
+            yield running
+
+
+class Visitor:
+    """Somebody who is logged in and looks at their session, again and again; and those who are not, in `others`."""
+
+    def __init__(self, port: int) -> None:
+        self.caller = Caller(port, GOOD)
+        self.others = Caller(port)
+        self._token = ""
+
+    async def __aenter__(self) -> Self:
+        self._token = (await self.caller.log_in(code(0, unique()))).token
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.caller.__aexit__(kind, error, trace)
+        await self.others.__aexit__(kind, error, trace)
+
+    async def check(self, due: float) -> Reply:
+        return await self.caller.check(self._token, due)
+
+    async def quiet(self, rate: float, count: int) -> list[Reply]:
+        """The same when nobody else is there, once everything has warmed up."""
+        await at_rate(rate, round(rate), self.check)
+        return await at_rate(rate, count, self.check)
+
+
+def unique() -> str:
+    return f"USER-{secrets.token_hex(8)}"
+
+
+def forged() -> str:
+    return f"wxa_{secrets.token_urlsafe(35)[:47]}.{secrets.token_urlsafe(32)}"
+
+
+def test_a_login_storm_is_not_felt(service: Service, run: Run) -> None:
+    """40 logins at once, all the time, at a WeChat that takes 200 ms: all succeed, and so do the checks beside it."""
+
+    async def storm() -> tuple[list[Reply], list[Reply]]:
+        async with Visitor(service.port) as visitor:
+            await visitor.quiet(50, 50)
+            logins = at_once(40, run.of(300, 4000), lambda _: visitor.others.log_in(code(200, unique())))
+            return await beside(logins, 50, visitor.check)
+
+    logins, checks = asyncio.run(storm())
+    seconds = max(login.end for login in logins) - min(login.start for login in logins)
+    rate, p95 = round(len(logins) / seconds), milliseconds(checks, 95)
+    run.figure("login storm, 40 at once, WeChat 200 ms", "logins a second", rate, ">= 100")
+    run.figure("login storm, 40 at once, WeChat 200 ms", "p95 of GET /session in it, ms", p95, "<= 60")
+    assert (set(statuses(logins)), set(statuses(checks))) == ({200}, {200})
+    if FULL:
+        assert rate >= 100
+        assert p95 <= 60
+
+
+def test_logins_stuck_in_a_stalled_wechat_are_not_felt(service: Service, run: Run) -> None:
+    """50 of them hold their threads until the deadline, and the checks beside them are as quick as ever."""
+
+    async def stall() -> tuple[list[Reply], list[Reply], list[Reply]]:
+        async with Visitor(service.port) as visitor:
+            quiet = await visitor.quiet(300, run.of(600, 9000))
+            # Each waits four seconds, so from the fourth second on there are 50 of them.
+            logins = at_rate(12.5, run.of(40, 400), lambda due: visitor.others.log_in(code(STALLED, unique()), due))
+            return (quiet, *await beside(logins, 300, visitor.check))
+
+    quiet, stuck, checks = asyncio.run(stall())
+    ratio = round(milliseconds(checks, 99) / milliseconds(quiet, 99), 2)
+    run.figure("50 logins in a stalled WeChat", "p99 of 300 checks/s, quiet, ms", milliseconds(quiet, 99), "-")
+    run.figure("50 logins in a stalled WeChat", "p99 beside them, times the quiet one", ratio, "<= 2")
+    assert (set(statuses(stuck)), set(statuses(checks))) == ({503}, {200})
+    assert {login.code for login in stuck} == {"wechat_unreachable"}
+    assert max(login.seconds for login in stuck) < 5
+    if FULL:
+        assert ratio <= 2
+
+
+def test_no_more_logins_wait_than_half_of_the_threads(service: Service, run: Run) -> None:
+    """The next is told `wechat_busy` at once, with a time to come back, and checks are answered all the while."""
+
+    async def crowd() -> tuple[list[Reply], list[Reply]]:
+        async with Visitor(service.port) as visitor:
+            logins = at_once(250, 250, lambda _: visitor.others.log_in(code(STALLED, unique())))
+            return await beside(logins, 50, visitor.check)
+
+    logins, checks = asyncio.run(crowd())
+    busy = [login for login in logins if login.code == "wechat_busy"]
+    slowest = milliseconds(busy, 100)
+    run.figure("250 logins in a stalled WeChat", "refused at once", len(busy), f">= {250 - WORKERS * 48}")
+    run.figure("250 logins in a stalled WeChat", "the slowest of these, ms", slowest, "< 1000")
+    assert len(busy) >= 250 - WORKERS * 48
+    assert all("retry-after: 1" in login.head.lower() for login in busy)
+    assert {login.code for login in logins} == {"wechat_busy", "wechat_unreachable"}
+    assert set(statuses(checks)) == {200}
+    if FULL:
+        assert slowest < 1000
+
+
+def test_forged_tokens_cost_redis_nothing(service: Service, redis_server: RedisServer, run: Run) -> None:
+    """Each gets its 401 without a command, the good are as quick as ever, and the log stays readable."""
+    count = run.of(5_000, 1_000_000)
+
+    async def flood() -> tuple[list[Reply], Counter[int], list[Reply], Counter[str]]:
+        async with Visitor(service.port) as visitor:
+            quiet = await visitor.quiet(100, run.of(200, 6000))
+            before = commands(client)
+            forgeries = forge(visitor.others, count)
+            answers, checks = await beside(forgeries, 100, visitor.check)
+            return quiet, answers, checks, commands(client) - before
+
+    start, lines = time.monotonic(), service.output().count("\n")
+    with redis_server.client() as client:
+        quiet, answers, checks, asked = asyncio.run(flood())
+    seconds = time.monotonic() - start
+    logged = round((service.output().count("\n") - lines) / seconds)
+    ratio = round(milliseconds(checks, 99) / milliseconds(quiet, 99), 2)
+    title = f"{count:,} forged tokens, {FORGERIES} a second"
+    run.figure(title, "Redis commands beyond those of the good", asked["get"] - len(checks), "<= 0")
+    run.figure(title, "p99 of the good, quiet, ms", milliseconds(quiet, 99), "-")
+    run.figure(title, "p99 of the good, times the quiet one", ratio, "<= 1.5")
+    run.figure(title, "log lines a second", logged, "<= 100")
+    assert answers == {401: count}
+    assert set(statuses(checks)) == {200}
+    assert asked["get"] <= len(checks)
+    assert set(asked) <= {"get", "pttl"}
+    assert logged <= 100
+    if FULL:
+        assert ratio <= 1.5
+
+
+async def forge(caller: Caller, count: int) -> Counter[int]:
+    """That many tokens of the right shape under nobody's signature, and how they were answered."""
+    answers: Counter[int] = Counter()
+    while (left := count - answers.total()) > 0:
+        answers += statuses(await at_rate(FORGERIES, min(left, FORGERIES), lambda due: caller.check(forged(), due)))
+    return answers
+
+
+@pytest.mark.parametrize("attack", ["-H", "-B"], ids=["slow headers", "slow bodies"])
+def test_slow_callers_are_not_felt(service: Service, run: Run, attack: str) -> None:
+    """slowhttptest with 400 connections: everybody else's checks and logins succeed, and are quick."""
+
+    with slowhttptest(attack, service.port, seconds=run.of(5, 30)) as attacker:
+        logins, checks = asyncio.run(go_on(service.port, lambda: attacker.process.poll() is None))
+        assert "service available" in attacker.output()
+    report(run, f"slowhttptest {attack}, 400 connections", logins, checks)
+
+
+def test_slow_chunked_bodies_are_not_felt(service: Service, run: Run) -> None:
+    """A body whose length was not announced is read behind the same gate."""
+    kind = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /login HTTP/1.1\r\nHost: a\r\n" + kind + b"5\r\n{"
+    over = time.monotonic() + run.of(3, 20)
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            line = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), 5))
+            line.sendall(head)
+        logins, checks = asyncio.run(go_on(service.port, lambda: time.monotonic() < over))
+    report(run, "slow chunked bodies, 400 connections", logins, checks)
+
+
+async def go_on(port: int, lasts: Callable[[], bool]) -> tuple[list[Reply], list[Reply]]:
+    """One login after the other, and checks beside them, for as long as it `lasts`."""
+    async with Visitor(port) as visitor:
+
+        async def log_in_again() -> list[Reply]:
+            logins = []
+            while lasts():
+                logins.append(await visitor.caller.log_in(code(0, unique())))
+                await asyncio.sleep(0.05)
+            return logins
+
+        return await beside(log_in_again(), 100, visitor.check)
+
+
+def report(run: Run, title: str, logins: list[Reply], checks: list[Reply]) -> None:
+    p95 = milliseconds(checks, 95)
+    run.figure(title, "p95 of the good checks, ms", p95, "<= 50")
+    run.figure(title, "good requests that failed", sum(r.status != 200 for r in [*logins, *checks]), "0")
+    assert (set(statuses(logins)), set(statuses(checks))) == ({200}, {200})
+    if FULL:
+        assert p95 <= 50
+
+
+def slowhttptest(attack: str, port: int, seconds: int) -> Server:
+    path = {"-H": "session", "-B": "login"}[attack]
+    options = f"{attack} -c 400 -r 400 -i 1 -l {seconds} -p 3 -x 16 -u http://127.0.0.1:{port}/{path}"
+    return Server([program("slowhttptest"), *options.split()])
