@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -11,13 +12,17 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from redis.cluster import RedisCluster
 from werkzeug.test import TestResponse
 
+from tests.faults.clusters import ClusterSet
+from tests.faults.topologies import SentinelSet
 from tests.servers import RedisServer
 from wxauth.extension import wechat_client
 from wxauth.factory import create_app
 from wxauth.identity import Identity, Secret, User
 from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions import Limits, SessionStore
 from wxauth.settings import Settings
@@ -85,15 +90,48 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["fakeredis", "redis-server"])
+@pytest.fixture(scope="session")
+def sentinel_set() -> Iterator[SentinelSet]:
+    with SentinelSet() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def cluster_set() -> Iterator[ClusterSet]:
+    with ClusterSet() as servers:
+        yield servers
+
+
+#: Each kind of Redis by the fixture that starts it; what has no fixture is a fake.
+KINDS = {
+    "fakeredis": "",
+    "redis-server": "redis_server",
+    "sentinel": "sentinel_set",
+    "cluster": "cluster_set",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever stands on a Redis runs with the fake and with a real one; a module may name its own `kinds`."""
+    if "raw_redis" in metafunc.fixturenames:
+        kinds = getattr(metafunc.module, "kinds", ("fakeredis", "redis-server"))
+        metafunc.parametrize("raw_redis", kinds, indirect=True)
+
+
+@pytest.fixture
 def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """An empty Redis, the fake one and then a real one."""
-    if request.param == "fakeredis":
+    """An empty Redis of the kind that is asked for; a cluster's client has the same commands."""
+    fixture = KINDS[request.param]
+    if not fixture:
         yield fakeredis.FakeRedis(protocol=2)
         return
-    with request.getfixturevalue("redis_server").client() as client:
-        client.flushall()
-        yield client
+    client: Any = connector(request.getfixturevalue(fixture).url, "verify")()
+    if isinstance(client, RedisCluster):
+        # redis-py would ask one node alone.
+        client.keys = functools.partial(client.keys, target_nodes=RedisCluster.PRIMARIES)  # type: ignore[method-assign]
+    client.flushall()
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The store's contract, on a fake Redis and on a real one."""
+"""The store's contract, on every kind of Redis: a fake, a server, one behind sentinels, a cluster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import cast
 import pytest
 import redis
 
-from tests.conftest import ALICE, APPID, RING_KEY, SESSION_KEY, Clock
+from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY, Clock
 from wxauth.errors import SessionNotFound, TokenInvalid, UserBanned
 from wxauth.identity import Identity, Secret, User
 from wxauth.redis_client import RedisClient
 from wxauth.sessions import Limits, SessionStore, WxSession
 from wxauth.tokens import KeyRing
+
+kinds = tuple(KINDS)
 
 OTHER_KEY = "S" * 22 + "=="
 

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import redis
-from redis.cluster import RedisCluster
-from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
+from redis.cluster import PRIMARY, ClusterNode, RedisCluster
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisClusterException, TryAgainError
 
 from .breaker import Breaker
 from .errors import StoreUnavailable
 from .metrics import BREAKER_OPEN, REDIS_SECONDS
-from .redis_connect import POOL_WAIT, AnyClient
+from .redis_connect import AnyClient
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
@@ -34,6 +34,7 @@ REFRESH_INTERVAL: Final = 0.1
 MOVE_PAUSE: Final = 0.01
 WAIT_MILLISECONDS: Final = 150
 
+REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
 #: The first fit names the cause; the one word is what the log and `/readyz` say.
 CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.MaxConnectionsError, "pool_exhausted"),
@@ -43,6 +44,7 @@ CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.ReadOnlyError, "readonly"),
     (redis.exceptions.OutOfMemoryError, "oom"),
     (redis.exceptions.ClusterDownError, "cluster_down"),
+    *((kind, "slot_moving") for kind in REDIRECTIONS),
     (redis.exceptions.InvalidResponse, "garbled"),
     (redis.exceptions.TimeoutError, "timeout"),
     (redis.exceptions.ConnectionError, "unreachable"),
@@ -52,6 +54,7 @@ CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
 #: What redis-py has no class of its own for; these go first.
 CAUSES_BY_TEXT: Final[Mapping[str, str]] = {
     "MISCONF": "misconf",
+    "NOREPLICAS": "too_few_replicas",
     "max number of clients": "max_clients",
     # redis-py says this where a new connection brings something unasked, which can only be a refusal.
     "Connection not ready": "max_clients",
@@ -68,6 +71,8 @@ CURES: Final[Mapping[str, str]] = {
     "timeout": "Redis does not answer in time: is it overloaded, or far away?",
     "unreachable": "nobody listens at REDIS_URL, or the TLS certificate is not to be trusted",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
+    "slot_moving": "the cluster is moving a slot to another node, and takes its time: wait",
+    "too_few_replicas": "Redis wants replicas for a write (min-replicas-to-write), and has lost them: see to them",
     "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",
     "evicting": "set maxmemory-policy to noeviction: any other throws sessions away",
     "too_old": "Redis 4 or newer is needed",
@@ -76,7 +81,7 @@ OLDEST_REDIS: Final = 4
 GONE: Final = -2  # what PTTL answers for a key that is absent
 PROBE: Final = "wxa:{ready}:p"
 
-REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
+ASKING: Final[Command] = ("ASKING",)
 FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
 
 
@@ -95,16 +100,13 @@ class Wire:
     def ask(self, *commands: Command) -> list[Any]:
         """The replies to `commands`, in one round trip; the first that is an error is raised once all are read."""
         begun, self._watch = self._watch, ()
-        told = [*begun, *commands]
-        if self._asking:
-            told = [part for command in told for part in (("ASKING",), command)]
+        told = list(_each_asking([*begun, *commands]) if self._asking else [*begun, *commands])
         self._connection.send_packed_command(self._connection.pack_commands(told))
         replies = [self._reply() for _ in told]
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        if self._asking:
-            replies = replies[1::2]
+        replies = [reply for command, reply in zip(told, replies, strict=True) if command != ASKING]
         _sound(replies[: len(begun)] == [b"OK"] * len(begun))
         return replies[len(begun) :]
 
@@ -210,8 +212,11 @@ class RedisClient:
         slot. The plan may also run again after a lost connection: what it does twice must come to the same as once.
         """
         deadline = time.monotonic() + PATIENCE
+        begun = time.monotonic()
         while not self._talk(keys[0], lambda wire: self._attempt(wire, keys, plan, confirmed)):
-            if time.monotonic() > deadline:
+            # Where Redis is slow, the next attempt would take as long as this one.
+            begun, last = time.monotonic(), begun
+            if begun + (begun - last) > deadline:
                 raise StoreUnavailable("contention")
 
     def _attempt(
@@ -246,24 +251,28 @@ class RedisClient:
         lost = False
         while True:
             try:
-                return self._converse(key, conversation, asked)
+                return self._converse(key, conversation, asked, afresh=lost)
             except FAILURES as error:
                 failure = error
+            self._look_around(failure)
             again = isinstance(failure, REDIRECTIONS) if lost else _may_pass(failure)
             if not again or time.monotonic() > deadline:
                 cause = _cause(failure)
                 raise StoreUnavailable(cause, CURES.get(cause))
             lost = lost or not isinstance(failure, REDIRECTIONS)
             asked = failure if type(failure) is AskError else None
-            self._look_around(failure)
 
-    def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None) -> T:
+    def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None, *, afresh: bool) -> T:
         pool, breaker = self._place(key, asked)
         if not breaker.admits():
             raise StoreUnavailable(breaker.cause, CURES.get(breaker.cause))
         connection: Any = None
         try:
             connection = pool.get_connection()
+            if afresh:
+                # What has ended one connection may be about to end the others of the pool.
+                connection.disconnect()
+                connection.connect()
             answer = conversation(Wire(connection, asking=asked is not None))
         except BaseException as error:
             # Whatever went wrong, a reply may still be on its way, or a WATCH in force: nobody else gets this one.
@@ -272,6 +281,9 @@ class RedisClient:
             if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
                 breaker.failed(_cause(error))
                 BREAKER_OPEN.set(breaker.is_open)
+            elif isinstance(error, redis.ResponseError):
+                # A refusal is an answer too, and Redis may grant the next what it refused this one.
+                breaker.succeeded()
             raise
         finally:
             if connection is not None:
@@ -285,12 +297,13 @@ class RedisClient:
         client = self._connected()
         if not isinstance(client, RedisCluster):
             return client.connection_pool, self._breakers.setdefault("", Breaker())
-        node = client.get_node(asked.host, asked.port) if asked else client.get_node_from_key(key)
+        node = _node_asked(client, asked) if asked else client.get_node_from_key(key)
         return client.get_redis_connection(node).connection_pool, self._breakers.setdefault(node.name, Breaker())
 
     def _connected(self) -> AnyClient:
         if self._client is None:
-            if not self._lock.acquire(timeout=POOL_WAIT):
+            # The first to ask learns where the slots of a cluster are; whoever comes meanwhile is to hear it too.
+            if not self._lock.acquire(timeout=PATIENCE):
                 raise StoreUnavailable("unreachable")
             try:
                 self._client = self._client or self._connect()
@@ -315,7 +328,7 @@ class RedisClient:
         if isinstance(self._client, RedisCluster):
             if type(failure) is MovedError:
                 self._client.nodes_manager.move_slot(failure)
-            elif time.monotonic() - self._refreshed_at > REFRESH_INTERVAL:
+            elif _may_be_elsewhere(failure) and time.monotonic() - self._refreshed_at > REFRESH_INTERVAL:
                 self._refreshed_at = time.monotonic()
                 threading.Thread(target=_refresh, args=(self._client,), daemon=True).start()
             time.sleep(MOVE_PAUSE)
@@ -396,10 +409,32 @@ def _time(wire: Wire) -> float:
     return int(seconds) + int(microseconds) / 1e6
 
 
+def _each_asking(commands: Iterable[Command]) -> Iterator[Command]:
+    """With ASKING before each; those of a transaction share that of its MULTI, or they would be queued with it."""
+    within = False
+    for command in commands:
+        if not within:
+            yield ASKING
+        within = command == ("MULTI",) or (within and command != ("EXEC",))
+        yield command
+
+
+def _node_asked(client: RedisCluster, asked: AskError) -> ClusterNode:
+    """A primary to which the first of its slots is just on the way stands in no list as yet."""
+    nodes: dict[str, ClusterNode] = client.nodes_manager.nodes_cache
+    node = ClusterNode(asked.host, asked.port, PRIMARY)
+    return nodes.setdefault(node.name, node)
+
+
 def _refresh(client: RedisCluster) -> None:
     # Whoever needs it comes upon the same trouble, and says so.
     with contextlib.suppress(*FAILURES):
         client.nodes_manager.initialize()
+
+
+def _may_be_elsewhere(failure: Exception) -> bool:
+    """Whether the node said nothing, so that another may have taken over; one that is slow may be gone for good."""
+    return isinstance(failure, ClusterDownError) or not isinstance(failure, redis.ResponseError)
 
 
 def _may_pass(failure: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -54,11 +55,24 @@ def _options(scheme: str, tls: str) -> dict[str, Any]:
     if encrypted and "+" in scheme:
         # Where the address is no URL of redis-py's own, nothing else says so.
         options["ssl"] = True
+    if encrypted:
+        options["redis_connect_func"] = _greet
     if encrypted and tls != "verify":
         options |= {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
     if encrypted and tls.startswith("pin:"):
         options |= {"connection_class": PinnedConnection, "fingerprint": tls.removeprefix("pin:")}
     return options
+
+
+def _greet(connection: Any) -> None:
+    """TLS 1.3 sends its tickets unasked after the handshake, and redis-py takes whatever it has not asked for as the
+    rest of another's reply; once a PING is answered they have been read.
+    """
+    connection.on_connect()
+    connection.send_command("PING", check_health=False)
+    # It may be forbidden: then this is its answer.
+    with contextlib.suppress(redis.ResponseError):
+        connection.read_response()
 
 
 class PinnedConnection(SSLConnection):

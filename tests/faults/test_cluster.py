@@ -1,0 +1,170 @@
+"""Redis Cluster: what befalls a part of it is felt by those alone whose sessions lie there."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+from redis.crc import key_slot
+
+from tests.conftest import APPID, RING_KEY
+from tests.faults.clusters import ClusterSet
+from tests.faults.conftest import Run
+from tests.faults.driver import Load, forged
+from tests.faults.history import Call
+from tests.faults.rig import Inside, Progress, assert_clean, bar, events, serving, slowest
+from tests.faults.topologies import Node
+from tests.service import Service, WeChatServer
+from wxauth.identity import Secret, User
+from wxauth.tokens import RingKey
+
+PASSWORD = "password-of-the-cluster"
+KEY = RingKey(Secret(RING_KEY))
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Progress:
+    return Progress(request)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterSet]:
+    with ClusterSet(password=PASSWORD) as started:
+        yield started
+
+
+def slot_of(openid: str) -> int:
+    """Where all that belongs to this user lies."""
+    return key_slot(KEY.tag(User(APPID, openid)).encode())
+
+
+def refused(calls: Sequence[Call]) -> list[Call]:
+    """The 503 for sessions. A login is first asked for where no user is known yet, so it is counted apart."""
+    return [call for call in calls if call.status == 503 and call.operation != "login"]
+
+
+def assert_causes(run: Run, fault: str, service: Service, *expected: str) -> None:
+    """A machine that is busy with something else may always make for a `timeout`; CROSSSLOT would be an `error`."""
+    causes = {event["cause"] for event in events(service) if event["event"] == "store_unavailable"}
+    run.figure(fault, "causes of the 503", ", ".join(sorted(causes)) or "-", ", ".join(expected) or "none")
+    assert causes <= {*expected, "timeout"}
+    assert "CROSSSLOT" not in service.output()
+
+
+def lose(cluster: ClusterSet, primary: Node, hang: bool) -> tuple[float, float]:
+    """Kill a primary (or stop it), and bring it back as a replica: the moments of its end and of the promotion."""
+    start = time.monotonic()
+    if hang:
+        primary.stall()
+    else:
+        primary.kill()
+    _, promoted_at = cluster.promoted([cluster.partner(primary)])
+    time.sleep(2)
+    if hang:
+        primary.go_on()
+    else:
+        primary.start_again()
+    cluster.settle()
+    return start, promoted_at
+
+
+def test_a_primary_is_lost(run: Run, progress: Progress, wechat: WeChatServer, cluster: ClusterSet) -> None:
+    """Only those whose slots it held are asked to wait, and only until its replica has taken over."""
+    chance = random.Random(run.seed)  # noqa: S311 - the same again is the point
+    with serving(cluster.url, wechat) as service:
+        load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
+        load.log_in_all()
+        inside = Inside(service)
+        with load:
+            for how, hang in {"kill -9": False, "SIGSTOP": True}.items():
+                losses = [loss(cluster, load, chance, hang, progress) for _ in range(run.of(1, 6))]
+                report(run, f"cluster: primary lost ({how})", losses)
+        load.check_all()
+        inside.assert_back(run, "cluster: primaries lost")
+        assert_causes(run, "cluster: primaries lost", service, "timeout", "unreachable")
+        assert_clean(run, "cluster: primaries lost", load.calls)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the callers heard: `meanwhile` until the promotion, `refused` to the end of the trouble.
+
+    `strangers` are refused too, though their sessions lie elsewhere.
+    """
+
+    promotion: float
+    meanwhile: list[Call]
+    refused: list[Call]
+    strangers: list[Call]
+
+
+def loss(cluster: ClusterSet, load: Load, chance: random.Random, hang: bool, progress: Progress) -> Loss:
+    time.sleep(0.5)
+    owners = cluster.owners()
+    primary = chance.choice(sorted(cluster.primaries(), key=cluster.nodes.index))
+    asked = len(load.calls)
+    start, promotion = lose(cluster, primary, hang)
+    calls = load.calls[asked:]
+    strangers = [call for call in refused(calls) if owners[slot_of(call.user)] is not primary]
+    progress(f"cluster: a primary lost, promotion after {promotion - start:.1f} s, {len(load.calls)} calls")
+    meanwhile = [call for call in calls if start <= call.start <= promotion]
+    return Loss(promotion, meanwhile, refused(calls), strangers)
+
+
+def report(run: Run, fault: str, losses: Sequence[Loss]) -> None:
+    meanwhile = [call for loss in losses for call in loss.meanwhile]
+    late = [round(call.end - loss.promotion, 3) for loss in losses for call in loss.refused]
+    passed = len([call for call in meanwhile if call.passed])
+    run.figure(fault, "calls that passed until the promotion", f"{passed} of {len(meanwhile)}", "")
+    run.figure(fault, "logins refused until the promotion", logins_refused(meanwhile), "")
+    bar(run, fault, "503 for sessions elsewhere", sum(len(loss.strangers) for loss in losses), 0, "calls")
+    bar(run, fault, "last 503 after the promotion", max(late, default=0), 1, "s")
+    bar(run, fault, "slowest call until the promotion", slowest(meanwhile), 600)
+
+
+def logins_refused(calls: Sequence[Call]) -> str:
+    logins = [call for call in calls if call.operation == "login"]
+    return f"{len([call for call in logins if call.status == 503])} of {len(logins)}"
+
+
+def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, cluster: ClusterSet) -> None:
+    """Slots change hands under load, each of them for a while in two halves, and nobody is asked to wait.
+
+    Half of them go to a primary that holds others already, half to one that is new in the cluster.
+    """
+    fault, count = "cluster: slots moved", run.of(50, 1000)
+    with serving(cluster.url, wechat) as service:
+        load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
+        load.log_in_all(2)
+        with load:
+            time.sleep(0.5)
+            for target in (cluster.primaries()[0], cluster.join()):
+                move(cluster, load, target, count // 2, random.Random(run.seed))  # noqa: S311 - the same again
+                progress(f"{fault}: {count // 2}, {len(load.calls)} calls")
+            time.sleep(0.5)
+        load.check_all()
+        asked = [call for call in load.calls if not forged(call)]
+        bar(run, fault, f"503 for sessions in {len(asked)} calls", len(refused(asked)), 0, "calls")
+        run.figure(fault, "logins refused", logins_refused(asked), "")
+        run.figure(fault, "slowest call (ms)", slowest(asked), "")
+        assert_causes(run, fault, service)
+        assert_clean(run, fault, load.calls)
+
+
+def move(cluster: ClusterSet, load: Load, target: Node, count: int, chance: random.Random) -> None:
+    """Move so many slots to `target`, those first in which somebody's sessions lie."""
+    owners = {slot: node for slot, node in cluster.owners().items() if node is not target}
+    inhabited = {slot_of(person.openid) for person in load.people} & owners.keys()
+    empty = chance.sample(sorted(owners.keys() - inhabited), count)
+    slots = [*chance.sample(sorted(inhabited), min(len(inhabited), count // 2)), *empty][:count]
+    for slot in chance.sample(slots, count):
+        cluster.move_slot(slot, owners[slot], target, pause=0.005)

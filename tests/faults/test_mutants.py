@@ -1,0 +1,157 @@
+"""The suite itself under test: a service that was broken on purpose must not pass for a sound one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Run
+from tests.faults.driver import Caller, Load, milliseconds
+from tests.faults.history import violations
+from tests.faults.relay import Relay
+from tests.faults.rig import BOUNDS, together, within
+from tests.servers import RedisServer, wait_until
+from tests.service import ROOT, Service, WeChatServer, environment
+
+#: The middle answer in the dark: with a breaker most cost next to nothing, without one each costs a time-out.
+DARK_BAR = 100
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of the source, and what of the report it must turn red."""
+
+    module: str
+    old: str
+    new: str
+    red: str
+
+
+NOTHING = Fault("breaker", "", "", "")
+MUTANTS = {
+    "the breaker always admits": Fault("breaker", "if not self.is_open:", "if True:", "dark"),
+    "an outage is a 401": Fault(
+        "redis_client",
+        "        return self._talk(key, lambda wire: _value(wire, key))\n",
+        "        try:\n"
+        "            return self._talk(key, lambda wire: _value(wire, key))\n"
+        "        except StoreUnavailable:\n"
+        "            return None\n",
+        "I1",
+    ),
+    "a SET in place of EXPIRE": Fault(
+        "redis_client",
+        '    (done,) = wire.ask(("EXPIRE", key, seconds))\n',
+        '    (value,) = wire.ask(("GET", key))\n'
+        '    wire.ask(("SET", key, value or b"", "EX", seconds))\n'
+        "    done = 1\n",
+        "I2",
+    ),
+    "a revoke that does nothing": Fault(
+        "sessions",
+        "            self._dismiss(shelf, lambda _: {session.id})\n",
+        "            shelf.record(session.id)\n",
+        "I2",
+    ),
+}
+
+
+class Broken(Service):
+    """The service from a copy of its source, with one fault in it."""
+
+    def __init__(self, environ: dict[str, str], folder: Path, fault: Fault) -> None:
+        super().__init__(environ)
+        shutil.copytree(ROOT / "wxauth", folder / "wxauth", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("app.py", "Procfile"):
+            shutil.copy(ROOT / name, folder)
+        source = folder / "wxauth" / f"{fault.module}.py"
+        text = source.read_text()
+        assert not fault.old or text.count(fault.old) == 1, f"{fault.module}.py has changed: mend this mutant"
+        source.write_text(text.replace(fault.old, fault.new) if fault.old else text)
+        self._command = [part.replace(str(ROOT / "Procfile"), str(folder / "Procfile")) for part in self._command]
+        self._cwd = folder
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@contextmanager
+def serving_broken(redis_url: str, wechat: WeChatServer, folder: Path, fault: Fault) -> Iterator[Service]:
+    more = {"WEB_CONCURRENCY": "1", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_LOGIN_RATE": "1000000/second"}
+    with Broken(environment(redis_url, wechat.url, **more), folder, fault) as service:
+        wait_until(lambda: "Started worker" in service.output(), "a worker")
+        yield service
+
+
+def report(wechat: WeChatServer, folder: Path, fault: Fault, seed: int) -> set[str]:
+    """The invariants and figures that are red after some load, a freeze of Redis, and uses that race logouts."""
+    with RedisServer() as redis, Relay(redis.port, seed) as relay:
+        with serving_broken(relay.url, wechat, folder, fault) as service:
+            load = Load(service.url, wechat, seed=seed, users=6)
+            load.log_in_all()
+            start, end = freeze(load, redis)
+            if fault.red in ("", "I2"):
+                race(load, redis, relay)
+            load.check_all()
+        dark = milliseconds([call for call in within(load.calls, start, end) if call.operation == "check"], 50)
+        red = {name for name, found in violations(load.calls, BOUNDS).items() if found}
+        return red | ({"dark"} if dark > DARK_BAR else set())
+
+
+def freeze(load: Load, redis: RedisServer, seconds: float = 1.5) -> tuple[float, float]:
+    """From when to when Redis stood still, with load before, in and after it."""
+    with load:
+        time.sleep(0.5)
+        redis.process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        time.sleep(seconds)
+        end = time.monotonic()
+        redis.process.send_signal(signal.SIGCONT)
+        time.sleep(0.7)
+    return start, end
+
+
+def race(load: Load, redis: RedisServer, relay: Relay, times: int = 12) -> None:
+    """A use that has to be recorded, at every moment of a logout that a slow network draws out."""
+    user, one, other = load.people[0], load.caller(), load.caller()
+    relay.latency = 0.02
+    with redis.client() as admin:
+        for number in range(times):
+            token = one.log_in(user).token_id or ""
+            for key in admin.scan_iter("wxa:*:s:*"):
+                admin.expire(key, 1000)
+            together(partial(one.ask, "logout", user, token), partial(ask_later, other, load, token, number * 0.007))
+    relay.latency = 0
+    for caller in (one, other):
+        caller.close()
+
+
+def ask_later(caller: Caller, load: Load, token: str, pause: float) -> None:
+    time.sleep(pause)
+    caller.ask("check", load.people[0], token)
+
+
+def test_the_sound_service_is_clean(run: Run, wechat: WeChatServer, tmp_path: Path) -> None:
+    """The same run over the source as it is finds nothing, or it would prove nothing."""
+    assert report(wechat, tmp_path, NOTHING, run.seed) == set()
+
+
+@pytest.mark.parametrize("fault", MUTANTS.values(), ids=MUTANTS.keys())
+def test_a_broken_service_is_caught(
+    run: Run, wechat: WeChatServer, tmp_path: Path, fault: Fault, request: pytest.FixtureRequest
+) -> None:
+    """Where the code is wrong, the run is red."""
+    red = report(wechat, tmp_path, fault, run.seed)
+    run.figure("broken on purpose", request.node.callspec.id, ", ".join(sorted(red)), f"{fault.red} is red")
+    assert fault.red in red

@@ -1,0 +1,191 @@
+"""I7: planted secrets are looked for wherever anything of the service is left behind, however they may be spelt."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+import requests
+
+from tests.conftest import APP_SECRET, RING_KEY
+from tests.faults.conftest import Run
+from tests.faults.driver import Load, Person
+from tests.faults.history import Call
+from tests.faults.relay import Relay
+from tests.faults.rig import serving
+from tests.servers import RedisServer
+from tests.service import Service, WeChatServer, environment
+from wxauth.errors import StoreUnavailable
+from wxauth.extension import redis_client, session_store
+from wxauth.settings import Settings
+
+PASSWORD = "redis/password+that nobody?may=see"
+CLIENT_SECRET = "client-secret-that-nobody-may-see"
+DURABLE = ("--requirepass", PASSWORD, "--appendonly", "yes", "--save", "3600 1", "--loglevel", "debug")
+OUTCOMES = ("40029", "40163", "40226", "45011", "-1", "garbage", "stall")
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """Plain, url-encoded, hex and base64; the last also as a part of something longer."""
+    raw = secret.encode()
+    yield from (raw, quote(secret, safe="").encode(), quote_plus(secret).encode(), raw.hex().encode())
+    yield raw.hex().upper().encode()
+    yield repr(secret)[1:-1].encode()
+    for before in range(3):
+        # A letter of base64 that also depends on what stands before or after it is left out.
+        whole = len(raw) - (before + len(raw)) % 3
+        encoded = base64.b64encode(b"\0" * before + raw[:whole])[-(-before * 4 // 3) :]
+        yield encoded
+        yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def hits(secrets: dict[str, str], place: str, content: bytes) -> list[str]:
+    """What was found, by the names of the secrets: a report that shows one would be a leak itself."""
+    return sorted(
+        {
+            f"{name} in {place}"
+            for name, secret in secrets.items()
+            if any(text in content for text in spellings(secret))
+        }
+    )
+
+
+class Trail:
+    """What a user's requests were answered, all of it."""
+
+    def __init__(self, service: Service, wechat: WeChatServer) -> None:
+        self._service = service
+        self._wechat = wechat
+        self.answers = b""
+        self.codes: list[str] = []
+
+    def ask(self, method: str, path: str, token: str = "", **more: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = requests.request(method, self._service.url + path, headers=headers, timeout=10, **more)
+        self.answers += repr(answer.headers).encode() + answer.content.replace(token.encode() or b"\0", b"")
+        return answer
+
+    def log_in(self, user: str, outcome: str | None = None) -> str:
+        code = self._wechat.fake.wx_login(user, outcome)
+        self.codes.append(code)
+        answer = self.ask("POST", "/login", json={"code": code})
+        token = str(answer.json().get("token", ""))
+        self.answers = self.answers.replace(token.encode() or b"\0", b"")
+        return token
+
+
+def walk(trail: Trail) -> list[str]:
+    """Every route, every outcome of a login, and requests that are wrong in every way; the tokens."""
+    first, second = trail.log_in("planted"), trail.log_in("planted")
+    for outcome in OUTCOMES:
+        trail.log_in("planted", outcome)
+    for path in ("/session", "/sessions", "/readyz", "/healthz", "/openapi.yaml", f"/nowhere/{first}"):
+        trail.ask("GET", path, first)
+    trail.ask("GET", f"/session?access_token={first}")
+    trail.ask("GET", "/session", first[:-1])
+    trail.ask("POST", "/login", json={"code": f"x&secret={first}"})
+    trail.ask("POST", "/introspect", auth=("backend", CLIENT_SECRET), data={"token": first})
+    trail.ask("DELETE", "/session", second)
+    return [first, second]
+
+
+def break_everything(trail: Trail, redis: Relay, wechat: Relay, tokens: list[str]) -> None:
+    """Both neighbours gone, then spoiling what they say."""
+    for relay in (redis, wechat):
+        relay.refuse()
+        relay.cut()
+        trail.ask("GET", "/session", tokens[0])
+        trail.log_in("planted")
+        relay.accept()
+    redis.odds = {"flip": 0.5, "swap": 0.5}
+    for _ in range(10):
+        trail.ask("GET", "/session", tokens[0])
+        trail.log_in("planted")
+    redis.odds = {}
+
+
+def left_behind(service: Service, redis: RedisServer) -> Iterator[tuple[str, bytes]]:
+    yield "the log", service.output().encode()
+    for path in redis.folder.rglob("*"):
+        if path.is_file():
+            yield f"redis' {path.name}", path.read_bytes()
+    for pid in family(service.process.pid):
+        yield "a process' arguments", Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def family(pid: int) -> list[int]:
+    below = [
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+    ]
+    return [pid, *(member for child in below for member in family(child))]
+
+
+def of_the_users(calls: list[Call], people: list[Person], trail: Trail, tokens: list[str]) -> dict[str, str]:
+    """What is a user's own: an answer to that user may hold it, and nothing else."""
+    given = [call.token_id for call in calls if call.operation == "login" and call.token_id]
+    found = {f"token {number}": token for number, token in enumerate([*tokens, *given])}
+    # What stands in a token after `wxa_` and its tag: the part that makes it one.
+    found |= {f"bits of {name}": token[8:51] for name, token in found.items()}
+    found |= {f"code {number}": code for number, code in enumerate(trail.codes)}
+    return found | {f"openid {number}": person.openid for number, person in enumerate(people)}
+
+
+def test_no_secret_is_left_behind(run: Run) -> None:
+    """At DEBUG, through every outcome and outage: neither in logs, answers and arguments nor in what Redis keeps."""
+    with RedisServer(*DURABLE) as redis, WeChatServer() as wechat:
+        port = int(wechat.url.rpartition(":")[2])
+        with Relay(redis.port, run.seed) as to_redis, Relay(port, run.seed) as to_wechat:
+            url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{to_redis.port}/0"
+            more = {"WXAUTH_LOG_LEVEL": "debug", "WXAUTH_WECHAT_TIMEOUT": "0.5"}
+            more["WXAUTH_CLIENTS"] = f"backend:{CLIENT_SECRET}"
+            wechat_url = f"http://127.0.0.1:{to_wechat.port}"
+            with serving(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
+                trail = Trail(service, wechat)
+                tokens = walk(trail)
+                load = Load(service.url, wechat, seed=run.seed, threads=4)
+                load.run(run.of(300, 20_000))
+                break_everything(trail, to_redis, to_wechat, tokens)
+                with redis.client() as admin:
+                    admin.execute_command("AUTH", PASSWORD)
+                    admin.save()
+                ours = {"app secret": APP_SECRET, "ring key": RING_KEY, "redis password": PASSWORD}
+                ours["client secret"] = CLIENT_SECRET
+                keys = {key for key, _ in wechat.fake._session_keys.values()}
+                ours |= {f"session_key {number}": key for number, key in enumerate(keys)}
+                theirs = of_the_users(load.calls, load.people, trail, tokens)
+                places = dict(left_behind(service, redis))
+                found = [hit for place, content in places.items() for hit in hits(ours | theirs, place, content)]
+                found += hits(ours, "an answer", trail.answers)
+                searched = f"{len(ours | theirs)} secrets in {len(places) + 1} places"
+                run.figure("I7", f"found, {searched}", len(found), 0)
+                assert {"redis' dump.rdb", "the log"} <= set(places)
+                assert len(tokens[0]) > 90
+                assert found == []
+
+
+def test_nothing_shows_its_secrets() -> None:
+    """Not even to somebody who prints the objects."""
+    more = {"WXAUTH_CLIENTS": f"backend:{CLIENT_SECRET}"}
+    settings = Settings.from_env(
+        environment(f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:1/0", "http://127.0.0.1:1", **more)
+    )
+    redis = redis_client(settings)
+    with pytest.raises(StoreUnavailable) as caught:
+        redis.examine()
+    shown = "".join(map(repr, (settings, redis, vars(redis), session_store(settings, redis), caught.value)))
+    planted = {"app": APP_SECRET, "ring": RING_KEY, "password": PASSWORD, "client": CLIENT_SECRET}
+    assert hits(planted, "a repr", shown.encode()) == []
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
+def test_the_search_finds_what_is_planted(before: str) -> None:
+    """However it is spelt, and whatever stands around it."""
+    secret = "planted/secret+of these=days"
+    text = f"{before}{secret}{before}"
+    ways = [text, quote(text, safe=""), text.encode().hex(), base64.b64encode(text.encode()).decode()]
+    assert all(hits({"it": secret}, "here", way.encode()) for way in ways)
+    assert hits({"it": secret}, "here", b"nothing of the kind") == []

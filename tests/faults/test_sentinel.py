@@ -1,0 +1,173 @@
+"""Redis behind sentinels: the primary dies under load, and whoever was logged in or out stays so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from tests.faults.conftest import Run
+from tests.faults.driver import Load, milliseconds
+from tests.faults.history import Call, violations
+from tests.faults.relay import Relay
+from tests.faults.rig import (
+    BOUNDS,
+    Inside,
+    Progress,
+    assert_clean,
+    bar,
+    calling,
+    first_success,
+    serving,
+    slowest,
+    within,
+)
+from tests.faults.topologies import SentinelSet
+from tests.servers import wait_until
+from tests.service import WeChatServer
+
+PASSWORD = "password-of-redis-and-its-sentinels"
+#: A primary that has lost all replicas takes no writes: nothing can be acknowledged that is then forgotten.
+CAREFUL = ("--min-replicas-to-write", "1")
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Progress:
+    return Progress(request)
+
+
+def first_login(calls: list[Call], since: float) -> float:
+    """Seconds from `since` to the first write that was acknowledged."""
+    ends = [call.end for call in calls if call.start >= since and call.passed and call.operation == "login"]
+    return round(min(ends, default=float("inf")) - since, 3)
+
+
+def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+    """kill -9, again and again: soon after each promotion all goes on, and no logout is forgotten."""
+    fault, times = "sentinel: primary killed with -9", run.of(1, 20)
+    back: list[float] = []
+    writing: list[float] = []
+    dark: list[Call] = []
+    with (
+        SentinelSet(*CAREFUL, password=PASSWORD) as redis,
+        serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service,
+    ):
+        load = Load(service.url, wechat, seed=run.seed, rate=300)
+        load.log_in_all()
+        inside = Inside(service)
+        with load:
+            for number in range(times):
+                time.sleep(0.5)
+                killed = redis.primary
+                killed.kill()
+                start = time.monotonic()
+                promoted_at = redis.await_promotion()
+                redis.rejoin(killed)
+                redis.settle()
+                time.sleep(1)
+                back.append(first_success(load.calls, promoted_at))
+                writing.append(first_login(load.calls, promoted_at))
+                dark += within(load.calls, start, promoted_at)
+                progress(f"{fault}: {number + 1} of {times}, {len(load.calls)} calls, back after {back[-1]} s")
+        load.check_all()
+        bar(run, fault, "first check that passes after promotion", max(back), 3, "s")
+        bar(run, fault, "first login after promotion", max(writing), 3, "s")
+        bar(run, fault, "slowest call in the dark", slowest(dark), 600)
+        run.figure(fault, "p99 of the calls in the dark (ms)", milliseconds(dark, 99), "")
+        forgotten = len({line.partition("token_id=")[2] for line in violations(load.calls, BOUNDS)["I2"]})
+        logouts = [call for call in load.calls if call.operation == "logout" and call.passed]
+        run.figure(fault, "logged-out tokens alive again", f"{forgotten} of {len(logouts)}", 0)
+        inside.assert_back(run, fault)
+        assert_clean(run, fault, load.calls)
+
+
+@contextmanager
+def lagging() -> Iterator[tuple[SentinelSet, list[Relay]]]:
+    """A set whose replicas hear of the primary through relays."""
+    with SentinelSet(password=PASSWORD) as redis, Relay(redis.primary.port) as one, Relay(redis.primary.port) as two:
+        for node, relay in zip(redis.replicas, (one, two), strict=True):
+            node.ask("REPLICAOF", "127.0.0.1", relay.port)
+        wait_until(lambda: all(node.follows() for node in redis.replicas), "replicas in step")
+        yield redis, [one, two]
+
+
+def logout_that_no_replica_has(wechat: WeChatServer, seed: int, wait: int) -> list[Call]:
+    """What one caller hears of a logout while the replicas are cut off, and once one of them has taken over."""
+    with (
+        lagging() as (redis, relays),
+        serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
+        calling(service, wechat, seed) as (caller, alice, calls),
+    ):
+        caller.log_in(alice)
+        time.sleep(0.3)
+        for relay in relays:
+            relay.stalled = True
+        caller.ask("logout", alice, alice.tokens[0])
+        redis.primary.kill()
+        for relay in relays:
+            relay.cut()
+            relay.stalled = False
+        redis.await_promotion()
+        wait_until(lambda: caller.ask("check", alice, alice.tokens[0]).status != 503, "an answer")
+    return calls
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+def test_a_logout_that_no_replica_has(run: Run, wechat: WeChatServer, wait: int) -> None:
+    """With WXAUTH_WAIT_REPLICAS=1 it is not confirmed; without, it is, and is forgotten with the primary."""
+    fault, times = f"sentinel: replicas cut off, wait {wait}", run.of(1 if wait else 0, 5)
+    confirmed = forgotten = 0
+    for _ in range(times):
+        calls = logout_that_no_replica_has(wechat, run.seed, wait)
+        _, logout, *checks = calls
+        confirmed += logout.passed
+        forgotten += logout.passed and checks[-1].passed
+        if wait:
+            assert_clean(run, fault, calls)
+    if times:
+        run.figure(fault, "logouts confirmed", f"{confirmed} of {times}", 0 if wait else times)
+        run.figure(fault, "logged-out tokens alive again", f"{forgotten} of {confirmed}", 0 if wait else "observed")
+    assert confirmed == (0 if wait else times)
+
+
+def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
+    """One that was stalled, replaced and goes on gets no more questions, though its connections still stand."""
+    fault = "sentinel: primary stopped (SIGSTOP)"
+    with SentinelSet(*CAREFUL) as redis, serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
+        load = Load(service.url, wechat, seed=run.seed, rate=300)
+        load.log_in_all()
+        with load:
+            time.sleep(0.5)
+            stalled = redis.primary
+            stalled.stall()
+            start = time.monotonic()
+            promoted_at = redis.await_promotion()
+            time.sleep(3)
+            stalled.go_on()
+            time.sleep(2)
+        load.check_all()
+        bar(run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s")
+        bar(run, fault, "slowest call", slowest([call for call in load.calls if call.start >= start]), 600)
+        assert_clean(run, fault, load.calls)
+
+
+def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
+    """Where only the data asks for one, the password of REDIS_URL does not lock us out of the sentinels."""
+    with (
+        SentinelSet(password=PASSWORD, open_sentinels=True) as redis,
+        serving(redis.url, wechat) as service,
+        calling(service, wechat, run.seed) as (caller, alice, calls),
+    ):
+        assert requests.get(f"{service.url}/readyz", timeout=5).json()["redis"] == "ok"
+        caller.log_in(alice)
+        caller.ask("check", alice, alice.tokens[0])
+        assert [call.status for call in calls] == [200, 200]

@@ -1,0 +1,173 @@
+"""Redis answers, but with a refusal: reads go on where it still serves them, and the log names the cure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+
+from tests.faults.conftest import Run
+from tests.faults.rig import assert_clean, calling, events, serving
+from tests.servers import RedisServer, free_port, wait_until
+from tests.service import Service, WeChatServer
+from wxauth.redis_client import CURES
+
+ARGUMENTS = ("--maxmemory-policy", "noeviction", "--repl-diskless-load", "disabled")
+Admin = redis.Redis
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How to bring Redis to it and out of it, its word, and whether it still reads."""
+
+    word: str
+    begin: Callable[[Admin, Path], object]
+    end: Callable[[Admin, Path], object]
+    reads: bool
+
+
+def fail_to_save(admin: Admin, folder: Path) -> None:
+    """A folder in the place of the dump: the snapshot can't be put there."""
+    (folder / "dump.rdb").unlink(missing_ok=True)
+    (folder / "dump.rdb").mkdir()
+    admin.config_set("save", "3600 1")
+    admin.set("changed", "1", ex=60)
+    admin.bgsave()
+    wait_until(lambda: admin.info()["rdb_last_bgsave_status"] == "err", "a snapshot that failed")
+
+
+def save_again(admin: Admin, folder: Path) -> None:
+    (folder / "dump.rdb").rmdir()
+    wait_until(lambda: not admin.info()["rdb_bgsave_in_progress"], "the end of the snapshot")
+    admin.bgsave()
+    wait_until(lambda: admin.info()["rdb_last_bgsave_status"] == "ok", "a snapshot")
+
+
+def ask_for_a_password(admin: Admin, folder: Path) -> None:
+    admin.config_set("requirepass", "new")
+    admin.client_kill_filter(_type="normal", skipme=True)
+
+
+def let_nobody_in(admin: Admin, folder: Path) -> None:
+    admin.config_set("maxclients", 1)
+    admin.client_kill_filter(_type="normal", skipme=True)
+
+
+def acl(admin: Admin, rule: str) -> None:
+    # redis-py's own acl_setuser begins with a reset.
+    admin.execute_command("ACL", "SETUSER", "default", rule)  # type: ignore[no-untyped-call]
+
+
+REFUSALS = {
+    "OOM": Refusal(
+        "oom",
+        lambda admin, _: admin.config_set("maxmemory", 1),
+        lambda admin, _: admin.config_set("maxmemory", 0),
+        reads=True,
+    ),
+    "READONLY": Refusal(
+        "readonly",
+        lambda admin, _: admin.replicaof("127.0.0.1", str(free_port())),
+        lambda admin, _: admin.replicaof("NO", "ONE"),
+        reads=True,
+    ),
+    "NOPERM": Refusal(
+        "noperm",
+        lambda admin, _: acl(admin, "-@write"),
+        lambda admin, _: acl(admin, "+@all"),
+        reads=True,
+    ),
+    "MISCONF": Refusal("misconf", fail_to_save, save_again, reads=True),
+    "NOAUTH": Refusal(
+        "noauth", ask_for_a_password, lambda admin, _: admin.config_set("requirepass", ""), reads=False
+    ),
+    "max clients": Refusal(
+        "max_clients", let_nobody_in, lambda admin, _: admin.config_set("maxclients", 1000), reads=False
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer(*ARGUMENTS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(server: RedisServer, wechat: WeChatServer) -> Iterator[Service]:
+    with serving(server.url, wechat) as running:
+        yield running
+
+
+def word(service: Service) -> tuple[int, str]:
+    ready = requests.get(f"{service.url}/readyz", timeout=5)
+    return ready.status_code, ready.json()["redis"]
+
+
+def said(service: Service, cause: str, since: int) -> bool:
+    """Whether readiness names the cause, and the log has its cure, as readiness and refused requests saw it."""
+    cure = (cause, CURES[cause])
+    logged = all(cure in named(service, event, since) for event in ("store_unavailable", "redis_not_ready"))
+    return word(service) == (503, cause) and logged
+
+
+def named(service: Service, event: str, since: int) -> set[tuple[str, str]]:
+    """The causes in the log, each with its cure."""
+    return {(found["cause"], found["cure"]) for found in events(service)[since:] if found["event"] == event}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
+def test_refused(run: Run, service: Service, server: RedisServer, wechat: WeChatServer, refusal: Refusal) -> None:
+    """Reads are answered if Redis still reads, all else is 503; readiness and the log say why and what to do."""
+    with server.client() as admin, calling(service, wechat, run.seed) as (caller, person, calls):
+        admin.ping()
+        token = caller.log_in(person).token_id or ""
+        since = len(events(service))
+        refusal.begin(admin, server.folder)
+        try:
+            checked = {caller.ask("check", person, token).status for _ in range(4)}
+            written = {caller.ask("logout", person, token).status, caller.log_in(person).status}
+            # The first refusals may look like a lost connection.
+            wait_until(
+                lambda: caller.log_in(person).status == 503 and said(service, refusal.word, since),
+                f"{refusal.word} and its cure",
+            )
+        finally:
+            refusal.end(admin, server.folder)
+        wait_until(lambda: caller.ask("check", person, token).status == 200, "the same session again")
+        wait_until(lambda: caller.log_in(person).status == 200, "a login again")
+        assert (checked, written) == ({200} if refusal.reads else {503}, {503})
+        assert_clean(run, f"redis says {refusal.word}", calls)
+
+
+def test_loading(run: Run, wechat: WeChatServer) -> None:
+    """While Redis reads its data everything waits; then the sessions are there, and nobody restarted anything."""
+    slow = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    with RedisServer(*slow) as server, serving(server.url, wechat) as service:  # noqa: SIM117 - the callers end first
+        with calling(service, wechat, run.seed) as (caller, person, calls), server.client() as admin:
+            token = caller.log_in(person).token_id or ""
+            admin.mset({f"filling {number}": "x" * 100 for number in range(700)})
+            admin.shutdown(save=True)
+            server.process.wait()
+            server.start()
+            start = time.monotonic()
+            words = set()
+            while (status := caller.ask("check", person, token).status) != 200 and time.monotonic() < start + 20:
+                assert status == 503
+                words.add(word(service)[1])
+            run.figure("redis is loading", "seconds of 503", round(time.monotonic() - start, 1), "")
+            assert "loading" in words
+            cure = ("loading", CURES["loading"])
+            wait_until(lambda: cure in named(service, "store_unavailable", 0), "the cure in the log")
+            assert_clean(run, "redis is loading", calls)

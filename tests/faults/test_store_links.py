@@ -1,0 +1,90 @@
+"""Connections that end: Redis closes them, an operator kills them, callers hang up."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conftest import Run
+from tests.faults.driver import CHECKS, Load
+from tests.faults.rig import Inside, Progress, assert_clean, serving
+from tests.servers import RedisServer
+from tests.service import Service, WeChatServer
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Progress:
+    return Progress(request)
+
+
+def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -> None:
+    """Redis with `timeout 1` closes what nobody used for a second; nobody notices."""
+    with RedisServer("--timeout", "1") as redis, serving(redis.url, wechat) as service:
+        load = Load(service.url, wechat, seed=run.seed, threads=4, users=4)
+        load.log_in_all()
+        for _ in range(run.of(1, 10)):
+            load.check_all()
+            time.sleep(2.2)
+        load.check_all()
+        run.figure("idle connections closed", "errors", sum(not call.passed for call in load.calls), 0)
+        assert all(call.passed for call in load.calls)
+        assert_clean(run, "idle connections closed", load.calls)
+
+
+def test_connections_killed_under_load(run: Run, wechat: WeChatServer) -> None:
+    """CLIENT KILL TYPE normal, again and again: a lost connection is made anew, and nobody notices."""
+    with RedisServer() as redis, serving(redis.url, wechat) as service, redis.client() as admin:
+        load = Load(service.url, wechat, seed=run.seed, users=12)
+        load.log_in_all()
+        killed = 0
+        with load:
+            for _ in range(run.of(8, 200)):
+                time.sleep(0.1)
+                killed += int(admin.client_kill_filter(_type="normal", skipme=True))
+        errors = [call for call in load.calls if call.unknown]
+        run.figure("client kill under load", f"errors, {killed} killed in {len(load.calls)} calls", len(errors), 0)
+        assert killed > 0
+        assert errors == []
+        assert_clean(run, "client kill under load", load.calls)
+
+
+def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+    """In the middle of their request or before its answer: no session ends, and the pool stays whole."""
+    times = run.of(300, 10000)
+    with RedisServer() as redis, serving(redis.url, wechat) as service, redis.client() as admin:
+        load = Load(service.url, wechat, seed=run.seed, threads=4, mix=CHECKS)
+        load.log_in_all(times=2)
+        inside = Inside(service)
+        tokens = [call.token_id or "" for call in load.calls]
+        with load:
+            for number in range(times):
+                hang_up(service, random.Random(f"{run.seed} {number}"), tokens)  # noqa: S311 - the same again
+                progress(f"callers that hang up: {number + 1} of {times}")
+        load.check_all()
+        ended = sum(call.status == 401 for call in load.calls)
+        run.figure("callers that hang up", f"sessions deleted, {times} times", ended, 0)
+        run.figure("callers that hang up", "connections to redis", len(admin.client_list()), "at most 2 x 97")
+        assert ended == 0
+        assert len(admin.client_list()) <= 2 * 97
+        assert_clean(run, "callers that hang up", load.calls)
+        inside.assert_back(run, "callers that hang up")
+
+
+def hang_up(service: Service, chance: random.Random, tokens: list[str]) -> None:
+    """A check that is cut off somewhere, perhaps after its end; or a logout that is cut off before it."""
+    method = chance.choice(["GET", "DELETE"])
+    head = f"{method} /session HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {chance.choice(tokens)}\r\n\r\n".encode()
+    length = chance.randrange(len(head)) if method == "DELETE" or chance.random() < 0.3 else len(head)
+    with socket.create_connection(("127.0.0.1", service.port), 5) as caller:
+        caller.sendall(head[:length])
+        time.sleep(chance.random() * 0.003)

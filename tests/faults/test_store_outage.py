@@ -1,0 +1,143 @@
+"""Redis is killed, absent, frozen or slow, under load: everybody is asked to wait, and nobody is logged out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.faults.conftest import Run
+from tests.faults.driver import Load, forged, milliseconds
+from tests.faults.history import Call
+from tests.faults.relay import Relay
+from tests.faults.rig import Inside, Progress, assert_clean, bar, first_success, serving, slowest, statuses, within
+from tests.servers import RedisServer, wait_until
+from tests.service import Service, WeChatServer
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Progress:
+    return Progress(request)
+
+
+def ready(service: Service) -> tuple[int, str]:
+    answer = requests.get(f"{service.url}/readyz", timeout=5)
+    word: str = json.loads(answer.text)["redis"]
+    return answer.status_code, word
+
+
+def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+    """kill -9, a while in the dark, a restart, again and again: what was acknowledged holds, and no worker dies."""
+    fault, times, dark = "redis killed with -9", run.of(2, 20), run.of(1, 10)
+    lost: list[float] = []
+    in_the_dark = []
+    with RedisServer(*DURABLE) as redis, serving(redis.url, wechat) as service:
+        load = Load(service.url, wechat, seed=run.seed, users=12, rate=400)
+        load.log_in_all()
+        time.sleep(0.5)
+        inside = Inside(service)
+        with load:
+            for number in range(times):
+                time.sleep(0.5)
+                redis.process.kill()
+                redis.process.wait()
+                start = time.monotonic()
+                time.sleep(dark)
+                in_the_dark += within(load.calls, start, time.monotonic())
+                redis.start()
+                wait_until(redis.answers, "redis-server")
+                back = time.monotonic()
+                time.sleep(1.2)
+                lost.append(first_success(load.calls, back))
+                progress(f"{fault}: {number + 1} of {times}, {len(load.calls)} calls, back after {lost[-1]} s")
+        load.check_all()
+        refused = [call for call in in_the_dark if call.status == 503]
+        run.figure(fault, f"other than 503 of {len(in_the_dark)} in the dark", other_than_503(in_the_dark), 0)
+        bar(run, fault, "p99 of the 503", milliseconds(refused, 99), 50)
+        bar(run, fault, "first 200 once Redis is back", max(lost), 1, "s")
+        assert_clean(run, fault, load.calls)
+        assert other_than_503(in_the_dark) == 0
+        inside.assert_back(run, fault)
+
+
+def other_than_503(calls: list[Call]) -> int:
+    """A forged token is refused without asking Redis, so its 401 is right."""
+    return sum(call.status != 503 for call in calls if not forged(call))
+
+
+def test_started_before_redis_is_there(run: Run, wechat: WeChatServer) -> None:
+    """The process is up and says that it is not ready; within a second of Redis it is."""
+    fault = "started before redis"
+    redis = RedisServer()
+    with serving(redis.url, wechat) as service:
+        assert requests.get(f"{service.url}/healthz", timeout=5).status_code == 200
+        assert ready(service) == (503, "unreachable")
+        with redis:
+            start = time.monotonic()
+            wait_until(lambda: ready(service) == (200, "ok"), "ready")
+            bar(run, fault, "ready once Redis is there", round(time.monotonic() - start, 2), 1, "s")
+            assert ready(service) == (200, "ok")
+
+
+def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+    """SIGSTOP, then SIGCONT: no thread is held for long, and no late answer reaches another request."""
+    fault, seconds = "redis stopped (SIGSTOP)", run.of(1, 10)
+    with RedisServer() as redis, serving(redis.url, wechat) as service:
+        load = Load(service.url, wechat, seed=run.seed, users=12)
+        load.log_in_all()
+        with load:
+            time.sleep(0.5)
+            redis.process.send_signal(signal.SIGSTOP)
+            start = time.monotonic()
+            time.sleep(seconds)
+            end = time.monotonic()
+            redis.process.send_signal(signal.SIGCONT)
+            time.sleep(1)
+        load.check_all()
+        stopped = [call for call in load.calls if start <= call.start <= end]
+        bar(run, fault, "slowest call", slowest(stopped), 600)
+        bar(run, fault, "median of the 503", milliseconds(within(stopped, start, end), 50), 50)
+        bar(run, fault, "first 200 after SIGCONT", first_success(load.calls, end), 1, "s")
+        assert_clean(run, fault, load.calls)
+
+
+@pytest.mark.parametrize("latency", [100, 300])
+def test_slow(run: Run, wechat: WeChatServer, latency: int) -> None:
+    """Every answer of Redis comes late: within the budget it is waited for, past it nobody is held."""
+    fault, seconds = f"latency of {latency} ms", run.of(1, 10)
+    with RedisServer() as redis, Relay(redis.port) as relay, serving(relay.url, wechat) as service:
+        load = Load(service.url, wechat, seed=run.seed, users=12)
+        load.log_in_all()
+        with load:
+            time.sleep(0.3)
+            relay.latency = latency / 1000
+            start = time.monotonic()
+            time.sleep(seconds)
+            end = time.monotonic()
+            relay.latency = 0
+            time.sleep(1)
+        load.check_all()
+        slow = within(load.calls, start, end)
+        bar(run, fault, "slowest check", slowest([call for call in slow if call.operation == "check"]), 600)
+        for operation in sorted({call.operation for call in slow} - {"check"}):
+            bar(
+                run,
+                fault,
+                f"slowest {operation}",
+                slowest([call for call in slow if call.operation == operation]),
+                600,
+            )
+        run.figure(fault, "statuses", sorted(map(str, statuses(slow))), "")
+        assert_clean(run, fault, load.calls)

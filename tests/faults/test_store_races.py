@@ -1,0 +1,132 @@
+"""Two that want opposite things of one user at the same moment, on a real server: no order of events is a bad one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import pytest
+import redis
+
+from tests.conftest import APPID, RING_KEY, SESSION_KEY
+from tests.faults.conftest import Run
+from tests.faults.rig import Progress, together
+from tests.servers import RedisServer
+from wxauth.errors import TokenInvalid
+from wxauth.identity import Identity, Secret, User
+from wxauth.records import record_name
+from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
+from wxauth.sessions import Limits, SessionStore, WxSession
+from wxauth.tokens import KeyRing
+
+BATCH = 100
+CAP = 3
+IDLE = 604800
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    return KeyRing([Secret(RING_KEY)])
+
+
+def store(server: RedisServer, ring: KeyRing, cap: int) -> SessionStore:
+    return SessionStore(RedisClient(connector(server.url, "verify")), ring, Limits(IDLE, 2592000, cap))
+
+
+def someone(number: int) -> Identity:
+    return Identity(User(APPID, f"o{number:027}"), Secret(SESSION_KEY), None)
+
+
+def in_step(jobs: Sequence[Callable[[], object]], barrier: threading.Barrier) -> None:
+    """One job after the other, each at the same moment as that of the others who hold the barrier."""
+    for job in jobs:
+        barrier.wait(30)
+        with contextlib.suppress(TokenInvalid):
+            job()
+
+
+def test_refresh_racing_logout(
+    run: Run, request: pytest.FixtureRequest, server: RedisServer, admin: redis.Redis, ring: KeyRing
+) -> None:
+    """A use that is being recorded while its session ends brings nothing back."""
+    progress, times, back = Progress(request), run.of(400, 100_000), 0
+    ours = store(server, ring, cap=BATCH + 1)
+    for done in range(0, times, BATCH):
+        logins = [ours.create(someone(done + number)) for number in range(BATCH)]
+        names = [name_of(ring, token) for token, _ in logins]
+        with admin.pipeline(transaction=False) as pipeline:
+            for name in names:
+                # So much of its idle life is gone that any use is recorded.
+                pipeline.expire(name, 1000)
+            pipeline.execute()
+        barrier = threading.Barrier(2)
+        refreshes = [partial(ours.resolve, token.reveal()) for token, _ in logins]
+        logouts = [partial(ours.revoke, session) for _, session in logins]
+        together(partial(in_step, refreshes, barrier), partial(in_step, logouts, barrier))
+        back += int(admin.exists(*names))
+        progress(f"refresh racing logout: {done + BATCH} of {times}, back from the dead: {back}")
+    run.figure("refresh racing logout", f"sessions back from the dead, {times} times", back, 0)
+    assert back == 0
+
+
+def name_of(ring: KeyRing, token: Secret) -> str:
+    found = ring.check(token.reveal())
+    return record_name(found.tag, found.id)
+
+
+def test_login_racing_logout_everywhere(
+    run: Run, request: pytest.FixtureRequest, server: RedisServer, admin: redis.Redis, ring: KeyRing
+) -> None:
+    """Whatever is left is in the user's list, and what is in the list is there."""
+    progress, times, unlisted, over = Progress(request), run.of(100, 10_000), 0, 0
+    ours = store(server, ring, CAP)
+    for number in range(times):
+        alice = someone(number % 50)
+        ours.create(alice)
+        together(partial(ours.create, alice), partial(ours.end_all, alice.user), partial(ours.create, alice))
+        unlisted += len(strays(ours, admin, ring, alice.user))
+        over += len(ours.sessions_of(alice.user)) > CAP
+        progress(f"login racing logout-everywhere: {number + 1} of {times}, alive but not listed: {unlisted}")
+    run.figure("login racing everywhere", f"sessions that no list shows, {times} times", unlisted, 0)
+    run.figure("login racing everywhere", "users above the cap", over, 0)
+    assert (unlisted, over) == (0, 0)
+
+
+def strays(ours: SessionStore, admin: redis.Redis, ring: KeyRing, user: User) -> set[str]:
+    """Records without an entry, and entries without a record."""
+    tag = ring.newest.tag(user)
+    records = {key.decode().rpartition(":")[2] for key in admin.scan_iter(f"wxa:{{{tag}}}:s:*", count=10_000)}
+    return records ^ {entry.id for entry in ours.sessions_of(user)}
+
+
+def test_logins_at_once_keep_the_cap(
+    run: Run, request: pytest.FixtureRequest, server: RedisServer, admin: redis.Redis, ring: KeyRing
+) -> None:
+    """However many phones log in at the same moment."""
+    progress, times, over = Progress(request), run.of(30, 2_000), 0
+    ours = store(server, ring, CAP)
+    sessions: list[WxSession] = []
+    for number in range(times):
+        alice = someone(1000 + number)
+        together(*(partial(lambda who: sessions.append(ours.create(who)[1]), alice) for _ in range(CAP + 2)))
+        over += len(ours.sessions_of(alice.user)) > CAP or bool(strays(ours, admin, ring, alice.user))
+        progress(f"logins at once: {number + 1} of {times}, above the cap: {over}")
+    run.figure("logins at once", f"users above the cap, {times} times", over, 0)
+    assert over == 0
+    assert len(sessions) == times * (CAP + 2)

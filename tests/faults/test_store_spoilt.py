@@ -1,0 +1,114 @@
+"""Replies that something between us and Redis has spoilt: swapped, duplicated, cut, in pieces, with a bit flipped."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.conftest import APPID, RING_KEY, SESSION_KEY
+from tests.faults.conftest import Run
+from tests.faults.history import Bounds, Call, violations
+from tests.faults.relay import Relay
+from tests.faults.rig import Progress, together
+from tests.servers import RedisServer
+from wxauth.errors import StoreUnavailable, TokenInvalid
+from wxauth.identity import Identity, Secret, User
+from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
+from wxauth.sessions import Limits, SessionStore
+from wxauth.tokens import KeyRing
+
+EVERY = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+PROBLEM = {**EVERY, "content-type": "application/problem+json"}
+
+MISCHIEF: dict[str, dict[str, float]] = {
+    "flip": {"flip": 0.05},
+    "duplicate": {"duplicate": 0.05},
+    "swap": {"swap": 0.05},
+    "cut": {"cut": 0.05},
+    "pieces": {},
+    "all of them": {"flip": 0.02, "duplicate": 0.02, "swap": 0.02, "cut": 0.02},
+}
+
+
+@pytest.mark.parametrize("odds", MISCHIEF.values(), ids=MISCHIEF.keys())
+def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str, float]) -> None:
+    """Nobody is taken for somebody else, and nothing but a live token passes."""
+    progress = Progress(request)
+    fault = f"spoilt replies: {request.node.callspec.id}"
+    with RedisServer() as redis, Relay(redis.port, run.seed) as relay:
+        relay.odds = odds
+        relay.piece = 3 if not odds else 0
+        calls: list[Call] = []
+        store = SessionStore(
+            RedisClient(connector(relay.url, "verify")), KeyRing([Secret(RING_KEY)]), Limits(604800, 2592000, 1000)
+        )
+        users = [User(APPID, f"o{number:027}") for number in range(4)]
+        share = run.of(400, 100_000 // len(MISCHIEF)) // len(users)
+        visitors = [Visitor(store, user, calls, run.seed) for user in users]
+        together(*(partial(visitor.visit, share, progress) for visitor in visitors))
+        found = violations(calls, Bounds(max_sessions=1000))
+        mischief = sum(relay.done.values())
+        for name in ("I3", "I4"):
+            run.figure(fault, f"{name} in {len(calls)} operations, {mischief} spoilt", len(found[name]), 0)
+        run.figure(fault, "I1, I2 (of which nothing is promised)", f"{len(found['I1'])}, {len(found['I2'])}", "")
+        run.figure(fault, "passed", sum(call.passed for call in calls), "most")
+        assert (found["I3"], found["I4"], found["I5"]) == ([], [], [])
+        assert mischief or not odds
+
+
+class Visitor:
+    """A user of the store itself, whose operations are logged as those of the service would be."""
+
+    def __init__(self, store: SessionStore, user: User, calls: list[Call], seed: int) -> None:
+        self._store = store
+        self._user = user
+        self._calls = calls
+        self._chance = random.Random(f"{seed} {user.openid}")  # noqa: S311 - the same again is the point
+        self._tokens: list[str] = []
+        self._ring = KeyRing([Secret(RING_KEY)])
+
+    def visit(self, times: int, progress: Progress) -> None:
+        for number in range(times):
+            self._act(self._chance.random())
+            progress(f"operations: {number} of {times}, {threading.active_count()} threads")
+
+    def _act(self, what: float) -> None:
+        if what < 0.1 or not self._tokens:
+            self._log("login", "", self._log_in)
+        elif what < 0.15:
+            self._log("logout", self._tokens.pop(0), self._log_out)
+        elif what < 0.25:
+            # Of our own signature, so that Redis is asked; but nobody ever logged in with it.
+            self._log("check", self._ring.mint(self._user).text, self._check)
+        else:
+            self._log("check", self._chance.choice(self._tokens), self._check)
+
+    def _log(self, operation: str, token: str, act: Callable[[str], tuple[str, str | None]]) -> None:
+        start = time.monotonic()
+        status, code, action, openid, headers = 200, "", "", None, EVERY
+        try:
+            token, openid = act(token)
+        except TokenInvalid:
+            status, code, action, headers = 401, "token_invalid", "login", {**PROBLEM, "www-authenticate": "Bearer"}
+        except StoreUnavailable:
+            status, code, action, headers = 503, "store_unavailable", "retry", {**PROBLEM, "retry-after": "1"}
+        user, end = self._user.openid, time.monotonic()
+        self._calls.append(Call(start, end, operation, user, token, status, code, openid, headers, action))
+
+    def _log_in(self, token: str) -> tuple[str, str]:
+        secret, session = self._store.create(Identity(self._user, Secret(SESSION_KEY), None))
+        self._tokens.append(secret.reveal())
+        return secret.reveal(), session.openid
+
+    def _check(self, token: str) -> tuple[str, str]:
+        return token, self._store.resolve(token).openid
+
+    def _log_out(self, token: str) -> tuple[str, None]:
+        self._store.revoke(self._store.resolve(token, touch=False))
+        return token, None

@@ -1,0 +1,104 @@
+"""TLS where the address of Redis is found out: sentinels and a cluster are trusted no sooner than a server alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.faults.clusters import SLOTS, bus_ports
+from tests.faults.test_store_tls import certificate, pem
+from tests.faults.topologies import SERVICE, Node, SentinelNode
+from tests.servers import free_port, wait_until
+from wxauth.errors import StoreUnavailable
+from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a CA; beside it lie a certificate of its own making and the key to that."""
+    folder = tmp_path_factory.mktemp("tls")
+    its_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = certificate("an authority of the tests", its_key, None, its_key)
+    (folder / "ca.pem").write_bytes(issuer.public_bytes(Encoding.PEM))
+    (folder / "redis.pem").write_bytes(certificate("redis", key, issuer, its_key).public_bytes(Encoding.PEM))
+    (folder / "redis.key").write_bytes(pem(key))
+    return folder / "ca.pem"
+
+
+def tls_options(port: int, authority: Path) -> list[tuple[str, str]]:
+    folder = authority.parent
+    return [
+        ("tls-port", str(port)),
+        ("tls-ca-cert-file", str(authority)),
+        ("tls-cert-file", f"{folder}/redis.pem"),
+        ("tls-key-file", f"{folder}/redis.key"),
+        ("tls-auth-clients", "no"),
+        ("tls-replication", "yes"),
+    ]
+
+
+def as_arguments(options: list[tuple[str, str]]) -> list[str]:
+    return [part for name, value in options for part in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="module")
+def cluster_url(authority: Path) -> Iterator[str]:
+    """A cluster of one node."""
+    (port,) = bus_ports(1)
+    options = as_arguments(tls_options(port, authority))
+    with Node(*options, "--cluster-enabled", "yes", "--tls-cluster", "yes") as node:
+        node.ask("CLUSTER", "ADDSLOTS", *range(SLOTS))
+        wait_until(lambda: b"cluster_state:ok" in node.ask("CLUSTER", "INFO"), "the cluster")
+        yield f"rediss+cluster://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def sentinel_url(authority: Path) -> Iterator[str]:
+    """One primary, one sentinel."""
+    port, sentinel_port = free_port(), free_port()
+    with Node(*as_arguments(tls_options(port, authority))) as primary:
+        sentinel = SentinelNode(primary, 1, "")
+        file = sentinel.folder / "sentinel.conf"
+        over_tls = file.read_text().replace(f"127.0.0.1 {primary.port} 1", f"127.0.0.1 {port} 1")
+        lines = [" ".join(option) for option in tls_options(sentinel_port, authority)]
+        file.write_text("\n".join([over_tls, *lines, ""]))
+        with sentinel:
+            yield f"rediss+sentinel://127.0.0.1:{sentinel_port}/{SERVICE}/0"
+
+
+@pytest.fixture(params=["cluster_url", "sentinel_url"])
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(request.param)
+    return found
+
+
+def test_a_certificate_of_a_known_authority(url: str, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` takes it, and every new connection is fit for use."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    door = RedisClient(connector(url, "verify"))
+    wait_until(lambda: is_ok(door), url)
+    assert [door.read_afresh("absent") for _ in range(20)] == [None] * 20
+
+
+def is_ok(door: RedisClient) -> bool:
+    try:
+        return door.examine() == "ok"
+    except StoreUnavailable:
+        return False
+
+
+def test_a_certificate_of_nobody_we_know(url: str) -> None:
+    """`verify` refuses it, at the sentinels as at the data."""
+    with pytest.raises(StoreUnavailable, match="unreachable"):
+        RedisClient(connector(url, "verify")).examine()
+
+
+def test_insecure(url: str) -> None:
+    """Whoever asks for it gets any certificate taken."""
+    door = RedisClient(connector(url, "insecure"))
+    wait_until(lambda: is_ok(door), url)

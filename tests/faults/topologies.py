@@ -1,0 +1,233 @@
+"""Redis as it runs where it must not stop: real servers that stand in for one another, watched by sentinels.
+
+Each node has a port and a folder of its own; whoever started a topology ends all of it by leaving the `with` block.
+The cluster lies in `clusters`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.servers import RedisServer, program, wait_until
+
+SERVICE: Final = "wxa"
+PROMOTION_LIMIT: Final = 30.0
+#: At 1000 a sentinel on a busy machine holds the primary that it has just promoted for dead, and deposes it alive.
+DOWN_AFTER: Final = 2000
+
+
+class Node(RedisServer):
+    """A redis-server that can be killed, stalled and started again."""
+
+    def __init__(self, *options: str, password: str = "", port: int | None = None) -> None:
+        secured = ("--requirepass", password, "--masterauth", password) if password else ()
+        # Of two options of one name Redis takes the later.
+        moved = ("--port", str(port)) if port else ()
+        super().__init__("--repl-diskless-sync-delay", "0", *moved, *secured, *options)
+        self.port = port or self.port
+        self.password = password
+        self._first_command = tuple(self._command)
+        self._client = self.client()
+
+    @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def client(self) -> redis.Redis:
+        once = Retry(NoBackoff(), 1)
+        return redis.Redis(port=self.port, password=self.password or None, protocol=2, socket_timeout=2, retry=once)
+
+    def ask(self, *command: str | int | bytes) -> Any:
+        return self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's own
+
+    def replication(self) -> dict[str, Any]:
+        """What it says of its role; nothing while it can't be asked."""
+        try:
+            found: dict[str, Any] = self._client.info("replication")
+        except (redis.RedisError, OSError):
+            return {}
+        return found
+
+    def leads(self) -> bool:
+        return self.replication().get("role") == "master"
+
+    def follows(self) -> bool:
+        """Whether it is a replica that has all of its primary's data."""
+        return self.replication().get("master_link_status") == "up"
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+        self._client.close()
+
+    def stop(self) -> int:
+        """At once: a Redis that is asked politely first waits for its replicas."""
+        self.kill()
+        return self.process.returncode
+
+    def stall(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def start_again(self, *options: str) -> None:
+        """A new process with nothing in memory, on the port and in the folder of the one before."""
+        self._command = [*self._first_command, *options]
+        self.start()
+        wait_until(self.answers, self.place)
+
+
+class SentinelNode(Node):
+    """A sentinel that watches `primary`; its own password need not be that of the data."""
+
+    def __init__(self, primary: Node, quorum: int, password: str) -> None:
+        super().__init__(password=password)
+        self._command = [program("redis-server"), f"{self.folder}/sentinel.conf", "--sentinel"]
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.folder}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} {quorum}",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER}",
+            f"sentinel failover-timeout {SERVICE} 3000",
+            f"sentinel parallel-syncs {SERVICE} 2",
+        ]
+        if primary.password:
+            lines.append(f"sentinel auth-pass {SERVICE} {primary.password}")
+        if password:
+            lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
+        (self.folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+
+    def sees(self, primary: Node) -> bool:
+        """Whether it holds this one, which is well, for the primary."""
+        master = self._told("MASTER")
+        return bool(master) and (master[0]["port"], master[0]["flags"]) == (str(primary.port), "master")
+
+    def is_ready(self, replicas: int, sentinels: int) -> bool:
+        """Whether it knows of so many that are well, and so could do its work."""
+        well = [
+            link for link in self._told("REPLICAS") if (link["flags"], link["master-link-status"]) == ("slave", "ok")
+        ]
+        return len(well) >= replicas and len(self._told("SENTINELS")) >= sentinels
+
+    def _told(self, about: str) -> list[dict[str, str]]:
+        """What it says; nothing while it can't be asked."""
+        try:
+            reply = self.ask("SENTINEL", about, SERVICE)
+        except (redis.RedisError, OSError):
+            return []
+        return [_pairs(reply)] if about == "MASTER" else [_pairs(entry) for entry in reply]
+
+
+class Topology:
+    """Servers that stand and fall together."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._assemble()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _assemble(self) -> None:
+        for node in self.nodes:
+            self._stack.enter_context(node)
+
+    @property
+    def password(self) -> str:
+        return self.nodes[0].password
+
+    @property
+    def _login(self) -> str:
+        return f":{self.password}@" if self.password else ""
+
+    def promoted(self, among: Iterable[Node], seconds: float = PROMOTION_LIMIT) -> tuple[Node, float]:
+        """The first of `among`, replicas all, that is made a primary, and when, in monotonic seconds."""
+        candidates = list(among)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for node in candidates:
+                if node.leads():
+                    return node, time.monotonic()
+            time.sleep(0.01)
+        raise TimeoutError(f"no promotion within {seconds} s")
+
+
+class SentinelSet(Topology):
+    """One primary, two replicas, three sentinels; `options` are those of the data nodes.
+
+    The password is asked for by all of them, or by all but the sentinels if those are `open_sentinels`.
+    """
+
+    def __init__(self, *options: str, password: str = "", open_sentinels: bool = False) -> None:
+        super().__init__([Node(*options, password=password) for _ in range(3)])
+        self.primary, *others = self.nodes
+        for node in others:
+            node._command += ["--replicaof", "127.0.0.1", str(self.primary.port)]
+        their_password = "" if open_sentinels else password
+        self.sentinels = [SentinelNode(self.primary, 2, their_password) for _ in range(3)]
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{self._login}{','.join(node.place for node in self.sentinels)}/{SERVICE}/0"
+
+    @property
+    def replicas(self) -> list[Node]:
+        return [node for node in self.nodes if node is not self.primary]
+
+    def _assemble(self) -> None:
+        super()._assemble()
+        wait_until(lambda: all(node.follows() for node in self.replicas), "replicas in step")
+        for sentinel in self.sentinels:
+            self._stack.enter_context(sentinel)
+        self.settle()
+
+    def settle(self) -> None:
+        """Returns once every node follows and every sentinel knows it, so that the next failure can be borne."""
+        wait_until(lambda: all(node.follows() for node in self.replicas), "replicas in step", PROMOTION_LIMIT)
+        self._await_sentinels()
+        known = len(self.replicas), len(self.sentinels) - 1
+        wait_until(
+            lambda: all(sentinel.is_ready(*known) for sentinel in self.sentinels), "sentinels", PROMOTION_LIMIT
+        )
+
+    def await_promotion(self) -> float:
+        """When a replica took over, in monotonic seconds; from then on it is the `primary`."""
+        self.primary, when = self.promoted(self.replicas)
+        return when
+
+    def rejoin(self, node: Node) -> None:
+        """Start a killed node again as a replica of the one that took over."""
+        self._await_sentinels()
+        node.start_again("--replicaof", "127.0.0.1", str(self.primary.port))
+
+    def _await_sentinels(self) -> None:
+        wait_until(lambda: all(node.sees(self.primary) for node in self.sentinels), "one primary", PROMOTION_LIMIT)
+
+
+def text_of(reply: bytes | str) -> str:
+    return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def _pairs(flat: list[bytes]) -> dict[str, str]:
+    texts = [text_of(part) for part in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))

@@ -1,0 +1,165 @@
+"""What is fuzzed: each target takes any bytes, hands them to a parser, and asserts what must hold of its answer.
+
+A target returns whether the parser accepted its input. It knows the truth from a second, plain reading of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import struct
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from wxauth.errors import CodeInvalid, CodeUsed, TokenInvalid, UserBlocked, WeChatError, WeChatUnreachable
+from wxauth.identity import Identity, Secret, User
+from wxauth.records import KEYS_FIELD, Record, Shelf, open_record, record_name
+from wxauth.sealing import SealBroken, unseal
+from wxauth.tokens import KeyRing
+from wxauth.transport import Transport
+from wxauth.wechat import WeChatClient
+
+# Not from conftest: what that imports would be loaded for each fuzzer, too.
+APPID: Final = "wx0123456789abcdef"
+APP_SECRET: Final = "app-secret-that-nobody-may-see"
+ALICE: Final = User(APPID, "oALICE-0123456789_abcdefghij")
+RING_KEYS: Final = ("ring-key-that-nobody-may-see-0001", "1000-ees-yam-ydobon-taht-yek-gnir")
+RING: Final = KeyRing([Secret(key) for key in RING_KEYS])
+ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+SEAL_KEY: Final = bytes(range(32))
+NAME: Final = record_name("rout", "id-1")
+RECORD: Final = Record(ALICE, None, "手机", 1_700_000_000, 1_702_592_000)
+SHELF: Final = Shelf.of(RING.newest, ALICE)
+
+#: What asks for a signature, or an edit, in place of the bytes as they are.
+SIGN: Final = b"S"
+EDIT: Final = b"E"
+
+
+def token(data: bytes) -> bool:
+    """Any text is the token that one of our keys signed, letter by letter, or TokenInvalid."""
+    raw = _signed(data[1:]) if data[:1] == SIGN else data
+    text = raw.decode("utf-8", "surrogateescape")
+    try:
+        found = RING.check(text)
+    except TokenInvalid:
+        assert not _is_ours(raw)
+        return False
+    assert _is_ours(raw)
+    assert found.text == text
+    return True
+
+
+def _signed(value: bytes) -> bytes:
+    return value + b"." + _signature(RING_KEYS[len(value) % 2], value)
+
+
+def _signature(key: str, value: bytes) -> bytes:
+    for_tokens = hmac.digest(hashlib.sha256(key.encode()).digest(), b"wxauth.token", "sha256")
+    return urlsafe_b64encode(hmac.digest(for_tokens, value, "sha256")).rstrip(b"=")
+
+
+def _is_ours(raw: bytes) -> bool:
+    value, _, signature = raw.rpartition(b".")
+    shaped = len(value) == 51 and value[:4] == b"wxa_" and ALPHABET.issuperset(value)
+    return shaped and signature in {_signature(key, value) for key in RING_KEYS}
+
+
+def _sealed_by_hand() -> bytes:
+    payload = json.dumps([ALICE.appid, ALICE.openid, None, "手机", RECORD.created_at]).encode()
+    head, nonce = struct.pack(">BQ", 1, RECORD.ends_at), bytes(12)
+    return head + nonce + AESGCM(SEAL_KEY).encrypt(nonce, payload, head + NAME.encode())
+
+
+GENUINE: Final = _sealed_by_hand()
+
+
+def record(data: bytes) -> bool:
+    """Any bytes are the one record that was sealed, or SealBroken; in a user's hash they are nobody's."""
+    sealed = _edited(data[1:]) if data[:1] == EDIT else data
+    assert SHELF.entries({b"id-1": sealed}) == []
+    assert SHELF.session_keys({KEYS_FIELD: sealed}) is None
+    try:
+        found = open_record(SEAL_KEY, NAME, sealed)
+        ends_at, _ = unseal(SEAL_KEY, NAME, sealed)
+    except SealBroken:
+        assert sealed != GENUINE
+        return False
+    assert sealed == GENUINE
+    assert (found, ends_at) == (RECORD, RECORD.ends_at)
+    return True
+
+
+def _edited(script: bytes) -> bytes:
+    """The genuine record after `script`: each two bytes say where, and what to put there; an odd one cuts."""
+    sealed = bytearray(GENUINE)
+    for where, what in zip(script[::2], script[1::2], strict=False):
+        sealed[where % len(sealed)] ^= what
+    return bytes(sealed[: script[-1]] if len(script) % 2 else sealed)
+
+
+class Answering(Transport):
+    """A WeChat whose answer has arrived already."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def get(self, path: str, query: Mapping[str, str | Secret], deadline: float) -> bytes:
+        return self._answer
+
+
+def wechat(data: bytes) -> bool:
+    """Any answer is the identity that it names, or a WeChatError that tells nothing secret."""
+    client = WeChatClient({APPID: Secret(APP_SECRET)}, Answering(data), timeout=0, at_once=1)
+    found = _exchanged(client)
+    if isinstance(found, WeChatError):
+        assert APP_SECRET not in f"{found!s}{found!r}"
+        assert type(found) not in SAID or found.errcode == SAID[type(found)]
+        assert isinstance(found, WeChatUnreachable) == (found.errcode is None)
+    if data.count(b"[") + data.count(b"{") < DEEP:
+        assert _identity(data) == (found if isinstance(found, Identity) else None)
+    return isinstance(found, Identity)
+
+
+#: From here on it may depend on the depth of the stack whether Python reads the JSON.
+DEEP: Final = 500
+SAID: Final[Mapping[type[WeChatError], int]] = {CodeInvalid: 40029, CodeUsed: 40163, UserBlocked: 40226}
+
+
+def _exchanged(client: WeChatClient) -> Identity | WeChatError:
+    try:
+        return client.exchange(APPID, "code")
+    except WeChatError as error:
+        return error
+
+
+def _identity(data: bytes) -> Identity | None:
+    """Whom the answer names, if it is one to be believed."""
+    odd: list[object] = []
+
+    def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        odd.extend(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        return dict(pairs)
+
+    try:
+        answer = json.loads(data.decode(), object_pairs_hook=once_each, parse_constant=odd.append)
+    except ValueError:
+        return None
+    if odd or not isinstance(answer, dict) or not re.fullmatch(r'0|"-?0{1,9}"', json.dumps(answer.get("errcode", 0))):
+        return None
+    openid, session_key, unionid = (answer.get(name) for name in ("openid", "session_key", "unionid"))
+    named = [openid] if unionid in (None, "") else [openid, unionid]
+    if not all(isinstance(name, str) and re.fullmatch(r"[\w-]{1,128}", name, re.ASCII) for name in named):
+        return None
+    if not isinstance(session_key, str) or not re.fullmatch(r"[\x21-\x7e]{1,128}", session_key):
+        return None
+    return Identity(User(APPID, str(openid)), Secret(session_key), unionid or None)
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], bool]]] = {"token": token, "record": record, "wechat": wechat}

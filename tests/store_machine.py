@@ -1,0 +1,236 @@
+"""A model of the store in plain Python, and a machine that does the same things to both and compares them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import fakeredis
+import hypothesis.strategies as st
+import pytest
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.conftest import APPID, Clock
+from wxauth.errors import SessionNotFound, TokenInvalid, UserBanned
+from wxauth.identity import Identity, Secret, User
+from wxauth.redis_client import RedisClient
+from wxauth.sessions import Limits, SessionStore
+from wxauth.tokens import KeyRing
+
+# Time moves in whole hundreds of seconds, so that no life ends within the few seconds that a run itself takes.
+LIMITS = Limits(idle_ttl=604850, max_ttl=2592050, max_sessions=2)
+TOUCH_AFTER = LIMITS.idle_ttl / 20
+TICK = 100
+LONGEST_STEP = 5 * 86400 // TICK
+
+PEOPLE = [User(APPID, "oALICE"), User("wx-second-app", "oALICE")]
+SESSION_KEYS = [f"session-key-{number}" for number in range(3)]
+
+people = st.sampled_from(PEOPLE)
+picks = st.integers(0, 11)
+devices = st.none() | st.sampled_from(["iPhone", "手机", "watch"])
+
+
+@dataclass(eq=False)
+class Modelled:
+    """A session as the model has it; `order` is that of the logins."""
+
+    order: int
+    token: str
+    id: str
+    user: User
+    device: str | None
+    session_key: str
+    ring_key: str
+    ends_at: float
+    idle_until: float
+    ended: bool = False
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Every rule does one thing to the store and to the model; every invariant compares the two."""
+
+    store_class: ClassVar[type[SessionStore]] = SessionStore
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
+        self.clock = Clock(self.redis)
+        self.ring_keys = (f"ring-key-{number}".ljust(32, ".") for number in itertools.count())
+        self.ring = [next(self.ring_keys)]
+        self.sessions: list[Modelled] = []
+        self.banned: set[User] = set()
+        self.reopen()
+
+    # --- The model
+
+    def reopen(self) -> None:
+        """The store as a process has it that starts with the ring of this moment."""
+        ring = KeyRing([Secret(key) for key in self.ring])
+        self.store = self.store_class(RedisClient(lambda: self.redis), ring, LIMITS, self.clock)
+
+    def is_alive(self, session: Modelled) -> bool:
+        in_time = self.clock() < min(session.idle_until, session.ends_at)
+        return in_time and not session.ended and session.ring_key in self.ring
+
+    def alive(self, user: User | None = None) -> list[Modelled]:
+        return [known for known in self.sessions if self.is_alive(known) and user in (None, known.user)]
+
+    def picked(self, number: int) -> Modelled:
+        """One of the newest sessions, alive or not."""
+        return self.sessions[-1 - number % len(self.sessions)]
+
+    # --- The rules
+
+    @rule(user=people, device=devices, session_keys=st.lists(st.sampled_from(SESSION_KEYS), min_size=1, max_size=3))
+    def log_in(self, user: User, device: str | None, session_keys: list[str]) -> None:
+        for session_key in session_keys:
+            self._log_in(user, device, session_key, former=None)
+
+    @precondition(lambda self: self.alive())
+    @rule(number=picks, user=people, session_key=st.sampled_from(SESSION_KEYS))
+    def log_in_with_a_token_sent_along(self, number: int, user: User, session_key: str) -> None:
+        """It is ended by the login, also where it is another user's."""
+        alive = self.alive()
+        self._log_in(user, None, session_key, former=alive[number % len(alive)])
+
+    def _log_in(self, user: User, device: str | None, session_key: str, former: Modelled | None) -> None:
+        identity = Identity(user, Secret(session_key))
+        replacing = self.store.resolve(former.token, touch=False) if former else None
+        if user in self.banned:
+            with pytest.raises(UserBanned):
+                self.store.create(identity, device, replacing)
+            return
+        token, session = self.store.create(identity, device, replacing)
+        now = self.clock()
+        self._end([former] if former else [])
+        self.sessions.append(
+            Modelled(
+                order=len(self.sessions),
+                token=token.reveal(),
+                id=session.id,
+                user=user,
+                device=device,
+                session_key=session_key,
+                ring_key=self.ring[0],
+                ends_at=now + LIMITS.max_ttl,
+                idle_until=now + LIMITS.idle_ttl,
+            )
+        )
+        self._end(self.alive(user)[: -LIMITS.max_sessions])
+
+    @precondition(lambda self: self.sessions)
+    @rule(number=picks)
+    def use(self, number: int) -> None:
+        session = self.picked(number)
+        if not self.is_alive(session):
+            with pytest.raises(TokenInvalid):
+                self.store.resolve(session.token)
+            return
+        found = self.store.resolve(session.token)
+        longer = min(self.clock() + LIMITS.idle_ttl, session.ends_at)
+        if longer - session.idle_until > TOUCH_AFTER:
+            session.idle_until = longer
+        assert abs(found.expires_at - min(session.idle_until, session.ends_at)) < TICK / 2
+
+    @precondition(lambda self: self.alive())
+    @rule(number=picks)
+    def log_out(self, number: int) -> None:
+        alive = self.alive()
+        session = alive[number % len(alive)]
+        self.store.revoke(self.store.resolve(session.token, touch=False))
+        session.ended = True
+
+    @precondition(lambda self: self.sessions)
+    @rule(number=picks, user=people)
+    def log_out_by_id(self, number: int, user: User) -> None:
+        session = self.picked(number)
+        if self.is_alive(session) and session.user == user:
+            self.store.end(user, session.id)
+            session.ended = True
+        else:
+            with pytest.raises(SessionNotFound):
+                self.store.end(user, session.id)
+
+    @rule(user=people)
+    def log_out_everywhere(self, user: User) -> None:
+        self.store.end_all(user)
+        self._end(self.alive(user))
+
+    @precondition(lambda self: self.alive())
+    @rule(number=picks)
+    def log_out_everywhere_else(self, number: int) -> None:
+        alive = self.alive()
+        session = alive[number % len(alive)]
+        self.store.end_others(self.store.resolve(session.token, touch=False))
+        self._end(other for other in self.alive(session.user) if other is not session)
+
+    @rule(user=people, banned=st.booleans())
+    def judge(self, user: User, banned: bool) -> None:
+        if banned:
+            self.store.ban(user)
+            self.banned.add(user)
+            self._end(self.alive(user))
+        else:
+            self.store.unban(user)
+            self.banned.discard(user)
+
+    @rule(ticks=st.integers(1, 10) | st.integers(1, LONGEST_STEP))
+    def time_passes(self, ticks: int) -> None:
+        self.clock.advance(ticks * TICK)
+
+    @rule(drop=st.booleans(), first=st.booleans())
+    def rotate(self, drop: bool, first: bool) -> None:
+        """A step of a rotation: a new key first or last; then the other one first, or the last one dropped."""
+        if len(self.ring) == 1:
+            added = next(self.ring_keys)
+            self.ring = [added, *self.ring] if first else [*self.ring, added]
+        elif drop:
+            self.ring.pop()
+        else:
+            self.ring.reverse()
+        # Two logins under different ring keys never fall into the same second.
+        self.clock.advance(TICK)
+        self.reopen()
+
+    @staticmethod
+    def _end(sessions: Iterable[Modelled]) -> None:
+        for session in list(sessions):
+            session.ended = True
+
+    # --- What holds after every step
+
+    @invariant()
+    def exactly_the_live_tokens_resolve(self) -> None:
+        for session in self.sessions[-10:]:
+            if self.is_alive(session):
+                found = self.store.resolve(session.token, touch=False)
+                assert (found.user, found.id, found.device) == (session.user, session.id, session.device)
+            else:
+                with pytest.raises(TokenInvalid):
+                    self.store.resolve(session.token, touch=False)
+
+    @invariant()
+    def the_list_is_the_model_s(self) -> None:
+        """In the order of logins, no longer than the cap, and empty for who is banned."""
+        for user in PEOPLE:
+            listed = [(entry.id, entry.device) for entry in self.store.sessions_of(user)]
+            assert listed == [(session.id, session.device) for session in self.alive(user)]
+            assert len(listed) <= (0 if user in self.banned else LIMITS.max_sessions)
+
+    @invariant()
+    def every_key_has_a_ttl(self) -> None:
+        keys = cast(list[bytes], self.redis.keys())
+        assert [key for key in keys if int(self.redis.ttl(key)) < 0] == []
+
+    @invariant()
+    def the_session_key_is_that_of_the_newest_login(self) -> None:
+        """Or of a later one, whose session has ended since: WeChat's newest is never lost to an older one."""
+        for user in PEOPLE:
+            if alive := self.alive(user):
+                later = [it.session_key for it in self.sessions[alive[-1].order :] if it.user == user]
+                keys = self.store.session_keys(user)
+                assert keys is not None
+                assert keys.newest.reveal() in later

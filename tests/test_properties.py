@@ -1,0 +1,257 @@
+"""The HTTP interface under any header, body, query and path: only a live token passes, and nothing breaks."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import fakeredis
+import hypothesis.strategies as st
+import pytest
+import requests
+from hypothesis import assume, given, settings
+from werkzeug.datastructures import Headers
+from werkzeug.test import TestResponse
+
+from tests.conftest import APP_SECRET, APPID, RING_KEY, Phone
+from wxauth.extension import session_store, wechat_client
+from wxauth.factory import create_app
+from wxauth.identity import Secret
+from wxauth.problems import BY_STATUS, PROBLEMS
+from wxauth.redis_client import RedisClient
+from wxauth.sandbox.fake_wechat import MOCK_CODE, FakeWeChat
+from wxauth.settings import Settings
+from wxauth.transport import Transport
+
+DOCUMENTED = {(row.code, row.status, row.action) for row in (*PROBLEMS.values(), *BY_STATUS.values())}
+MEMBERS = {"type", "title", "status", "detail", "code", "action", "request_id"}
+
+#: What a header's value may be on its way through a WSGI server: any latin-1 text without a line's end.
+values = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=60)
+names = st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,30}", fullmatch=True)
+
+#: Headers that proxies, frameworks and other people's services take decisions by.
+TELLING = [
+    "X-Forwarded-For X-Forwarded-Uri X-Forwarded-Method X-Forwarded-Host X-Forwarded-User X-Forwarded-Proto",
+    "X-Original-URL X-Original-URI X-Rewrite-URL X-HTTP-Method-Override X-Method-Override X-Real-IP Via Cookie",
+    "X-WX-OpenID X-WX-AppID X-WX-UnionID X_WX_OpenID X-Auth-Request-User Remote-User Proxy-Authorization Connection",
+    "X-Authorization Authorization_ Authentication User-Agent Referer Origin Accept Range Content-Type",
+    "Content-Encoding If-None-Match If-Modified-Since Expect Upgrade TE Cache-Control Pragma X-Request-ID Forwarded",
+]
+telling = st.sampled_from([name for line in TELLING for name in line.split()])
+
+bodies = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+logins = st.fixed_dictionaries({"code": bodies}, optional={"appid": bodies | st.just(APPID), "device": bodies})
+content_types = st.sampled_from(
+    ["application/json", "application/json; charset=utf-16", "text/plain", "application/x-www-form-urlencoded", ""]
+)
+queries = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="#"), max_size=80)
+
+
+class Hears(FakeWeChat):
+    """A WeChat that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__({APPID: Secret(APP_SECRET)})
+        self.asked: list[dict[str, list[str]]] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self.asked.append(parse_qs(str(urlsplit(request.url or "").query), keep_blank_values=True))
+        return super().send(request, *args, **kwargs)
+
+
+class House:
+    """The service, its fakes, and a phone that is logged in."""
+
+    def __init__(self) -> None:
+        chosen = Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), Secret("redis://127.0.0.1:1/0"))
+        self.redis = fakeredis.FakeRedis(protocol=2)
+        self.wechat = Hears()
+        self.app = create_app(
+            chosen,
+            wechat=wechat_client(chosen, Transport(chosen.wechat_url, self.wechat)),
+            store=session_store(chosen, RedisClient(lambda: self.redis)),
+        )
+        self.phone = Phone(self.app.test_client(), self.wechat).log_in()
+        self.identity = self.identity_of(self.phone.get("/session"))
+
+    def open(self, method: str, path: str, headers: list[tuple[str, str]], **more: Any) -> TestResponse:
+        answer = self.app.test_client().open(path, method=method, headers=Headers(headers), **more)
+        check(answer)
+        return answer
+
+    def stored(self) -> dict[bytes, object]:
+        keys: Any = self.redis.keys()
+        return {key: self.redis.dump(key) for key in keys}
+
+    @staticmethod
+    def identity_of(answer: TestResponse) -> dict[str, object]:
+        found: dict[str, object] = answer.get_json()
+        return {name: value for name, value in found.items() if name != "expires_in"}
+
+
+def check(answer: TestResponse) -> None:
+    """What every answer keeps to."""
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Set-Cookie" not in answer.headers
+    if answer.status_code in (200, 204):
+        return
+    problem = json.loads(answer.get_data() or b"{}") if answer.request.method != "HEAD" else None
+    assert answer.content_type == "application/problem+json"
+    assert answer.status_code != 500
+    if problem is not None:
+        assert set(problem) == MEMBERS
+        assert (problem["code"], problem["status"], problem["action"]) in DOCUMENTED
+        assert problem["status"] == answer.status_code
+    assert ("WWW-Authenticate" in answer.headers) == (answer.status_code == 401)
+    assert ("Retry-After" in answer.headers) == (answer.status_code in (429, 503))
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House()
+
+
+bounded = settings(deadline=None, max_examples=150)
+
+
+def spoilt(token: str) -> st.SearchStrategy[str]:
+    """A live token with something before, in or behind it."""
+    cut = st.builds(lambda at, piece: token[:at] + piece + token[at:], st.integers(0, len(token)), values)
+    change = st.builds(lambda at, piece: token[:at] + piece + token[at + 1 :], st.integers(0, len(token) - 1), values)
+    prefix = st.sampled_from(
+        ["Bearer ", "bearer  ", "BEARER ", "Bearer", "Bearer\t", "Basic ", "Token ", "Bearer, ", ""]
+    )
+    return st.builds(str.__add__, prefix, cut | change | st.just(token) | st.just(token.swapcase()))
+
+
+@bounded
+@given(data=st.data())
+def test_nothing_but_the_live_token_passes(house: House, data: st.DataObject) -> None:
+    """Any text in `Authorization` is 401, but for the token itself, bare or behind the word Bearer."""
+    text = data.draw(values | spoilt(house.phone.token))
+    live = re.fullmatch(rf"([Bb][Ee][Aa][Rr][Ee][Rr] +)?{re.escape(house.phone.token)}", text)
+    answer = house.open("GET", "/session", [("Authorization", text)])
+    assert answer.status_code == (200 if live else 401)
+
+
+@bounded
+@given(others=st.lists(st.tuples(names | telling, values), max_size=6))
+def test_no_other_header_changes_who_is_asking(house: House, others: list[tuple[str, str]]) -> None:
+    """Beside the live token, whatever else is sent, the identity is the same to the letter."""
+    others = [(name, value) for name, value in others if decides_nothing(name)]
+    token = ("Authorization", f"Bearer {house.phone.token}")
+    answer = house.open("GET", "/session", [*others, token])
+    assert answer.status_code == 200
+    assert house.identity_of(answer) == house.identity
+
+
+@bounded
+@given(others=st.lists(st.tuples(names | telling, values), max_size=6), data=st.data())
+def test_no_other_header_lets_anybody_in(house: House, others: list[tuple[str, str]], data: st.DataObject) -> None:
+    """Without a token in `Authorization` no header opens a route, though it hold the token itself."""
+    token = house.phone.token
+    others = [(name, data.draw(st.sampled_from([value, token, f"Bearer {token}"]))) for name, value in others]
+    others = [(name, value) for name, value in others if decides_nothing(name)]
+    assert house.open("GET", "/session", others).status_code == 401
+
+
+@bounded
+@given(host=values, length=values | st.integers().map(str), coding=values)
+def test_what_the_transport_reads_changes_no_identity(house: House, host: str, length: str, coding: str) -> None:
+    """Host, length and transfer coding may spoil a request, but make it nobody else's."""
+    token = [("Authorization", house.phone.token)]
+    for name, value in {"HTTP_HOST": host, "CONTENT_LENGTH": length, "HTTP_TRANSFER_ENCODING": coding}.items():
+        answer = house.open("GET", "/session", token, environ_overrides={name: value})
+        assert answer.status_code in (200, 400)
+        assert answer.status_code == 400 or house.identity_of(answer) == house.identity
+
+
+def decides_nothing(name: str) -> bool:
+    """Whether the header is neither the one that is asked for nor one that the transport itself reads."""
+    read = {"AUTHORIZATION", "HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"}
+    return name.upper().replace("-", "_") not in read
+
+
+@bounded
+@given(body=bodies | logins)
+def test_any_json_to_login_is_a_problem(house: House, body: Any) -> None:
+    """A code that WeChat did not give logs nobody in, and leaves nothing behind."""
+    assume(not (isinstance(body, dict) and body.get("code") == MOCK_CODE))
+    before = house.stored()
+    answer = house.open("POST", "/login", [("Content-Type", "application/json")], data=json.dumps(body).encode())
+    assert (answer.status_code, answer.get_json()["code"]) in {(400, "bad_request"), (400, "code_invalid")}
+    assert house.stored() == before
+
+
+@bounded
+@given(data=st.binary(max_size=300) | st.binary(min_size=16 * 1024 - 2, max_size=16 * 1024 + 2), kind=content_types)
+def test_any_bytes_to_login_are_a_problem(house: House, data: bytes, kind: str) -> None:
+    """Whatever they are called, and however many, they leave nothing behind."""
+    before = house.stored()
+    answer = house.open("POST", "/login", [("Content-Type", kind)], data=data)
+    assert answer.status_code in (400, 413, 415)
+    assert house.stored() == before
+
+
+@bounded
+@given(code=st.text(max_size=140))
+def test_a_code_is_one_parameter_at_wechat(house: House, code: str) -> None:
+    """Either it is refused here, or WeChat gets it letter by letter, beside our own three and nothing else."""
+    assume(code != MOCK_CODE)
+    house.wechat.asked.clear()
+    house.open("POST", "/login", [("Content-Type", "application/json")], data=json.dumps({"code": code}).encode())
+    ours = {"appid": [APPID], "secret": [APP_SECRET], "grant_type": ["authorization_code"]}
+    assert house.wechat.asked in ([], [{**ours, "js_code": [code]}])
+
+
+@bounded
+@given(query=queries)
+def test_no_query_changes_who_is_asking(house: House, query: str) -> None:
+    """The same identity, or 400 for what may be a token."""
+    answer = house.open("GET", "/session", [("Authorization", house.phone.token)], query_string=query)
+    if answer.status_code != 400:
+        assert house.identity_of(answer) == house.identity
+
+
+@bounded
+@given(query=queries | st.sampled_from(["access_token={}", "keep=current&x={}", "keep={}"]))
+def test_no_query_lets_anybody_in(house: House, query: str) -> None:
+    """Nobody is logged in, or out, by what stands in the address."""
+    before = house.stored()
+    for method, path in [("GET", "/session"), ("DELETE", "/session"), ("DELETE", "/sessions")]:
+        answer = house.open(method, path, [], query_string=query.replace("{}", house.phone.token))
+        assert answer.status_code in (400, 401)
+    assert house.stored() == before
+
+
+@bounded
+@given(query=queries | queries.map("keep={}".format))
+def test_a_query_that_is_not_understood_ends_nothing(house: House, query: str) -> None:
+    """Logging out everywhere is 204 or 400, and after 400 the session is as alive as it was."""
+    phone = Phone(house.app.test_client(), house.wechat, "bob").log_in()
+    answer = house.open("DELETE", "/sessions", list(phone.headers.items()), query_string=query)
+    assert answer.status_code in (204, 400)
+    ended = answer.status_code == 204 and answer.request.args.get("keep") != "current"
+    assert phone.get("/session").status_code == (401 if ended else 200)
+
+
+@bounded
+@given(
+    method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]) | names,
+    path=st.text(st.characters(codec="utf-8"), max_size=40)
+    | st.text(max_size=30).map("sessions/{}".format)
+    | st.sampled_from(["login", "login/", "session", "sessions/", "healthz", "readyz", "openapi.yaml", "/session"]),
+)
+def test_any_method_and_path_is_answered(house: House, method: str, path: str) -> None:
+    """With no token there is a problem or one of the three open pages, and never a redirect."""
+    answer = house.open(method.upper(), f"/{quote(path)}", [])
+    assert answer.status_code in (200, 400, 401, 404, 405, 415)
+    assert answer.status_code != 200 or path in ("healthz", "readyz", "openapi.yaml")
