@@ -16,8 +16,17 @@ ENTRY = PACKAGE.parent / "app.py"
 
 #: From the ground up; a module may import those of lower floors, never one of its own.
 BUILDING = (
-    ("errors", "identity", "logs", "breaker", "strict_json"),
-    ("settings", "sealing", "transport", "redis_connect", "metrics", "sandbox.fake_wechat"),
+    ("errors", "identity", "logs", "breaker", "strict_json", "addresses"),
+    (
+        "settings",
+        "sealing",
+        "transport",
+        "redis_connect",
+        "redis_causes",
+        "redis_wire",
+        "metrics",
+        "sandbox.fake_wechat",
+    ),
     ("tokens", "wechat", "redis_client"),
     ("records",),
     ("roster",),
@@ -43,7 +52,7 @@ DOORS = {
     "cryptography": {"sealing"},
     "requests": {"transport", "sandbox.fake_wechat"},
     "urllib3": {"transport", "sandbox.fake_wechat"},
-    "redis": {"redis_client", "redis_connect"},
+    "redis": {"redis_client", "redis_connect", "redis_causes", "redis_wire"},
     "flask_limiter": {"rates"},
     "limits": {"rates"},
     "prometheus_client": {"metrics"},

@@ -10,8 +10,9 @@ import redis
 
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
-from wxauth.redis_client import Command, Reader, RedisClient
+from wxauth.redis_client import RedisClient
 from wxauth.redis_connect import connector
+from wxauth.redis_wire import Command, Reader
 
 ASKS: dict[str, Callable[[RedisClient], object]] = {
     "examine": lambda door: door.examine(),

@@ -25,14 +25,14 @@ class LogoutUnderOneRingKey(SessionStore):
 
     def end_all(self, user: User) -> None:
         shelf, *_ = self._shelves(user)
-        self._dismiss(shelf, lambda ids: ids)
+        self._dismiss(shelf, lambda ids: ids, "everywhere")
 
 
 class BanThatEndsNothing(SessionStore):
     """Broken on purpose: who is banned stays logged in."""
 
     def ban(self, user: User) -> None:
-        self._redis.set(ban_name(user), 1000000)
+        self.redis.set(ban_name(user), 1000000)
 
 
 class BanWithoutEnd(SessionStore):
@@ -40,7 +40,7 @@ class BanWithoutEnd(SessionStore):
 
     def ban(self, user: User) -> None:
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, ("SET", shelf.ban, "1"))
+            self._dismiss(shelf, lambda ids: ids, "ban", ("SET", shelf.ban, "1"))
 
 
 class BanThatARotationLifts(SessionStore):
@@ -48,7 +48,7 @@ class BanThatARotationLifts(SessionStore):
 
     def ban(self, user: User) -> None:
         for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, ("SET", shelf.ban, "1", "EX", 1000000))
+            self._dismiss(shelf, lambda ids: ids, "ban", ("SET", shelf.ban, "1", "EX", 1000000))
 
 
 BOUNDS = settings(deadline=None, stateful_step_count=30, suppress_health_check=list(HealthCheck))

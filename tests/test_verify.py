@@ -83,9 +83,9 @@ def test_a_live_token_gives_its_identity(app: Flask, token: str, alice: Identity
             ("X-WX-AppID", APPID),
             ("X-WX-OpenID", ALICE.openid),
             ("X-WX-UnionID", alice.unionid),
+            ("Vary", "Authorization"),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
-            ("Vary", "Authorization"),
         ],
         b"",
     )

@@ -39,7 +39,10 @@ class Breaker:
 
     def succeeded(self) -> bool:
         """Whether this has just closed it."""
-        was_open, self._failures = self.is_open, 0
+        if not self._failures:
+            return False
+        with self._lock:
+            was_open, self._failures = self.is_open, 0
         return was_open
 
     def failed(self, cause: str = "") -> None:

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from .errors import StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from .extension import redis_client, wechat_client
-from .redis_client import CURES, PROBE, RedisClient, dangers
+from .redis_causes import CURES, dangers
+from .redis_client import PROBE, RedisClient
 from .settings import LOOPBACK, REDIS_URL_NAMES, Settings
 from .transport import Transport
 from .wechat import ERRCODES, MEANINGS, Text, WeChatClient

@@ -17,6 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .addresses import neighbourhood
 from .body import MAX_BODY
 from .errors import CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
 from .guard import token_in
@@ -93,7 +94,7 @@ class BodyGate:
         size = _size_to_read(environ)
         if size == 0:
             return self._app(environ, start_response)
-        address = environ.get("REMOTE_ADDR", "")
+        address = neighbourhood(environ.get("REMOTE_ADDR", ""))
         if not self._enter(address):
             begin_request()
             log.warning("too_many_slow_bodies")

@@ -31,7 +31,8 @@ def presented_token() -> str:
 
     Raises TokenMissing, and BadRequest for a token in the query string, where every log would keep it.
     """
-    if IN_QUERY.search(unquote(request.query_string)):
+    query = request.environ.get("QUERY_STRING", "")
+    if query and IN_QUERY.search(unquote(query)):
         raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
     return token_in(request.headers.get("Authorization", ""))
 

@@ -11,7 +11,7 @@ from .backends import client_required
 from .errors import StoreUnavailable
 from .extension import wxauth
 from .metrics import CONTENT_TYPE, exposition
-from .redis_client import CURES
+from .redis_causes import CURES
 
 log = logging.getLogger(__name__)
 

@@ -82,7 +82,7 @@ class HidesQueries(logging.Filter):
 class AtMost(logging.Filter):
     """Lets so many lines through in each second; the first of the next says how many were `suppressed`.
 
-    Warnings are counted apart, so that no flood of requests hides them.
+    Each level is counted apart, so that no flood of requests hides a warning, nor one of warnings an alarm.
     """
 
     def __init__(self, lines: int = LINES_A_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,14 +91,13 @@ class AtMost(logging.Filter):
         self._clock = clock
         self._lock = threading.Lock()
         self._second = 0
-        self._counts: Counter[bool] = Counter()
+        self._counts: Counter[int] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        grave = record.levelno >= logging.WARNING
         with self._lock:
             self._begin_second(record)
-            self._counts[grave] += 1
-            return self._counts[grave] <= self._lines
+            self._counts[record.levelno] += 1
+            return self._counts[record.levelno] <= self._lines
 
     def _begin_second(self, record: logging.LogRecord) -> None:
         second = int(self._clock())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 import time
 from typing import Any, Final
@@ -13,6 +12,7 @@ from flask_limiter import Limiter, RequestLimit
 from limits.storage import Storage
 
 from . import backends
+from .addresses import neighbourhood
 from .errors import RateLimited, StoreUnavailable
 from .problems import respond
 from .redis_client import RedisClient
@@ -36,25 +36,14 @@ def limit(app: Flask, settings: Settings, redis: RedisClient) -> None:
         strategy="fixed-window",
         on_breach=_refuse,
     )
-    log_in = "login.log_in"
-    limited = limiter.limit(settings.login_rate)(app.view_functions[log_in])
-    app.view_functions[log_in] = limited  # type: ignore[assignment]  # Flask-Limiter forgets that it is not async
+    for view, rate in (("login.log_in", settings.login_rate), ("health.metrics", settings.client_rate)):
+        limited = limiter.limit(rate)(app.view_functions[view])
+        app.view_functions[view] = limited  # type: ignore[assignment]  # Flask-Limiter forgets that it is not async
     limiter.limit(settings.client_rate)(backends.bp)
 
 
 def _address() -> str:
-    """The caller's address; of IPv6 the /64, for that is what one caller has."""
-    text = request.remote_addr or "unknown"
-    if found := WITH_PORT.fullmatch(text):
-        text = found[1] or found[2]
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        # A proxy may name its caller as it likes (RFC 7239: "unknown", "_hidden").
-        return text
-    if isinstance(address, ipaddress.IPv4Address):
-        return text
-    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
+    return neighbourhood(request.remote_addr or "")
 
 
 def _refuse(breached: RequestLimit) -> Response:

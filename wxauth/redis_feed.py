@@ -7,6 +7,7 @@ on that node before has arrived, and the traffic grows with the number of worker
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 import threading
 import time
@@ -15,12 +16,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import StoreUnavailable
-from .redis_client import FAILURES, RedisClient
-from .roster import FEED
+from .redis_causes import FAILURES
+from .redis_client import RedisClient
+from .redis_wire import FEED
 
 PING_INTERVAL: Final = 0.5
 SILENCE: Final = 2.0
 RETRY_PAUSE: Final = 0.2
+MOST_AT_ONCE: Final = 1000
+
+log = logging.getLogger(__name__)
 
 Listener = Callable[[list[str]], None]
 
@@ -56,14 +61,25 @@ class Feed:
 
     def _listen(self, heard: Listener, interrupted: Callable[[], None]) -> None:
         while True:
-            with contextlib.ExitStack() as subscriptions, contextlib.suppress(*FAILURES, StoreUnavailable):
-                nodes = self._redis.nodes()
-                self._follow({name: subscriptions.enter_context(_Subscription(pool)) for name, pool in nodes}, heard)
-            self.heard_at = float("-inf")
-            self.run += 1
-            interrupted()
-            self._redis.look_around()
+            try:
+                self._subscribe_and_follow(heard)
+            except (*FAILURES, StoreUnavailable):
+                pass  # it is begun anew, and whoever asks Redis meanwhile says what is wrong
+            except Exception:
+                log.exception("feed_broken")
+            finally:
+                self.heard_at = float("-inf")
+                self.run += 1
+                interrupted()
             time.sleep(RETRY_PAUSE)
+
+    def _subscribe_and_follow(self, heard: Listener) -> None:
+        with contextlib.ExitStack() as subscriptions:
+            self._redis.look_around()
+            entered = [subscriptions.enter_context(_Subscription(pool)) for _, pool in self._redis.nodes()]
+            # Asked again, because only now Sentinel's pool knows which master it is connected to.
+            names = [name for name, _ in self._redis.nodes()]
+            self._follow(dict(zip(names, entered, strict=False)), heard)
 
     def _follow(self, subscriptions: dict[str, _Subscription], heard: Listener) -> None:
         """Until one of them falls silent, or the nodes are no longer these."""
@@ -114,10 +130,10 @@ class _Subscription:
     def receive(self) -> list[str]:
         """The ids that have arrived."""
         ids: list[str] = []
-        while self._connection.can_read(0):
+        while len(ids) < MOST_AT_ONCE and self._connection.can_read(0):
             kind, *rest = self._connection.read_response()
             if kind == b"message":
-                ids += rest[-1].decode().split()
+                ids += rest[-1].decode(errors="replace").split()
             elif kind == b"pong":
                 self.heard_at = self._pings.popleft()
         return ids

@@ -8,13 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
 
 from .records import KEYS_FIELD, Entry, SessionKeys, Shelf
-from .redis_client import Command, Reader
-
-#: The channel on which every end of a session is told.
-FEED: Final = "wxa:feed"
+from .redis_wire import FEED, Command, Reader
 
 
 @dataclass(frozen=True, slots=True)

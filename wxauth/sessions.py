@@ -18,7 +18,8 @@ from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
 from .metrics import ENDED
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
-from .redis_client import PROBE, Command, Reader, RedisClient
+from .redis_client import RedisClient
+from .redis_wire import Command, Reader
 from .roster import Roster, dismiss
 from .sealing import SealBroken
 from .tokens import KeyRing, Token
@@ -95,7 +96,7 @@ class SessionStore:
 
     def ping(self) -> None:
         """Returns if the store answers."""
-        self.redis.read(PROBE)
+        self.redis.ping()
 
     def examine(self) -> str:
         """`ok`, or one word for what endangers sessions; StoreUnavailable if none can be kept."""

@@ -15,7 +15,7 @@ from tests.faults.conftest import Run
 from tests.faults.rig import assert_clean, calling, events, serving
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer
-from wxauth.redis_client import CURES
+from wxauth.redis_causes import CURES
 
 ARGUMENTS = ("--maxmemory-policy", "noeviction", "--repl-diskless-load", "disabled")
 Admin = redis.Redis
