@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 import fakeredis
 import hypothesis.strategies as st
@@ -52,7 +52,7 @@ class Modelled:
 class StoreMachine(RuleBasedStateMachine):
     """Every rule does one thing to the store and to the model; every invariant compares the two."""
 
-    store_class: ClassVar[type[SessionStore]] = SessionStore
+    store_class: type[SessionStore] = SessionStore
 
     def __init__(self) -> None:
         super().__init__()
