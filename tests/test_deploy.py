@@ -7,18 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+import yaml
 
 from tests.clients import BACKEND, CLIENT_SECRET, basic
 from tests.conftest import APPID, RING_KEY
 from tests.proxies import Application, Headers, Proxy
 from tests.servers import RedisServer
-from tests.service import Service, WeChatServer, environment
+from tests.service import ROOT, Service, WeChatServer, environment
 from wxauth.identity import Identity, Secret, User
 from wxauth.redis_client import RedisClient
 from wxauth.sessions import Limits, SessionStore
 from wxauth.tokens import KeyRing
 
 UNDERSCORES = "underscores_in_headers"
+DEPLOY = ROOT / "deploy"
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +254,18 @@ def test_what_is_for_the_operator_is_not_to_be_had_from_outside(
     status, text = proxy.say(f"{head}Authorization: {token}\n\n")
     assert status in (400, 404) or application.seen
     assert not re.search("x-wx-openid|wxauth_checks|granian", text, re.IGNORECASE) or status == 404
+
+
+def test_the_traefik_file_holds_together() -> None:
+    """It can't be run here, and says so; but whatever it names is there, and the routes are those of the others."""
+    text = (DEPLOY / "traefik.yml").read_text()
+    http = yaml.safe_load(text)["http"]
+    assert "NOT RUN" in text
+    for router in http["routers"].values():
+        assert router["service"] in http["services"]
+        assert set(router.get("middlewares", [])) <= http["middlewares"].keys()
+    routes = re.findall(
+        r"\^/(\(login[^ `\"]+?\))(?:\$|\\z)", "\n".join(path.read_text() for path in DEPLOY.iterdir())
+    )
+    assert len(routes) == 3
+    assert len(set(routes)) == 1
