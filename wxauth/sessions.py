@@ -133,10 +133,10 @@ class SessionStore:
         self.redis.transact([shelf.hash, shelf.ban], plan)
         self.on_ended(entry.id for entry in surplus)
         ENDED.labels("cap").inc(len(surplus))
-        if older:
-            self._trim(identity.user)
         if replacing:
             self.revoke(replacing)
+        if older:
+            self._trim(identity.user)
         return Secret(token.text), self._session(token.id, record, now + self._first_life)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
@@ -153,9 +153,9 @@ class SessionStore:
         full = min(self._limits.idle_ttl, record.ends_at - now, record.created_at + self._limits.max_ttl - now)
         if full <= 0:
             raise TokenInvalid
-        if touch and full - left > self._limits.touch_after and self._touched(name, int(full)):
+        if touch and abs(full - left) > self._limits.touch_after and self._touched(name, int(full)):
             left = full
-        touch_due_at = now + self._limits.touch_after - (full - left)
+        touch_due_at = now + self._limits.touch_after - max(full - left, 0)
         return self._session(token.id, record, int(now + min(left, full))), touch_due_at
 
     def sessions_of(self, user: User) -> list[Entry]:

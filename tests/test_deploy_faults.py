@@ -1,0 +1,186 @@
+"""The shipped nginx.conf and Caddyfile when something behind them is down or silent, and nginx with a cache."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.proxies import Application, Proxy
+from tests.servers import RedisServer, free_port, wait_until
+from tests.service import Service, WeChatServer, environment
+
+KINDS = ["nginx", "caddy"]
+UNAVAILABLE = {"status": 503, "code": "store_unavailable", "action": "retry"}
+
+
+@pytest.fixture(scope="module")
+def wechat_server() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def service(redis: RedisServer, wechat_server: WeChatServer) -> Iterator[Service]:
+    more = {"WXAUTH_TRUSTED_PROXIES": "1", "WXAUTH_LOGIN_RATE": "4/minute", "WEB_CONCURRENCY": "1"}
+    with Service(environment(redis.url, wechat_server.url, **more)) as running:
+        yield running
+
+
+@pytest.fixture
+def application() -> Iterator[Application]:
+    with Application() as running:
+        yield running
+
+
+def log_in(url: str, wechat_server: WeChatServer, user: str = "alice", **headers: str) -> requests.Response:
+    return requests.post(f"{url}/login", json={"code": wechat_server.fake.wx_login(user)}, headers=headers, timeout=9)
+
+
+def bearer(answer: requests.Response) -> dict[str, str]:
+    return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+
+def is_dark(proxy: Proxy, application: Application, headers: dict[str, str]) -> bool:
+    """Each is answered 503 with Retry-After and the problem, in time, and the application hears of none."""
+    application.seen.clear()
+    began = time.monotonic()
+    answers = [
+        requests.get(f"{proxy.url}/orders", headers=headers, timeout=9),
+        requests.post(f"{proxy.url}/orders", data=b"x" * 30000, headers=headers, timeout=9),
+    ]
+    for answer in answers:
+        problem = answer.json()
+        assert {name: problem[name] for name in UNAVAILABLE} == UNAVAILABLE
+        assert set(problem) == {"type", "title", "status", "detail", "code", "action", "request_id"}
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert time.monotonic() - began < 2 * 4
+    return {answer.status_code for answer in answers} == {503} and application.seen == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_the_service_down_nobody_passes(
+    kind: str, service: Service, application: Application, wechat_server: WeChatServer
+) -> None:
+    """Nor is anybody logged out: 503, for logins and checks; once it is back, the token is good."""
+    with Proxy(kind, service.port, application.port) as proxy:
+        headers = bearer(log_in(proxy.url, wechat_server))
+        assert requests.get(proxy.url, headers=headers, timeout=5).status_code == 200
+        service.stop()
+        assert is_dark(proxy, application, headers)
+        for path in ("/login", "/session"):
+            answer = requests.post(f"{proxy.url}{path}", json={"code": "a"}, headers=headers, timeout=5)
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+            assert answer.headers["Retry-After"] == "1"
+        service.start()
+        wait_until(service.answers, "the service")
+        assert requests.get(proxy.url, headers=headers, timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_redis_down_nobody_passes(
+    kind: str, redis: RedisServer, service: Service, application: Application, wechat_server: WeChatServer
+) -> None:
+    """The same 503; a token that was never signed is refused even so."""
+    with Proxy(kind, service.port, application.port) as proxy:
+        headers = bearer(log_in(proxy.url, wechat_server))
+        redis.stop()
+        assert is_dark(proxy, application, headers)
+        assert log_in(proxy.url, wechat_server).status_code == 503
+        forged = {"Authorization": "Bearer nonsense"}
+        assert requests.get(proxy.url, headers=forged, timeout=5).status_code == 401
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_silent_service_nobody_passes(kind: str, application: Application) -> None:
+    """It takes the connection and says nothing: 503 after two seconds."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Proxy(kind, silent.getsockname()[1], application.port) as proxy,
+    ):
+        assert is_dark(proxy, application, {"Authorization": "Bearer a"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_the_application_down_nobody_is_told_to_log_in(
+    kind: str, service: Service, wechat_server: WeChatServer
+) -> None:
+    """502, as from any proxy: it is not the session that can't be asked."""
+    with Proxy(kind, service.port, free_port()) as proxy:
+        headers = bearer(log_in(proxy.url, wechat_server))
+        answer = requests.get(proxy.url, headers=headers, timeout=5)
+        assert answer.status_code == 502
+        assert "store_unavailable" not in answer.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_evades_the_limit_by_what_it_says_of_its_address(
+    kind: str, service: Service, application: Application, wechat_server: WeChatServer
+) -> None:
+    """X-Forwarded-For in any spelling: the service counts the address that the proxy saw."""
+    lies = [
+        {"X-Forwarded-For": "192.0.2.1"},
+        {"X_Forwarded_For": "192.0.2.2"},
+        {"X-Forwarded_For": "192.0.2.3", "X-Real-IP": "192.0.2.3"},
+        {"X-Forwarded-For": "192.0.2.4", "Connection": "X-Forwarded-For"},
+        {"Forwarded": "for=192.0.2.5", "X.Forwarded.For": "192.0.2.5"},
+    ]
+    with Proxy(kind, service.port, application.port) as proxy:
+        answers = [log_in(proxy.url, wechat_server, **lie) for lie in lies]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]
+    assert answers[-1].json()["code"] == "rate_limited"
+    assert answers[-1].headers["Retry-After"]
+
+
+CACHED = """proxy_cache_path {folder}/cache keys_zone=all:1m;
+    proxy_cache all;
+    proxy_cache_valid any 10m;
+    add_header X-Cache $upstream_cache_status;
+"""
+
+
+@pytest.fixture(params=["as shipped", "the check too"])
+def cache(request: pytest.FixtureRequest, service: Service, application: Application) -> Iterator[Proxy]:
+    """nginx that keeps whatever it may; "the check too" without the line that keeps it from caching /verify."""
+
+    def changed(text: str) -> str:
+        text = text if request.param == "as shipped" else text.replace("proxy_cache off;", "")
+        return text.replace("server_tokens off;", CACHED)
+
+    with Proxy("nginx", service.port, application.port, changed) as running:
+        yield running
+
+
+def test_no_answer_for_one_user_is_kept_for_another(
+    cache: Proxy, application: Application, wechat_server: WeChatServer
+) -> None:
+    """The service's answers are kept for nobody, the application's for the one user they were made for."""
+    alice, bob = (bearer(log_in(cache.url, wechat_server, user)) for user in ("alice", "bob"))
+    for _ in range(2):
+        sessions = [requests.get(f"{cache.url}/session", headers=who, timeout=5).json() for who in (alice, bob)]
+        greetings = [requests.get(f"{cache.url}/", headers=who, timeout=5) for who in (alice, bob)]
+        assert [greeting.text for greeting in greetings] == [f"hello {session['openid']}" for session in sessions]
+        assert sessions[0]["openid"] != sessions[1]["openid"]
+    assert [greeting.headers["X-Cache"] for greeting in greetings] == ["HIT", "HIT"]
+    assert len(application.seen) == 2
+
+
+def test_a_logout_holds_before_a_cache(cache: Proxy, wechat_server: WeChatServer) -> None:
+    """What was kept for the user is not shown to a dead token, nor is a refusal kept for a live one."""
+    assert requests.get(cache.url, timeout=5).status_code == 401
+    alice = bearer(log_in(cache.url, wechat_server))
+    assert requests.get(cache.url, headers=alice, timeout=5).status_code == 200
+    assert requests.delete(f"{cache.url}/session", headers=alice, timeout=5).status_code == 204
+    assert requests.get(cache.url, headers=alice, timeout=5).status_code == 401
+    assert requests.get(f"{cache.url}/session", headers=alice, timeout=5).status_code == 401
