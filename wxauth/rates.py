@@ -14,6 +14,7 @@ from limits.storage import Storage
 from . import backends
 from .addresses import neighbourhood
 from .errors import RateLimited, StoreUnavailable
+from .extension import WxAuth
 from .problems import respond
 from .redis_client import RedisClient
 from .sealing import derive
@@ -24,21 +25,21 @@ SCHEME: Final = "wxauth"
 WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
 
 
-def limit(app: Flask, settings: Settings, redis: RedisClient) -> None:
-    """Limit `/login` and what the backends ask, for each address."""
+def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
+    """Limit logins, once their body has been read, and what the backends ask, for each address."""
     key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
     limiter = Limiter(
         _address,
         app=app,
         storage_uri=f"{SCHEME}://",
-        storage_options={"redis": redis, "key": key},  # type: ignore[dict-item]  # whatever it is, it is handed on
+        storage_options={"redis": auth.store.redis, "key": key},  # type: ignore[dict-item]  # whatever it is, it is handed on
         in_memory_fallback_enabled=True,
         strategy="fixed-window",
         on_breach=_refuse,
     )
-    for view, rate in (("login.log_in", settings.login_rate), ("health.metrics", settings.client_rate)):
-        limited = limiter.limit(rate)(app.view_functions[view])
-        app.view_functions[view] = limited  # type: ignore[assignment]  # Flask-Limiter forgets that it is not async
+    auth.log_in = limiter.limit(settings.login_rate)(auth.log_in)  # type: ignore[method-assign]
+    metrics = app.view_functions["health.metrics"]
+    app.view_functions["health.metrics"] = limiter.limit(settings.client_rate)(metrics)  # type: ignore[assignment]
     limiter.limit(settings.client_rate)(backends.bp)
 
 

@@ -25,9 +25,18 @@ http {{
         {servers}
         keepalive 64;
     }}
+    upstream once {{
+        {servers}
+    }}
     server {{
         listen 127.0.0.1:{port} backlog=1024;
         keepalive_requests 100000;
+        # A login can't be sent again, so it is never sent on a kept connection that is just being closed.
+        location = /login {{
+            proxy_pass http://once;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_next_upstream error timeout;
+        }}
         location / {{
             proxy_pass http://service;
             proxy_http_version 1.1;

@@ -40,24 +40,24 @@ MUTANTS = {
     "the breaker always admits": Fault("breaker", "if not self.is_open:", "if True:", "dark"),
     "an outage is a 401": Fault(
         "redis_client",
-        "        return self._talk(key, lambda wire: _value(wire, key))\n",
+        "        return self._talk(key, lambda wire: value(wire, key))\n",
         "        try:\n"
-        "            return self._talk(key, lambda wire: _value(wire, key))\n"
+        "            return self._talk(key, lambda wire: value(wire, key))\n"
         "        except StoreUnavailable:\n"
         "            return None\n",
         "I1",
     ),
     "a SET in place of EXPIRE": Fault(
-        "redis_client",
+        "redis_wire",
         '    (done,) = wire.ask(("EXPIRE", key, seconds))\n',
-        '    (value,) = wire.ask(("GET", key))\n'
-        '    wire.ask(("SET", key, value or b"", "EX", seconds))\n'
+        '    (kept,) = wire.ask(("GET", key))\n'
+        '    wire.ask(("SET", key, kept or b"", "EX", seconds))\n'
         "    done = 1\n",
         "I2",
     ),
     "a revoke that does nothing": Fault(
         "sessions",
-        "            self._dismiss(shelf, lambda _: {session.id})\n",
+        '            self._dismiss(shelf, lambda _: {session.id}, "logout")\n',
         "            shelf.record(session.id)\n",
         "I2",
     ),
@@ -88,7 +88,7 @@ def wechat() -> Iterator[WeChatServer]:
 
 @contextmanager
 def serving_broken(redis_url: str, wechat: WeChatServer, folder: Path, fault: Fault) -> Iterator[Service]:
-    more = {"WEB_CONCURRENCY": "1", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_LOGIN_RATE": "1000000/second"}
+    more = {"WEB_CONCURRENCY": "1", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_CACHE_SIZE": "0"}
     with Broken(environment(redis_url, wechat.url, **more), folder, fault) as service:
         wait_until(lambda: "Started worker" in service.output(), "a worker")
         yield service
