@@ -80,6 +80,7 @@ GONE: Final = -2  # what PTTL answers for a key that is absent
 PROBE: Final = "wxa:{ready}:p"
 
 ASKING: Final[Command] = ("ASKING",)
+LOST: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
 
 
@@ -256,11 +257,7 @@ class RedisClient:
             # Whatever went wrong, a reply may still be on its way, or a WATCH in force: nobody else gets this one.
             if connection is not None:
                 connection.disconnect()
-            if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
-                breaker.failed(_cause(error))
-            elif isinstance(error, redis.ResponseError):
-                # A refusal is an answer too, and Redis may grant the next what it refused this one.
-                breaker.succeeded()
+            _note(breaker, error, afresh)
             raise
         finally:
             if connection is not None:
@@ -386,12 +383,21 @@ def _may_be_elsewhere(failure: Exception) -> bool:
     return isinstance(failure, ClusterDownError) or not isinstance(failure, redis.ResponseError)
 
 
-def _may_pass(failure: Exception) -> bool:
+def _note(breaker: Breaker, error: BaseException, afresh: bool) -> None:
+    if isinstance(error, redis.ResponseError):
+        # A refusal is an answer too, and Redis may grant the next what it refused this one.
+        breaker.succeeded()
+    elif isinstance(error, LOST) and (afresh or not _may_pass(error)):
+        # Connections of a pool may break all at once: only a new one shows how Redis is.
+        breaker.failed(_cause(error))
+
+
+def _may_pass(failure: BaseException) -> bool:
     """Whether the same may succeed at once: a connection was lost (not slow) or mixed up, or the key moved."""
     return type(failure) in (redis.ConnectionError, redis.InvalidResponse) or isinstance(failure, REDIRECTIONS)
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     for text, word in CAUSES_BY_TEXT.items():
         if text in str(error):
             return word
