@@ -65,7 +65,7 @@ def unavailable(word: str) -> StoreUnavailable:
     return StoreUnavailable(word, CURES.get(word))
 
 
-def cause(error: Exception) -> str:
+def cause(error: BaseException) -> str:
     """The one word for what redis-py has raised."""
     for text, word in CAUSES_BY_TEXT.items():
         if text in str(error):

@@ -193,7 +193,7 @@ class RedisClient:
             # Whatever went wrong, a reply may still be on its way, or a WATCH in force: nobody else gets this one.
             if connection is not None:
                 connection.disconnect()
-            self._note_failure(breaker, error)
+            _note(breaker, error, afresh)
             raise
         finally:
             if connection is not None:
@@ -209,15 +209,6 @@ class RedisClient:
             return client.connection_pool, self._breakers.setdefault("", Breaker())
         node = _node_asked(client, asked) if asked else client.get_node_from_key(key)
         return client.get_redis_connection(node).connection_pool, self._breakers.setdefault(node.name, Breaker())
-
-    def _note_failure(self, breaker: Breaker, error: BaseException) -> None:
-        if isinstance(error, redis.ResponseError):
-            # A refusal is an answer too, and Redis may grant the next what it refused this one.
-            breaker.succeeded()
-        elif isinstance(error, FAILURES) and cause(error) != "pool_exhausted":
-            # That all connections are in use, though, says nothing against Redis.
-            breaker.failed(cause(error))
-        BREAKER_OPEN.set(breaker.is_open)
 
     def _connected_or_refused(self) -> AnyClient:
         try:
@@ -286,6 +277,16 @@ def _may_be_elsewhere(failure: Exception) -> bool:
     return isinstance(failure, ClusterDownError) or not isinstance(failure, redis.ResponseError)
 
 
-def _may_pass(failure: Exception) -> bool:
+def _note(breaker: Breaker, error: BaseException, afresh: bool) -> None:
+    if isinstance(error, redis.ResponseError):
+        # A refusal is an answer too, and Redis may grant the next what it refused this one.
+        breaker.succeeded()
+    elif isinstance(error, FAILURES) and (afresh or not _may_pass(error)) and cause(error) != "pool_exhausted":
+        # Connections of a pool may break all at once, or all be in use: only a new one shows how Redis is.
+        breaker.failed(cause(error))
+    BREAKER_OPEN.set(breaker.is_open)
+
+
+def _may_pass(failure: BaseException) -> bool:
     """Whether the same may succeed at once: a connection was lost (not slow) or mixed up, or the key moved."""
     return type(failure) in (redis.ConnectionError, redis.InvalidResponse) or isinstance(failure, REDIRECTIONS)

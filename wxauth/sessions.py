@@ -130,7 +130,7 @@ class SessionStore:
             yield self._write_record(token, record)
             yield from roster.admit(queue[len(surplus) :], keys, now)
 
-        self.redis.transact([shelf.hash, shelf.ban], plan)
+        self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
         self.on_ended(entry.id for entry in surplus)
         ENDED.labels("cap").inc(len(surplus))
         if replacing:

@@ -64,6 +64,10 @@ class ClusterSet(Topology):
         """The replica of a primary, and the other way round."""
         return self._partners[node]
 
+    def elections(self) -> int:
+        """How often a replica has taken over until now, for whatever reason."""
+        return sum(node.output().count("Failover election won") for node in self.nodes)
+
     def id_of(self, node: Node) -> str:
         return text_of(node.ask("CLUSTER", "MYID"))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from tests.faults.conftest import Run
 from tests.faults.driver import CHECKS, Load
-from tests.faults.rig import Inside, Progress, assert_clean, serving
+from tests.faults.rig import Inside, Progress, assert_clean, events, serving
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer
 
@@ -44,15 +45,18 @@ def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -
 def test_connections_killed_under_load(run: Run, wechat: WeChatServer) -> None:
     """CLIENT KILL TYPE normal, again and again: a lost connection is made anew, and nobody notices."""
     with RedisServer() as redis, serving(redis.url, wechat) as service, redis.client() as admin:
-        load = Load(service.url, wechat, seed=run.seed, users=12)
+        load = Load(service.url, wechat, seed=run.seed, threads=4, users=40)
         load.log_in_all()
         killed = 0
         with load:
-            for _ in range(run.of(8, 200)):
-                time.sleep(0.1)
+            for _ in range(run.of(3, 200)):
+                # Long enough that not both tries of one conversation fall to it.
+                time.sleep(1)
                 killed += int(admin.client_kill_filter(_type="normal", skipme=True))
         errors = [call for call in load.calls if call.unknown]
         run.figure("client kill under load", f"errors, {killed} killed in {len(load.calls)} calls", len(errors), 0)
+        causes = Counter(event["cause"] for event in events(service) if event["event"] == "store_unavailable")
+        run.figure("client kill under load", "their causes", dict(causes), "none")
         assert killed > 0
         assert errors == []
         assert_clean(run, "client kill under load", load.calls)

@@ -16,7 +16,7 @@ from tests.faults.history import Bounds, Call, violations
 from tests.faults.relay import Relay
 from tests.faults.rig import Progress, together
 from tests.servers import RedisServer
-from wxauth.errors import StoreUnavailable, TokenInvalid
+from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.identity import Identity, Secret, User
 from wxauth.redis_client import RedisClient
 from wxauth.redis_connect import connector
@@ -57,6 +57,7 @@ def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str
         for name in ("I3", "I4"):
             run.figure(fault, f"{name} in {len(calls)} operations, {mischief} spoilt", len(found[name]), 0)
         run.figure(fault, "I1, I2 (of which nothing is promised)", f"{len(found['I1'])}, {len(found['I2'])}", "")
+        run.figure(fault, "taken for banned (likewise)", sum(call.status == 403 for call in calls), "")
         run.figure(fault, "passed", sum(call.passed for call in calls), "most")
         assert (found["I3"], found["I4"], found["I5"]) == ([], [], [])
         assert mischief or not odds
@@ -96,6 +97,8 @@ class Visitor:
             token, openid = act(token)
         except TokenInvalid:
             status, code, action, headers = 401, "token_invalid", "login", {**PROBLEM, "www-authenticate": "Bearer"}
+        except UserBanned:
+            status, code, action, headers = 403, "user_banned", "none", PROBLEM
         except StoreUnavailable:
             status, code, action, headers = 503, "store_unavailable", "retry", {**PROBLEM, "retry-after": "1"}
         user, end = self._user.openid, time.monotonic()
