@@ -219,7 +219,9 @@ def test_eviction(environ: dict[str, str]) -> None:
 def test_a_host_that_does_not_tell(environ: dict[str, str]) -> None:
     """Where the host forbids INFO and TIME, what they would say is skipped, and is nobody's fault."""
     with RedisServer() as server, server.client() as client:
-        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~wxa:*", "+@read", "+@write", "+@transaction")
+        client.execute_command(
+            "ACL", "SETUSER", "app", "on", ">pw", "~wxa:*", "+@read", "+@write", "+@transaction", "+publish", "&*"
+        )
         found = findings(environ | {"REDIS_URL": f"redis://app:pw@127.0.0.1:{server.port}/0"})
     assert {check for check, it in found.items() if it["status"] == "skipped"} == {"redis.version", "clock"}
     assert found["redis"]["status"] == found["redis.latency"]["status"] == "ok"

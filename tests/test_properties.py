@@ -22,7 +22,7 @@ from wxauth.identity import Secret
 from wxauth.problems import BY_STATUS, PROBLEMS
 from wxauth.redis_client import RedisClient
 from wxauth.sandbox.fake_wechat import MOCK_CODE, FakeWeChat
-from wxauth.settings import Settings
+from wxauth.settings import Client, Settings
 from wxauth.transport import Transport
 
 DOCUMENTED = {(row.code, row.status, row.action) for row in (*PROBLEMS.values(), *BY_STATUS.values())}
@@ -70,7 +70,15 @@ class House:
     """The service, its fakes, and a phone that is logged in."""
 
     def __init__(self) -> None:
-        chosen = Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), Secret("redis://127.0.0.1:1/0"))
+        chosen = Settings(
+            {APPID: Secret(APP_SECRET)},
+            (Secret(RING_KEY),),
+            Secret("redis://127.0.0.1:1/0"),
+            clients={"shop": Client(Secret("shop-secret"), None)},
+            login_rate="1000000/minute",
+            client_rate="1000000/minute",
+            cache_size=0,
+        )
         self.redis = fakeredis.FakeRedis(protocol=2)
         self.wechat = Hears()
         self.app = create_app(

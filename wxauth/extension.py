@@ -74,7 +74,8 @@ class WxAuth:
         """
         try:
             # A code can be exchanged once: it is not to be spent where no session can be kept.
-            self.store.ping()
+            if replacing is None:
+                self.store.ping()
             identity = self.wechat.exchange(self.known_appid(appid), code)
             token, session = self.store.create(identity, device, replacing)
         except WxAuthError as error:
