@@ -7,7 +7,7 @@ milliseconds, and across a cut network once the last PONG is BELIEVED_FOR second
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 import threading
 import time
@@ -33,6 +33,27 @@ class _Kept:
     touch_due_at: float
 
 
+class _Hits:
+    """Counts hits, and tells the metric now and then: one that several processes share costs more than a whole hit.
+
+    `note` is a counter of C, which no other thread can come between; to read it is to count once too much.
+    """
+
+    def __init__(self) -> None:
+        self._metric = CHECKS.labels("ok", "cache")
+        self._lock = threading.Lock()
+        self._read = 0
+        self._told = 0
+        self.note = itertools.count().__next__
+
+    def tell(self) -> None:
+        with self._lock:
+            noted = self.note() - self._read
+            self._read += 1
+            self._metric.inc(noted - self._told)
+            self._told = noted
+
+
 class Nearby:
     """Resolves tokens as the store does, mostly without asking it. One for each worker; safe between threads.
 
@@ -51,7 +72,7 @@ class Nearby:
         self._feed = feed if size else None
         self._size = size
         self._monotonic = monotonic
-        self._hits = CHECKS.labels("ok", "cache")
+        self._hits = _Hits()
         self._lock = threading.Lock()
         self._forget_everything()
         store.on_ended = self.forget
@@ -61,9 +82,11 @@ class Nearby:
         """As SessionStore.resolve."""
         kept = self._kept.get(text)
         if kept is not None and self._may_believe(kept, touch):
-            self._hits.inc()
-            with contextlib.suppress(KeyError):  # another thread may just have dropped it
+            self._hits.note()
+            try:  # noqa: SIM105 - suppress() would cost more than what it wraps
                 self._kept.move_to_end(text)
+            except KeyError:  # another thread may just have dropped it
+                pass
             return kept.session
         return self._ask(text, touch)
 
@@ -78,6 +101,11 @@ class Nearby:
                     self._kept.pop(text, None)
             while self._ended and next(iter(self._ended.values())) < now - REMEMBERED_FOR:
                 self._ended.popitem(last=False)
+
+    def _heard(self, ids: Iterable[str]) -> None:
+        """What the feed tells; as long as it is believed, at least every PONG, so the hits are told on time too."""
+        self.forget(ids)
+        self._hits.tell()
 
     def _may_believe(self, kept: _Kept, touch: bool) -> bool:
         if self._feed is None or self._feed.heard_at < self._monotonic() - BELIEVED_FOR:
@@ -104,7 +132,7 @@ class Nearby:
         """Which run of the feed is on, or None while there is none to rely on."""
         if self._feed is None:
             return None
-        self._feed.start(self.forget, self._forget_everything)
+        self._feed.start(self._heard, self._forget_everything)
         return self._feed.run if self._feed.heard_at > self._monotonic() - BELIEVED_FOR else None
 
     def _keep(self, text: str, kept: _Kept, started_at: float, run: int) -> None:
@@ -129,6 +157,7 @@ class Nearby:
     def _begin_anew(self) -> None:
         """In a forked process: its parent's lock may be held for ever, and its parent's feed is not its own."""
         self._lock = threading.Lock()
+        self._hits = _Hits()
         self._forget_everything()
         if self._feed is not None:
             self._feed.forget_parent()
