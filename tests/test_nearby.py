@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from tests.faults.relay import Relay
 from tests.servers import RedisServer, wait_until
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.identity import Identity, Secret
+from wxauth.metrics import CHECKS
 from wxauth.nearby import BELIEVED_FOR, Nearby
 from wxauth.redis_client import RedisClient
 from wxauth.redis_connect import AnyClient, connector
@@ -264,6 +266,24 @@ def hears_of_the_end(worker: Worker, token: str) -> bool:
     except (TimeoutError, TokenInvalid):
         return False
     return True
+
+
+def hits() -> float:
+    count: float = CHECKS.labels("ok", "cache")._value.get()
+    return count
+
+
+def test_every_hit_is_counted(worker: Worker, token: str) -> None:
+    """Not at once, for that would cost more than the hit, but by the time that the feed is heard next."""
+    worker.warm(token)
+    worker.nearby._heard([])
+    before = hits()
+    threads = [threading.Thread(target=lambda: [worker.nearby.resolve(token) for _ in range(500)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: hits() == before + 2000, "the feed is heard")
 
 
 def test_the_cache_prints_no_token(worker: Worker, token: str) -> None:

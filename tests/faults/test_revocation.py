@@ -1,0 +1,141 @@
+"""How long a token that was logged out still passes somewhere: four workers from the Procfile, a real Redis."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Run
+from tests.servers import RedisServer, wait_until
+from tests.service import Service, WeChatServer, environment
+
+WORKERS = 4
+#: Seconds that `SECURITY.md` promises, for the worst case of a cut network.
+BOUND = 3.0
+
+
+class Line:
+    """A connection that is kept, and so leads to the same worker each time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def __enter__(self) -> Line:
+        self._connection.connect()
+        self.ask("GET", "/healthz")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, method: str, path: str, authorization: str = "", body: object = None) -> tuple[int, bytes]:
+        headers = {"Authorization": authorization, "Content-Type": "application/json"}
+        self._connection.request(method, path, json.dumps(body) if body else None, headers)
+        response = self._connection.getresponse()
+        return response.status, response.read()
+
+    def lets_pass(self, token: str) -> bool:
+        """A 503 lets nobody through either."""
+        status, _ = self.ask("GET", "/verify", token)
+        assert status in (204, 401, 503)
+        return status == 204
+
+    def logs_out(self, token: str) -> bool:
+        return self.ask("DELETE", "/session", token)[0] in (204, 401)
+
+    @property
+    def worker(self) -> int:
+        """The process at the other end, as /proc knows it."""
+        near, far = (f":{port:04X}" for port in (self._port, self._connection.sock.getsockname()[1]))
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        (inode,) = (row[9] for row in rows if row[1].endswith(near) and row[2].endswith(far))
+        return next(pid for pid in _pids() if f"socket:[{inode}]" in _open_files(pid))
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _open_files(pid: int) -> set[str]:
+    try:
+        return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:  # it has just ended, or just closed one
+        return set()
+
+
+@pytest.fixture
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as wechat:
+        yield wechat
+
+
+@pytest.fixture
+def lines(wechat: WeChatServer, redis_server: RedisServer) -> Iterator[list[Line]]:
+    """A line to each of the workers."""
+    more = {"WEB_CONCURRENCY": str(WORKERS), "WXAUTH_LOGIN_RATE": "100000/second", "WXAUTH_CLIENTS": "metrics:secret"}
+    with ExitStack() as stack:
+        service = stack.enter_context(Service(environment(redis_server.url, wechat.url, **more)))
+        found: dict[int, Line] = {}
+
+        def is_complete() -> bool:
+            line = stack.enter_context(Line(service.port))
+            found.setdefault(line.worker, line)
+            return len(found) == WORKERS
+
+        wait_until(is_complete, "a line to each worker", 60)
+        yield list(found.values())
+
+
+def log_in(lines: list[Line], wechat: WeChatServer, user: str) -> str:
+    """The token, once each worker has it at hand: its first check asks Redis, the next is a hit."""
+    status, body = lines[0].ask("POST", "/login", body={"code": wechat.fake.wx_login(user)})
+    assert status == 200, body
+    token: str = json.loads(body)["token"]
+    for line in lines * 2:
+        wait_until(partial(line.lets_pass, token), "the token passes")
+    return token
+
+
+def seconds_to_nobody(lines: list[Line], token: str) -> float:
+    """From now until each worker has refused the token."""
+    began = time.monotonic()
+    for line in lines:
+        while line.lets_pass(token):
+            pass
+    return time.monotonic() - began
+
+
+def hits(line: Line) -> float:
+    """How many checks all workers have answered from their caches."""
+    _, text = line.ask("GET", "/metrics", f"Basic {base64.b64encode(b'metrics:secret').decode()}")
+    found = re.search(rb'wxauth_checks_total\{result="ok",source="cache"\} ([0-9.]+)', text)
+    return float(found[1]) if found else 0.0
+
+
+def test_a_logout_holds_on_every_worker(lines: list[Line], wechat: WeChatServer, run: Run) -> None:
+    """Once one worker has confirmed a logout, no worker lets the token pass for longer than the bound."""
+    times = []
+    count = run.of(40, 1000)
+    for turn in range(count):
+        token = log_in(lines, wechat, f"user-{turn}")
+        wait_until(partial(lines[turn % WORKERS].logs_out, token), "the logout is confirmed")
+        times.append(seconds_to_nobody(lines, token))
+        assert not any(line.lets_pass(token) for line in lines)
+    assert hits(lines[0]) > count, "without the cache there is nothing to be measured here"
+    milliseconds = sorted(seconds * 1000 for seconds in times)
+    p99 = statistics.quantiles(milliseconds, n=100, method="inclusive")[-1]
+    run.figure("logout, four workers", "median, ms", f"{statistics.median(milliseconds):.1f}", "none")
+    run.figure("logout, four workers", "p99, ms", f"{p99:.1f}", "none")
+    run.figure("logout, four workers", "worst, ms", f"{milliseconds[-1]:.1f}", f"{BOUND * 1000:.0f}")
+    assert milliseconds[-1] < BOUND * 1000
