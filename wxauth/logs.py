@@ -50,7 +50,8 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {**fields(record), "time": time, "level": record.levelname.lower(), "event": record.getMessage()}
+        own = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
+        line: dict[str, object] = own | fields(record) | own
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
