@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults fuzz lint clean
+.PHONY: run test faults fuzz bench lint clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -19,6 +19,24 @@ faults: $(VENV)/dev
 SECONDS ?= 60
 fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz $(SECONDS)
+
+# This service beside what else there is; see benchmarks/README.md. It needs two cores of a quiet machine and, from Debian:
+# wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux, and Node 20 with npm.
+ROUNDS ?= 5
+SECONDS_EACH = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),5)
+SEED ?= 1
+BENCH ?=
+bench: .venv-bench/done benchmarks/node/node_modules/done
+	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS_EACH) --seed $(SEED) $(BENCH)
+
+.venv-bench/done: requirements.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
+
+benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
+	cd benchmarks/node && npm ci --no-audit --no-fund
+	touch $@
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -36,4 +54,4 @@ $(VENV)/dev: requirements.txt requirements-dev.txt
 	touch $@ $(VENV)/run
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-bench benchmarks/node/node_modules

@@ -1,0 +1,5 @@
+"""`make bench`: this service measured beside what a user would pick instead. Not part of the package.
+
+Reading order: places, identity, table; procs, running, seeding, load; throughput, login, footprint, keyspace,
+memory, layers; bars, charts, report, scale; __main__.
+"""

@@ -1,0 +1,54 @@
+"""On what, and with which versions, a run was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from benchmarks.places import HERE
+
+PYTHON: Final = (
+    "granian", "flask", "werkzeug", "redis", "hiredis", "cryptography", "flask-session", "flask-jwt-extended",
+    "gunicorn",
+)  # fmt: skip
+PROGRAMS: Final = (
+    ("redis-server", "--version"),
+    ("nginx", "-v"),
+    ("node", "--version"),
+    ("wrk", "--version"),
+)
+
+
+def described() -> dict[str, str]:
+    load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
+    return {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "kernel": platform.release(),
+        "load average at the start": load,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in PYTHON},
+        **{command[0]: _printed(*command) for command in PROGRAMS},
+        **_node_packages(),
+    }
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def _printed(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"v?=?/?([0-9]+\.[0-9.]+)", done.stdout + done.stderr)
+    return found[1] if found else "?"
+
+
+def _node_packages() -> dict[str, str]:
+    found: dict[str, str] = json.loads((HERE / "node" / "package.json").read_text())["dependencies"]
+    return {f"{name} (npm)": text for name, text in found.items()}

@@ -1,0 +1,41 @@
+"""What /proc says of a process and its children: processor time and memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+# Counted behind the name in brackets, which may itself hold blanks and brackets.
+PARENT, UTIME, STIME = 1, 11, 12
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    parents = {int(path.name): int(fields[PARENT]) for path in PROC.glob("[0-9]*") if (fields := _stat(path))}
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found
+
+
+def processor_seconds(pids: Iterable[int]) -> float:
+    """What they have used so far, in user and in system mode."""
+    stats = [fields for pid in pids if (fields := _stat(PROC / str(pid)))]
+    return sum(int(fields[UTIME]) + int(fields[STIME]) for fields in stats) / TICKS_A_SECOND
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that the process has at hand (VmRSS)."""
+    lines = (PROC / str(pid) / "status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def _stat(path: Path) -> list[str]:
+    try:
+        return (path / "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return []

@@ -1,0 +1,168 @@
+"""`benchmarks/README.md`, written from the results alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from benchmarks.bars import BARS, Bar, Results, check_cost, median
+from benchmarks.keyspace import REAL
+from benchmarks.load import CONNECTIONS
+from benchmarks.table import BY_NAME, CONTENDERS, GUNICORN_THREADS, Contender
+from benchmarks.throughput import SESSIONS
+
+INTRODUCTION: Final = f"""\
+# Benchmarks
+
+This service beside what a user would pick instead: on one machine, in one run, in turns. `make bench` writes this
+file, [results.json](results.json), [scale.md](scale.md) and the charts, and fails if a bar is missed.
+
+    make bench                       # ROUNDS=… SECONDS=… SEED=… for another size
+    make bench BENCH="--quick"       # a try, into build/bench
+
+In every round each contender has one turn, in another order each time. A turn starts the contender anew on a core of
+its own (`taskset -c 0`) over a Redis of its own, logs {SESSIONS:,} users in, checks that it knows the first of them
+and turns others away, warms it up, and then lets wrk ask for SECONDS over {CONNECTIONS} connections that are kept,
+each user in turn. wrk (1 thread), Redis and this harness share the other core, so whoever asks Redis gets that for
+nothing: it is a column of its own, and no ratio below counts it.
+
+Processor time is utime and stime of the server and all its children from `/proc`, divided by the requests. All on
+Python run in one worker of one interpreter: on Granian with the flags of our Procfile, or on gunicorn with a gthread
+worker of {GUNICORN_THREADS} threads, which is how Flask applications are usually served. What stands beside `/verify`
+answers forward-auth as we do (204 and three headers), but for the article's Koa; all others answer the same JSON.
+"""
+
+NOT_MEASURED: Final = """\
+## What was not measured
+
+- Several workers or machines: everything here is one core. [scale.md](scale.md) multiplies, on paper.
+- TLS, to clients or to Redis; a proxy in front; a Redis across a network, which would slow everyone who asks Redis
+  for each request, and us only for what is not at hand.
+- WeChat itself: a fake one answers, at once or after 50 ms.
+- Sessions that are not at hand, beyond "cache off": a real mixture lies between the two lines.
+- OpenResty's own build and its newest libraries: nginx and its Lua are Debian's. PyPy, uWSGI, Bun, Deno: not here.
+- Contenders' login, logout and revocation. JWT without a list can't revoke at all, so it is not the same service.
+- Granian's threads are those of the Procfile (96) for all on Granian; fewer may suit one or the other better.
+"""
+
+
+def written(results: Results) -> str:
+    parts = [
+        INTRODUCTION,
+        f"The run below is of {results['date']}: `make bench ROUNDS={results['rounds']} SECONDS={results['seconds']} "
+        f"SEED={results['seed']}`.\n",
+        "## Bars\n",
+        table(("bar", "needed", "measured", ""), _bars(results)),
+        "## Requests\n",
+        "Medians of the rounds; behind ± half of the way from the least to the most.\n",
+        table(
+            ("", "requests/s", "±", "processor, µs", "Redis, µs", "p50, ms", "p99, ms", "failed", "first answer, s"),
+            [_row(results, contender) for contender in CONTENDERS if results["turns"].get(contender.name)],
+        ),
+        "![requests a second](charts/rates.svg)\n",
+        "![processor time a request](charts/processor.svg)\n",
+        "![p99](charts/latency.svg)\n",
+        _others(results),
+        _layers(results["layers"]),
+        NOT_MEASURED,
+        "## The machine\n",
+        table(("", ""), list(results["machine"].items())),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _bars(results: Results) -> list[Sequence[str]]:
+    return [_bar(bar, results) for bar in BARS]
+
+
+def _bar(bar: Bar, results: Results) -> tuple[str, ...]:
+    sign = "≤" if bar.at_most else "≥"
+    return (
+        bar.what,
+        f"{sign} {bar.bound:g}",
+        f"{bar.read(results):.3g}",
+        "yes" if bar.holds(results) else "**missed**",
+    )
+
+
+def _row(results: Results, contender: Contender) -> tuple[str, ...]:
+    rates = [turn["a_second"] for turn in results["turns"][contender.name]]
+    half = (max(rates) - min(rates)) / 2 / statistics.median(rates)
+    figures = {name: median(results, contender.name, name) for name in ("processor", "redis", "p50", "p99")}
+    started = median(results, contender.name, "started_in")
+    return (
+        contender.title,
+        f"{statistics.median(rates):,.0f}",
+        f"{half:.0%}",
+        *(f"{value:.1f}" for value in figures.values()),
+        str(sum(turn["failed"] for turn in results["turns"][contender.name])),
+        f"{started:.2f}",
+    )
+
+
+def _others(results: Results) -> str:
+    memory = results["memory"]
+    sizes = sorted(map(int, results["keyspace"]))
+    logins = [
+        (f"{delay} ms", f"{it['login']:.2f}", f"{it['login_p99']:.2f}", f"{it['exchange']:.2f}", f"{it['added']:.2f}",
+         f"{it['processor']:,.0f}", f"{it['redis']:,.0f}")
+        for delay, it in results["login"].items()
+    ]  # fmt: skip
+    bytes_ = [
+        ("wxauth" if name == "verify" else BY_NAME[name].title, f"{it['keys']:.0f}", f"{it['usage']:,.0f}",
+         f"{it['grown']:,.0f}")
+        for name, it in results["bytes"].items()
+    ]  # fmt: skip
+    checks = [(f"{size:,}", f"{check_cost(results, size):.1f}", f"{_rate(results, size):,.0f}") for size in sizes]
+    return "\n".join(
+        [
+            "## A login beside WeChat's own time\n",
+            "One after the other over one connection; medians. What we add is the login less the exchange alone.\n",
+            table(("WeChat takes", "login, ms", "p99", "exchange alone, ms", "**we add**, ms", "processor, µs",
+                   "Redis, µs"), logins),
+            "## Bytes in Redis for a logged-in user\n",
+            "All keep appid, openid, unionid and session_key, but nginx, which keeps no session_key. Ours also keeps "
+            "the user's own list, and all of it is sealed. MEMORY USAGE of all keys, and what Redis grew by.\n",
+            table(("", "keys", "MEMORY USAGE", "Redis grew by"), bytes_),
+            "![bytes](charts/bytes.svg)\n",
+            "## A check among more and more sessions\n",
+            f"Cache off. Up to {REAL:,} sessions are real (made by SessionStore, written through pipelines) and "
+            "asked about in turn; the rest is noise of the same sizes under other names, so the keyspace grows. "
+            "Processor time of the worker and of Redis.\n",
+            table(("sessions", "processor, µs", "requests/s"), checks),
+            "![keyspace](charts/keyspace.svg)\n",
+            "## Memory of a worker\n",
+            f"{memory['warm'] / 2**20:.0f} MiB with one session at hand, {memory['full'] / 2**20:.0f} MiB with "
+            f"{memory['sessions']:,} (RSS).\n",
+        ]
+    )  # fmt: skip
+
+
+def _rate(results: Results, size: int) -> float:
+    return statistics.median(float(turn["a_second"]) for turn in results["keyspace"][str(size)])
+
+
+def _layers(layers: Mapping[str, Mapping[str, float]]) -> str:
+    def rows(name: str) -> list[Sequence[str]]:
+        return [(part, f"{value:.1f}") for part, value in layers[name].items()]
+
+    return "\n".join(
+        [
+            "## Where the microseconds go\n",
+            "Without a server, in one thread, by the thread's own clock, the best of many short slices "
+            "(`benchmarks/hit.py`). What is missing to the processor time above is Granian's: parsing, the hand-over "
+            'to a Python thread and back, writing; see "nothing but Granian".\n',
+            table(("`/verify`, from the cache", "µs"), rows("verify")),
+            table(("`@login_required`, from the cache", "µs"), rows("decorator")),
+            "The functions that take most of the latter themselves, by cProfile, scaled to its true length:\n",
+            table(("function", "µs"), rows("functions")),
+        ]
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown; all columns but the first to the right."""
+    rule = "|".join(["---", *["---:"] * (len(head) - 1)])
+    lines = [" | ".join(cells) for cells in (head, *rows)]
+    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:]), ""])
