@@ -15,7 +15,7 @@ from benchmarks.running import ContenderServer, PinnedRedis
 from benchmarks.seeding import log_in
 from benchmarks.table import VERIFY
 from tests.servers import wait_until
-from wxauth.roster import FEED
+from wxauth.redis_wire import FEED
 
 BATCH: Final = 100
 #: Seconds of rest for whatever is still under way.

@@ -16,7 +16,8 @@ from benchmarks.running import ContenderServer
 from benchmarks.table import Seeding
 from tests.servers import RedisServer
 from wxauth.identity import Identity, Secret, User
-from wxauth.redis_client import Command, Reader, RedisClient
+from wxauth.redis_client import RedisClient
+from wxauth.redis_wire import Command, Reader
 from wxauth.sessions import Limits, SessionStore
 from wxauth.settings import Settings
 from wxauth.tokens import KeyRing
