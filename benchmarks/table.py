@@ -14,7 +14,7 @@ from benchmarks.places import ROOT
 
 Seeding = Literal["ours", "http", "plain", "none"]
 
-#: gunicorn's documentation recommends 2 to 4 threads a core; more were slower here.
+#: gunicorn's documentation recommends 2 to 4 threads a core.
 GUNICORN_THREADS: Final = 4
 
 
