@@ -47,7 +47,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator decided; `design.md` section 4 says what each field means. Times are seconds."""
+    """What the operator decided; the table in the README says what each field means. Times are seconds."""
 
     apps: Mapping[str, Secret]
     secret_keys: tuple[Secret, ...]
