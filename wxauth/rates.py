@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import re
 import time
 from typing import Any, Final
 
@@ -21,8 +20,6 @@ from .sealing import derive
 from .settings import Settings
 
 SCHEME: Final = "wxauth"
-#: Some proxies put the port into X-Forwarded-For too.
-WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
 
 
 def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
