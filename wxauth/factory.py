@@ -69,8 +69,8 @@ def _finish(response: Response) -> Response:
             "method": request.method[:16],
             "route": route,
             "status": response.status_code,
-            "problem": g.get("wxauth_problem"),
             "ms": milliseconds,
+            **({"problem": g.wxauth_problem} if "wxauth_problem" in g else {}),
         },
     )
     return response
