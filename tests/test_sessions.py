@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
@@ -128,6 +128,67 @@ def test_the_oldest_goes_when_there_are_too_many(store: SessionStore, alice: Ide
     tokens = [log_in(store, alice, str(number))[0] for number in range(5)]
     assert devices(store) == ["2", "3", "4"]
     assert [is_alive(store, token) for token in tokens] == [False, False, True, True, True]
+
+
+def test_a_login_that_replaces_a_session_takes_its_place(store: SessionStore, alice: Identity) -> None:
+    """One goes and one comes, so the cap ends nobody else; whoever keeps sessions at hand is told."""
+    tokens = [log_in(store, alice, str(number))[0] for number in range(3)]
+    told: list[str] = []
+    store.on_ended = told.extend
+    replaced = store.resolve(tokens[1])
+    store.create(alice, "new", replaced)
+    assert devices(store) == ["0", "2", "new"]
+    assert [is_alive(store, token) for token in tokens] == [True, False, True]
+    assert told == [replaced.id]
+
+
+def test_a_replaced_session_ends_in_the_transaction_of_the_login(
+    store: SessionStore, alice: Identity, limits: Limits, raw_redis: redis.Redis
+) -> None:
+    """Each transaction is round trips on the way to Redis, and between two of them both sessions would be alive."""
+    counted = CountedTransactions(raw_redis)
+    counting = SessionStore(counted, store._ring, limits, store.now)
+    token, session = log_in(counting, alice)
+    before = counted.transactions
+    counting.create(alice, replacing=session)
+    assert not is_alive(store, token)
+    assert counted.transactions == before + 1
+
+
+class CountedTransactions(RedisClient):
+    """The same Redis, and how often something was changed in it."""
+
+    def __init__(self, raw: redis.Redis) -> None:
+        super().__init__(lambda: raw)
+        self.transactions = 0
+
+    def transact(self, *args: Any, **options: Any) -> None:
+        self.transactions += 1
+        super().transact(*args, **options)
+
+
+@pytest.mark.parametrize("whose", [ALICE, User(APPID, "oBOB")], ids=["of the same user", "of another"])
+def test_a_replaced_session_ends_even_where_the_list_was_lost(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis, whose: User
+) -> None:
+    """The phone that logs in has shown it, whoever was logged in there before."""
+    token, session = log_in(store, dataclasses.replace(alice, user=whose))
+    raw_redis.delete(*(key for key in keys_of(raw_redis) if b":u:" in key))
+    store.create(alice, replacing=session)
+    assert not is_alive(store, token)
+
+
+def test_a_session_whose_entry_does_not_open_outlives_the_next_login(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    """What can't be read is no proof that nobody is logged in; but logging out everywhere ends it, too."""
+    token, session = log_in(store, alice)
+    (hash,) = (key for key in keys_of(raw_redis) if b":u:" in key)
+    raw_redis.hset(hash, session.id, b"spoilt")
+    log_in(store, alice)
+    assert is_alive(store, token)
+    store.end_all(ALICE)
+    assert not is_alive(store, token)
 
 
 def test_a_session_that_died_of_idleness_takes_no_place(store: SessionStore, alice: Identity, clock: Clock) -> None:

@@ -15,10 +15,13 @@ from .redis_wire import FEED, Command, Reader
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """`entries` are the live sessions, oldest first; `ids` also holds those that died of idleness."""
+    """`entries` are the live sessions, oldest first; the `dead` are still listed, but died of idleness.
+
+    A session whose record is there and whose entry does not open is neither: it can't be shown, and may be alive.
+    """
 
     shelf: Shelf
-    ids: frozenset[str]
+    dead: frozenset[str]
     entries: tuple[Entry, ...]
     session_keys: SessionKeys | None
     banned: bool
@@ -26,26 +29,28 @@ class Roster:
     @classmethod
     def read(cls, shelf: Shelf, reader: Reader) -> Roster:
         fields = reader.fields(shelf.hash)
-        listed = shelf.entries(fields)
-        present = reader.present([shelf.ban, *(shelf.record(entry.id) for entry in listed)])
-        entries = tuple(entry for entry in listed if shelf.record(entry.id) in present)
-        return cls(shelf, shelf.ids(fields), entries, shelf.session_keys(fields), shelf.ban in present)
+        ids = shelf.ids(fields)
+        present = reader.present([shelf.ban, *map(shelf.record, ids)])
+        dead = frozenset(id for id in ids if shelf.record(id) not in present)
+        entries = tuple(entry for entry in shelf.entries(fields) if entry.id not in dead)
+        return cls(shelf, dead, entries, shelf.session_keys(fields), shelf.ban in present)
 
     @property
     def last_serial(self) -> int:
         return self.entries[-1].serial if self.entries else 0
 
-    def joined_by(self, entry: Entry, replaced: str | None) -> list[Entry]:
-        """The live sessions with a new one at the end, and without the one that it replaces."""
-        return [*(known for known in self.entries if known.id not in (entry.id, replaced)), entry]
+    def surplus(self, cap: int, joining: str, replaced: AbstractSet[str]) -> list[str]:
+        """The oldest sessions, which have to end so that there are no more than `cap` with the one that joins."""
+        others = [known.id for known in self.entries if known.id not in {joining, *replaced}]
+        return others[: max(len(others) + 1 - cap, 0)]
 
-    def admit(self, staying: list[Entry], session_keys: SessionKeys, now: int) -> Iterator[Command]:
-        """Enter the last of `staying`, and end all sessions that are not among them."""
-        yield from drop(self.shelf, self.ids - {stays.id for stays in staying})
+    def admit(self, entry: Entry, session_keys: SessionKeys, now: int, ended: AbstractSet[str]) -> Iterator[Command]:
+        """Enter a session, end those that are `ended`, and clear away the dead."""
+        yield from drop(self.shelf, self.dead | ended)
+        staying = [entry, *(known for known in self.entries if known.id not in ended)]
         ends_at = max(stays.ends_at for stays in staying)
         sealed_keys = self.shelf.seal_session_keys(session_keys, ends_at)
-        newest = staying[-1]
-        yield ("HSET", self.shelf.hash, newest.id, self.shelf.seal_entry(newest), KEYS_FIELD, sealed_keys)
+        yield ("HSET", self.shelf.hash, entry.id, self.shelf.seal_entry(entry), KEYS_FIELD, sealed_keys)
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
 
 

@@ -114,28 +114,12 @@ class SessionStore:
         now = int(self.now())
         token = self._ring.mint(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
-        shelf, *older = self._shelves(identity.user)
-        rosters = [self._roster(old) for old in older]
-        surplus: list[Entry] = []
-
-        def plan(reader: Reader) -> Iterator[Command]:
-            roster = Roster.read(shelf, reader)
-            if roster.banned:
-                raise UserBanned
-            serial = max(known.last_serial for known in (roster, *rosters)) + 1
-            entry = Entry(token.id, serial, now, record.ends_at, device)
-            keys = _followed([roster, *rosters], identity.session_key, now)
-            queue = roster.joined_by(entry, replacing.id if replacing else None)
-            surplus[:] = queue[: -self._limits.max_sessions]
-            yield self._write_record(token, record)
-            yield from roster.admit(queue[len(surplus) :], keys, now)
-
-        self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
-        self.on_ended(entry.id for entry in surplus)
-        ENDED.labels("cap").inc(len(surplus))
-        if replacing:
+        several = len(self._ring) > 1
+        replaced = {replacing.id} if replacing and replacing.user == identity.user else set[str]()
+        self._enter(token, record, identity.session_key, replaced)
+        if replacing and (several or not replaced):
             self.revoke(replacing)
-        if older:
+        if several:
             self._trim(identity.user)
         return Secret(token.text), self._session(token.id, record, now + self._first_life)
 
@@ -210,6 +194,31 @@ class SessionStore:
 
     def _shelves(self, user: User) -> list[Shelf]:
         return [Shelf.of(key, user) for key in self._ring]
+
+    def _enter(self, token: Token, record: Record, session_key: Secret, replaced: set[str]) -> None:
+        """Write the record and its entry; the user's sessions that it replaces end, and the oldest past the cap."""
+        shelf, *older = self._shelves(record.user)
+        rosters = [self._roster(old) for old in older]
+        surplus: list[str] = []
+
+        def plan(reader: Reader) -> Iterator[Command]:
+            roster = Roster.read(shelf, reader)
+            if roster.banned:
+                raise UserBanned
+            serial = max(known.last_serial for known in (roster, *rosters)) + 1
+            entry = Entry(token.id, serial, record.created_at, record.ends_at, record.device)
+            keys = _followed([roster, *rosters], session_key, record.created_at)
+            surplus[:] = roster.surplus(self._limits.max_sessions, token.id, replaced)
+            yield self._write_record(token, record)
+            yield from roster.admit(entry, keys, record.created_at, replaced.union(surplus))
+
+        try:
+            self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
+        finally:
+            # Also where it is not known whether they ended: then Redis is to be asked.
+            self.on_ended(replaced.union(surplus))
+        ENDED.labels("cap").inc(len(surplus))
+        ENDED.labels("logout").inc(len(replaced))
 
     def _write_record(self, token: Token, record: Record) -> Command:
         name = record_name(token.tag, token.id)
