@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,14 +12,16 @@ import redis
 
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
-from wxauth.redis_client import RedisClient
+from wxauth.redis_client import A_MOMENT, RedisClient
 from wxauth.redis_connect import connector
 from wxauth.redis_wire import Command, Reader
 
 ASKS: dict[str, Callable[[RedisClient], object]] = {
     "examine": lambda door: door.examine(),
     "read": lambda door: door.read("k"),
+    "ping": lambda door: door.ping(),
     "fields": lambda door: door.at("k").fields("k"),
+    "fields_and_mark": lambda door: door.at("k").fields_and_mark("k", "m"),
     "present": lambda door: door.at("k").present(["k"]),
     "expire": lambda door: door.expire("k", 1),
     "delete": lambda door: door.delete("k"),
@@ -57,6 +61,19 @@ def test_a_redis_that_never_answers_is_given_up(ask: Callable[[RedisClient], obj
     """It takes the connection and stays silent; nobody waits for ever."""
     with pytest.raises(StoreUnavailable, match="timeout"):
         ask(RedisClient(connector(silent, "verify")))
+
+
+def test_what_was_answered_a_moment_ago_is_a_ping() -> None:
+    """A login need not ask again whether the store is there; but only a moment long."""
+    with RedisServer() as server:
+        door = RedisClient(connector(server.url, "verify"))
+        door.read("k")
+        server.process.send_signal(signal.SIGSTOP)
+        door.ping()
+        time.sleep(2 * A_MOMENT)
+        with pytest.raises(StoreUnavailable, match="timeout"):
+            door.ping()
+        server.process.send_signal(signal.SIGCONT)
 
 
 def test_the_cause_holds_no_password() -> None:

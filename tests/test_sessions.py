@@ -199,6 +199,19 @@ def test_a_session_that_died_of_idleness_takes_no_place(store: SessionStore, ali
     assert devices(store) == ["alive"]
 
 
+def test_the_dead_push_nobody_out(store: SessionStore, alice: Identity, clock: Clock) -> None:
+    """Where the list is full, the cap still counts only who is alive."""
+    token, _ = log_in(store, alice, "alive")
+    log_in(store, alice, "dead")
+    log_in(store, alice, "dead, too")
+    clock.advance(400000)
+    store.resolve(token)
+    clock.advance(300000)
+    log_in(store, alice, "new")
+    assert devices(store) == ["alive", "new"]
+    assert is_alive(store, token)
+
+
 def test_idle_life_ends(store: SessionStore, alice: Identity, clock: Clock) -> None:
     """A session that nobody uses for the idle limit is over."""
     token, _ = log_in(store, alice)

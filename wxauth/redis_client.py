@@ -33,6 +33,7 @@ T = TypeVar("T")
 PATIENCE: Final = 0.3
 CONTENTION_PAUSE: Final = 0.01
 REFRESH_INTERVAL: Final = 0.1
+A_MOMENT: Final = 0.25
 MOVE_PAUSE: Final = 0.01
 WAIT_MILLISECONDS: Final = 150
 PROBE: Final = "wxa:{ready}:p"
@@ -55,10 +56,15 @@ class RedisClient:
         self._connecting = Breaker()
         self._refreshing = threading.Lock()
         self._refreshed_at = 0.0
+        self._answered_at = float("-inf")
 
     def ping(self) -> None:
-        """Returns if Redis answers. Of a cluster no one node speaks for the others, so there it is not asked."""
-        if not isinstance(self._connected_or_refused(), RedisCluster):
+        """Returns if Redis answers, or did a moment ago. Of a cluster no one node speaks for the others, so there it
+        is not asked.
+        """
+        if time.monotonic() - self._answered_at > A_MOMENT and not isinstance(
+            self._connected_or_refused(), RedisCluster
+        ):
             self.read(PROBE)
 
     def examine(self) -> str:
@@ -198,6 +204,7 @@ class RedisClient:
         finally:
             if connection is not None:
                 pool.release(connection)
+        self._answered_at = time.monotonic()
         if breaker.succeeded():
             BREAKER_OPEN.set(False)
         return answer

@@ -202,7 +202,8 @@ class SessionStore:
         surplus: list[str] = []
 
         def plan(reader: Reader) -> Iterator[Command]:
-            roster = Roster.read(shelf, reader)
+            # Who is dead matters only where there would be too many.
+            roster = Roster.read(shelf, reader, unasked=self._limits.max_sessions - 1)
             if roster.banned:
                 raise UserBanned
             serial = max(known.last_serial for known in (roster, *rosters)) + 1
