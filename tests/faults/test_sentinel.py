@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from tests.faults.conftest import Run
+from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import Load, milliseconds
 from tests.faults.failover import assert_clean_after_failover
 from tests.faults.history import Call
@@ -51,15 +51,16 @@ def first_login(calls: list[Call], since: float) -> float:
     return round(min(ends, default=float("inf")) - since, 3)
 
 
-def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+@cache_on_and_off
+def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
     """kill -9, again and again: soon after each promotion all goes on, and no logout is forgotten."""
-    fault, times = "sentinel: primary killed with -9", run.of(1, 20)
+    fault, times = f"sentinel: killed with -9, {cache} kept", run.of(1, 20)
     back: list[float] = []
     writing: list[float] = []
     dark: list[Call] = []
     with (
         SentinelSet(*CAREFUL, password=PASSWORD) as redis,
-        serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service,
+        serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service,
     ):
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()

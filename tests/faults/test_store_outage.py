@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.faults.conftest import Run
+from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import Load, forged, milliseconds
 from tests.faults.history import Call
 from tests.faults.relay import Relay
@@ -38,12 +38,13 @@ def ready(service: Service) -> tuple[int, str]:
     return answer.status_code, word
 
 
-def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+@cache_on_and_off
+def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
     """kill -9, a while in the dark, a restart, again and again: what was acknowledged holds, and no worker dies."""
-    fault, times, dark = "redis killed with -9", run.of(2, 20), run.of(1, 10)
+    fault, times, dark = f"redis killed with -9, {cache} kept", run.of(2, 20), run.of(1, 10)
     lost: list[float] = []
     in_the_dark = []
-    with RedisServer(*DURABLE) as redis, serving(redis.url, wechat) as service:
+    with RedisServer(*DURABLE) as redis, serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12, rate=400)
         load.log_in_all()
         time.sleep(0.5)
@@ -91,10 +92,11 @@ def test_started_before_redis_is_there(run: Run, wechat: WeChatServer) -> None:
             assert ready(service) == (200, "ok")
 
 
-def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+@cache_on_and_off
+def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
     """SIGSTOP, then SIGCONT: no thread is held for long, and no late answer reaches another request."""
-    fault, seconds = "redis stopped (SIGSTOP)", run.of(1, 10)
-    with RedisServer() as redis, serving(redis.url, wechat) as service:
+    fault, seconds = f"redis stopped (SIGSTOP), {cache} kept", run.of(1, 10)
+    with RedisServer() as redis, serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12)
         load.log_in_all()
         with load:
