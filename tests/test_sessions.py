@@ -11,9 +11,11 @@ import pytest
 import redis
 
 from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY, Clock
+from tests.servers import RedisServer
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.identity import Identity, Secret, User
 from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
 from wxauth.sessions import Limits, SessionStore, WxSession
 from wxauth.tokens import KeyRing
 
@@ -357,6 +359,72 @@ def test_the_previous_session_key_is_kept(store: SessionStore, alice: Identity) 
     keys = store.session_keys(ALICE)
     assert keys is not None
     assert keys.previous == Secret(SESSION_KEY)
+
+
+def test_the_session_key_goes_with_the_last_live_session(store: SessionStore, alice: Identity, clock: Clock) -> None:
+    """One that died of idleness meanwhile does not keep it."""
+    log_in(store, alice)
+    clock.advance(400000)
+    _, session = log_in(store, alice)
+    clock.advance(300000)
+    store.revoke(session)
+    assert store.session_keys(ALICE) is None
+
+
+class TestLostAnswers:
+    """A transaction that was carried out, and is carried out again because its answer got lost."""
+
+    @pytest.fixture
+    def store(self, raw_redis: redis.Redis, ring: KeyRing, limits: Limits, clock: Clock) -> SessionStore:
+        return SessionStore(TwiceDone(lambda: raw_redis), ring, limits, clock)
+
+    @pytest.fixture
+    def told(self, store: SessionStore) -> list[str]:
+        found: list[str] = []
+        store.on_ended = found.extend
+        return found
+
+    def test_who_was_logged_out_is_told(self, store: SessionStore, alice: Identity, told: list[str]) -> None:
+        """Or this worker would go on believing what it keeps at hand."""
+        ids = {log_in(store, alice)[1].id for _ in range(2)}
+        store.end_all(ALICE)
+        assert ids <= set(told)
+
+    def test_whom_the_cap_ended_is_told(self, store: SessionStore, alice: Identity, told: list[str]) -> None:
+        """The second attempt finds nobody too many."""
+        _, first = log_in(store, alice, "first")
+        for number in range(3):
+            log_in(store, alice, str(number))
+        assert devices(store) == ["0", "1", "2"]
+        assert first.id in told
+
+    def test_ending_one_is_no_failure(self, store: SessionStore, alice: Identity) -> None:
+        """That it is gone by then does not mean that there was none."""
+        _, session = log_in(store, alice)
+        log_in(store, alice, "other")
+        store.end(ALICE, session.id)
+        assert devices(store) == ["other"]
+
+
+class TwiceDone(RedisClient):
+    """A Redis whose every transaction is done twice."""
+
+    def transact(self, *args: Any, **options: Any) -> None:
+        super().transact(*args, **options)
+        super().transact(*args, **options)
+
+
+def test_a_login_that_no_replica_confirms_ends_nobody(
+    redis_server: RedisServer, alice: Identity, ring: KeyRing
+) -> None:
+    """With WXAUTH_WAIT_REPLICAS and no replica it is refused, and whoever is logged in stays so."""
+    limits = Limits(idle_ttl=604800, max_ttl=2592000, max_sessions=1)
+    connect = connector(redis_server.url, "verify")
+    store = SessionStore(RedisClient(connect), ring, limits)
+    token, session = log_in(store, alice)
+    with pytest.raises(StoreUnavailable, match="not_replicated"):
+        SessionStore(RedisClient(connect, wait_replicas=1), ring, limits).create(alice, replacing=session)
+    assert is_alive(store, token)
 
 
 def test_a_ban_ends_all_sessions_and_refuses_the_next_login(store: SessionStore, alice: Identity) -> None:

@@ -74,8 +74,7 @@ class WxAuth:
         """
         try:
             # A code can be exchanged once: it is not to be spent where no session can be kept.
-            if replacing is None:
-                self.store.ping()
+            self.store.ping()
             identity = self.wechat.exchange(self.known_appid(appid), code)
             token, session = self.store.create(identity, device, replacing)
         except WxAuthError as error:

@@ -25,7 +25,21 @@ from .errors import StoreUnavailable
 from .metrics import BREAKER_OPEN, REDIS_SECONDS
 from .redis_causes import FAILURES, REDIRECTIONS, cause, dangers, unavailable
 from .redis_connect import AnyClient
-from .redis_wire import FEED, Command, Reader, Wire, carried_out, expire, facts, sound, time_of, value
+from .redis_wire import (
+    FEED,
+    Command,
+    Reader,
+    Wire,
+    add,
+    carried_out,
+    delete,
+    expire,
+    facts,
+    mark,
+    sound,
+    time_of,
+    value,
+)
 
 T = TypeVar("T")
 
@@ -96,20 +110,22 @@ class RedisClient:
 
     def set(self, key: str, seconds: int) -> None:
         """Sets a mark at `key` for `seconds`."""
-        self._talk(key, lambda wire: wire.ask(("SET", key, "", "EX", seconds)))
+        self._talk(key, lambda wire: mark(wire, key, seconds))
 
     def count(self, key: str, seconds: int, amount: int) -> int:
-        """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum."""
-        *_, sums = self._talk(
-            key,
-            lambda wire: wire.ask(
-                ("MULTI",), ("SET", key, 0, "EX", seconds, "NX"), ("INCRBY", key, amount), ("EXEC",)
-            ),
-        )
-        return int(sums[1])
+        """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum.
+
+        Not asked again over a lost connection: it might count twice.
+        """
+        return self._talk(key, lambda wire: add(wire, key, seconds, amount), once=True)
 
     def delete(self, key: str) -> None:
-        self._talk(key, lambda wire: wire.ask(("DEL", key)))
+        self._talk(key, lambda wire: delete(wire, key))
+
+    def ensure_replicas(self, key: str) -> None:
+        """Returns if as many replicas as a confirmation takes follow the node of `key`; else StoreUnavailable."""
+        if self._wait_replicas:
+            self._talk(key, lambda wire: self._wait(wire, key))
 
     def facts(self) -> dict[str, str]:
         """What INFO says; StoreUnavailable also where a host forbids it."""
@@ -159,14 +175,14 @@ class RedisClient:
         if count < self._wait_replicas:
             raise unavailable("not_replicated")
 
-    def _talk(self, key: str, conversation: Callable[[Wire], T], *, afresh: bool = False) -> T:
-        """Has the conversation with the node that holds `key`; once more if the connection was lost, and for a while
-        longer if the slot of `key` is being moved.
+    def _talk(self, key: str, conversation: Callable[[Wire], T], *, afresh: bool = False, once: bool = False) -> T:
+        """Has the conversation with the node that holds `key`; once more if the connection was lost (but not where it
+        may take place only `once`), and for a while longer if the slot of `key` is being moved.
         """
         with REDIS_SECONDS.time():
-            return self._talk_on(key, conversation, afresh)
+            return self._talk_on(key, conversation, afresh, once)
 
-    def _talk_on(self, key: str, conversation: Callable[[Wire], T], afresh: bool) -> T:
+    def _talk_on(self, key: str, conversation: Callable[[Wire], T], afresh: bool, once: bool) -> T:
         deadline = time.monotonic() + PATIENCE
         asked: AskError | None = None
         lost = False
@@ -176,7 +192,7 @@ class RedisClient:
             except FAILURES as error:
                 failure = error
             self._look_around(failure)
-            again = isinstance(failure, REDIRECTIONS) if lost else _may_pass(failure)
+            again = isinstance(failure, REDIRECTIONS) if lost or once else _may_pass(failure)
             if not again or time.monotonic() > deadline:
                 raise unavailable(cause(failure))
             time.sleep(MOVE_PAUSE if isinstance(failure, REDIRECTIONS) else 0)

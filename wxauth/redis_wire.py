@@ -101,6 +101,24 @@ def expire(wire: Wire, key: str, seconds: int) -> bool:
     return bool(done)
 
 
+def mark(wire: Wire, key: str, seconds: int) -> None:
+    sound(wire.ask(("SET", key, "", "EX", seconds)) == [b"OK"])
+
+
+def delete(wire: Wire, key: str) -> None:
+    (count,) = wire.ask(("DEL", key))
+    sound(count in (0, 1))
+
+
+def add(wire: Wire, key: str, seconds: int, amount: int) -> int:
+    begun, *queued, results = wire.ask(
+        ("MULTI",), ("SET", key, 0, "EX", seconds, "NX"), ("INCRBY", key, amount), ("EXEC",)
+    )
+    sound(begun == b"OK" and queued == [b"QUEUED"] * 2)
+    sound(isinstance(results, list) and len(results) == 2 and type(results[1]) is int)
+    return cast(int, results[1])
+
+
 def facts(wire: Wire) -> dict[str, str]:
     (info,) = wire.ask(("INFO",))
     sound(isinstance(info, bytes) and re.search(rb"^redis_version:\d+\.", info, re.MULTILINE) is not None)

@@ -15,12 +15,13 @@ from .redis_wire import FEED, Command, Reader
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """`entries` are the live sessions, oldest first; the `dead` are still listed, but died of idleness.
+    """`entries` are the live sessions, oldest first; of the `listed` ids, the `dead` died of idleness.
 
-    A session whose record is there and whose entry does not open is neither: it can't be shown, and may be alive.
+    A session whose record is there and whose entry does not open is alive, but can't be shown.
     """
 
     shelf: Shelf
+    listed: frozenset[str]
     dead: frozenset[str]
     entries: tuple[Entry, ...]
     session_keys: SessionKeys | None
@@ -34,7 +35,11 @@ class Roster:
         present = reader.present([*records.values()]) if len(records) > unasked else set(records.values())
         dead = frozenset(id for id, record in records.items() if record not in present)
         entries = tuple(entry for entry in shelf.entries(fields) if entry.id not in dead)
-        return cls(shelf, dead, entries, shelf.session_keys(fields), banned)
+        return cls(shelf, frozenset(records), dead, entries, shelf.session_keys(fields), banned)
+
+    @property
+    def alive(self) -> frozenset[str]:
+        return self.listed - self.dead
 
     @property
     def last_serial(self) -> int:
@@ -47,24 +52,22 @@ class Roster:
 
     def admit(self, entry: Entry, session_keys: SessionKeys, now: int, ended: AbstractSet[str]) -> Iterator[Command]:
         """Enter a session, end those that are `ended`, and clear away the dead."""
-        yield from drop(self.shelf, self.dead | ended)
+        yield from self._drop(self.dead | ended)
         staying = [entry, *(known for known in self.entries if known.id not in ended)]
         ends_at = max(stays.ends_at for stays in staying)
         sealed_keys = self.shelf.seal_session_keys(session_keys, ends_at)
         yield ("HSET", self.shelf.hash, entry.id, self.shelf.seal_entry(entry), KEYS_FIELD, sealed_keys)
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
 
+    def dismiss(self, doomed: AbstractSet[str]) -> Iterator[Command]:
+        """End the sessions `doomed`; with the last live one the user's session_keys go too."""
+        yield from self._drop(self.dead | doomed)
+        if doomed and self.listed <= self.dead | doomed:
+            yield ("DEL", self.shelf.hash)
 
-def dismiss(shelf: Shelf, listed: AbstractSet[str], doomed: AbstractSet[str]) -> Iterator[Command]:
-    """End the sessions `doomed`; with the last that is `listed` the user's session_keys go too."""
-    yield from drop(shelf, doomed)
-    if doomed and listed <= doomed:
-        yield ("DEL", shelf.hash)
-
-
-def drop(shelf: Shelf, ids: AbstractSet[str]) -> Iterator[Command]:
-    """Take the sessions `ids` out of Redis and out of the list."""
-    if ids:
-        yield ("DEL", *map(shelf.record, ids))
-        yield ("HDEL", shelf.hash, *(id.encode("latin-1") for id in ids))
-        yield ("PUBLISH", FEED, " ".join(ids))
+    def _drop(self, ids: AbstractSet[str]) -> Iterator[Command]:
+        """Take the sessions `ids` out of Redis and out of the list."""
+        if ids:
+            yield ("DEL", *map(self.shelf.record, ids))
+            yield ("HDEL", self.shelf.hash, *(id.encode("latin-1") for id in ids))
+            yield ("PUBLISH", FEED, " ".join(ids))

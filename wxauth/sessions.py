@@ -20,7 +20,7 @@ from .metrics import ENDED
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
 from .redis_client import RedisClient
 from .redis_wire import Command, Reader
-from .roster import Roster, dismiss
+from .roster import Roster
 from .sealing import SealBroken
 from .tokens import KeyRing, Token
 
@@ -159,10 +159,8 @@ class SessionStore:
 
     def end(self, user: User, id: str) -> None:
         """End one of the user's own sessions; SessionNotFound if it is not alive or somebody else's."""
-        if all(entry.id != id for entry in self.sessions_of(user)):
+        if not any(self._dismiss(shelf, lambda ids: ids & {id}, "logout") for shelf in self._shelves(user)):
             raise SessionNotFound("You have no such session.")
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids & {id}, "logout")
 
     def end_all(self, user: User) -> None:
         """End all of the user's sessions."""
@@ -199,7 +197,8 @@ class SessionStore:
         """Write the record and its entry; the user's sessions that it replaces end, and the oldest past the cap."""
         shelf, *older = self._shelves(record.user)
         rosters = [self._roster(old) for old in older]
-        surplus: list[str] = []
+        listed: set[str] = set()
+        over = set(replaced)
 
         def plan(reader: Reader) -> Iterator[Command]:
             # Who is dead matters only where there would be too many.
@@ -209,17 +208,21 @@ class SessionStore:
             serial = max(known.last_serial for known in (roster, *rosters)) + 1
             entry = Entry(token.id, serial, record.created_at, record.ends_at, record.device)
             keys = _followed([roster, *rosters], session_key, record.created_at)
-            surplus[:] = roster.surplus(self._limits.max_sessions, token.id, replaced)
+            ended = replaced.union(roster.surplus(self._limits.max_sessions, token.id, replaced))
+            listed.update(roster.listed)
+            over.update(ended)
             yield self._write_record(token, record)
-            yield from roster.admit(entry, keys, record.created_at, replaced.union(surplus))
+            yield from roster.admit(entry, keys, record.created_at, ended)
 
+        # A login that no replica would confirm is refused before it has ended anything.
+        self.redis.ensure_replicas(shelf.hash)
         try:
             self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
         finally:
             # Also where it is not known whether they ended: then Redis is to be asked.
-            self.on_ended(replaced.union(surplus))
-        ENDED.labels("cap").inc(len(surplus))
-        ENDED.labels("logout").inc(len(replaced))
+            self.on_ended(over)
+        ENDED.labels("cap").inc(len(over - replaced))
+        ENDED.labels("logout").inc(len(replaced & listed))
 
     def _write_record(self, token: Token, record: Record) -> Command:
         name = record_name(token.tag, token.id)
@@ -254,24 +257,28 @@ class SessionStore:
 
     def _dismiss(
         self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], cause: str, *also: Command
-    ) -> None:
-        """End those sessions of the shelf that `choose` picks out of all that are listed there."""
-        listed: AbstractSet[str] = frozenset()
-        doomed: AbstractSet[str] = frozenset()
+    ) -> AbstractSet[str]:
+        """End those sessions of the shelf that `choose` picks out of all that are alive there: the ids of these."""
+        alive: set[str] = set()
+        over: set[str] = set()
 
         def plan(reader: Reader) -> Iterator[Command]:
-            nonlocal listed, doomed
-            listed = shelf.ids(reader.fields(shelf.hash))
-            doomed = choose(listed)
+            # Whether one that is listed alone is dead makes no difference.
+            roster = Roster.read(shelf, reader, unasked=1)
+            doomed = choose(roster.alive)
+            # Attempts add up: one whose answer was lost may have done its work.
+            alive.update(roster.alive)
+            over.update(doomed)
             yield from also
-            yield from dismiss(shelf, listed, doomed)
+            yield from roster.dismiss(doomed)
 
         try:
             self.redis.transact([shelf.hash], plan, confirmed=True)
         finally:
             # Also where it is not known whether they ended: then Redis is to be asked.
-            self.on_ended(doomed)
-        ENDED.labels(cause).inc(len(doomed & listed))
+            self.on_ended(over)
+        ENDED.labels(cause).inc(len(over & alive))
+        return over & alive
 
     def _trim(self, user: User) -> None:
         """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""
