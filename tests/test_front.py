@@ -17,7 +17,7 @@ import pytest
 from tests.servers import wait_until
 from wxauth.body import MAX_BODY
 from wxauth.front import READERS_PER_ADDRESS, behind
-from wxauth.logs import request_id
+from wxauth.logs import answering
 
 THREADS = 24
 MOST = THREADS // 3
@@ -107,14 +107,6 @@ class Caller:
     def let_go(self) -> None:
         for body in self.slow:
             body.arrived.set()
-
-
-@pytest.fixture(autouse=True)
-def outside_of_a_request() -> Iterator[None]:
-    """A refusal names its request; the tests that follow are not to be part of it."""
-    before = request_id.set(None)
-    yield
-    request_id.reset(before)
 
 
 @pytest.fixture
@@ -240,6 +232,13 @@ def test_a_refusal_is_a_problem(caller: Caller) -> None:
     assert {"Retry-After", "X-Content-Type-Options"} <= set(answer.headers)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_refusal_is_over_once_it_is_answered(caller: Caller) -> None:
+    """What its thread does next is not done for its request."""
+    fill(caller)
+    assert refused(caller.call(io.BytesIO(b"x")))
+    assert answering.get() is None
 
 
 def test_a_burst_of_quick_bodies_is_served(caller: Caller) -> None:

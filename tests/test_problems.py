@@ -13,7 +13,7 @@ from tests.conftest import ALICE, RING_KEY
 from wxauth import errors, problems
 from wxauth.factory import create_app
 from wxauth.identity import Secret
-from wxauth.logs import request_id
+from wxauth.logs import REQUEST_ID, answering
 from wxauth.settings import Settings
 from wxauth.tokens import KeyRing
 
@@ -63,9 +63,9 @@ REFUSED_TOKENS = {
 
 @pytest.fixture(autouse=True)
 def in_request() -> Iterator[str]:
-    before = request_id.set("request-7")
+    before = answering.set({REQUEST_ID: "request-7"})
     yield "request-7"
-    request_id.reset(before)
+    answering.reset(before)
 
 
 def tree(root: type[errors.WxAuthError]) -> set[type[errors.WxAuthError]]:
@@ -174,7 +174,7 @@ def test_all_refused_tokens_look_the_same(service: Flask) -> None:
     """Malformed, forged or foreign: body and headers are equal byte for byte, but for the request_id."""
     answers = set()
     for number, name in enumerate(REFUSED_TOKENS):
-        request_id.set(f"request-{number}")
+        answering.set({REQUEST_ID: f"request-{number}"})
         response = service.test_client().get(f"/check/{name}")
         answers.add((response.status, response.text.replace(f"request-{number}", ""), str(response.headers)))
     assert len(answers) == 1

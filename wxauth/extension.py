@@ -13,7 +13,7 @@ from flask import Flask, current_app
 from . import problems
 from .errors import BadRequest, WxAuthError
 from .identity import Secret, User
-from .logs import begin_request, end_request
+from .logs import naming
 from .metrics import LOGINS
 from .nearby import Nearby
 from .redis_client import RedisClient
@@ -56,8 +56,7 @@ class WxAuth:
         feed = None if self.settings.sandbox else Feed(self.store.redis)
         self.nearby = Nearby(self.store, feed, self.settings.cache_size)
         app.extensions[EXTENSION] = self
-        app.before_request(begin_request)
-        app.teardown_request(end_request)
+        app.wsgi_app = naming(app.wsgi_app)  # type: ignore[assignment, method-assign]  # as Flask says to
         problems.register(app)
 
     def log_in(

@@ -21,7 +21,7 @@ from .addresses import neighbourhood
 from .body import MAX_BODY
 from .errors import CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
 from .guard import token_in
-from .logs import begin_request, end_request
+from .logs import answering
 from .nearby import Nearby
 from .problems import NEVER_KEPT, answer, row
 from .sessions import WxSession
@@ -64,10 +64,10 @@ class Verify:
         return []
 
     def _refuse(self, error: WxAuthError, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        begin_request()
+        before = answering.set(environ)
         status, headers, body = answer(error)
         log.info("request", extra={"route": "/verify", "status": int(status[:3]), "problem": row(error).code})
-        end_request(None)
+        answering.reset(before)
         start_response(status, [*headers, *self._always])
         return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
 
@@ -96,11 +96,11 @@ class BodyGate:
             return self._app(environ, start_response)
         address = neighbourhood(environ.get("REMOTE_ADDR", ""))
         if not self._enter(address):
-            begin_request()
+            before = answering.set(environ)
             log.warning("too_many_slow_bodies")
             status, headers, body = answer(WeChatBusy())
+            answering.reset(before)
             start_response(status, headers)
-            end_request(None)
             return [body]
         try:
             content = environ["wsgi.input"].read(size)

@@ -193,7 +193,7 @@ def _answer(problem: Problem, detail: str, challenge: str | None) -> Answer:
         "detail": detail,
         "code": problem.code,
         "action": problem.action,
-        "request_id": request_id.get(),
+        "request_id": request_id(),
     }
     headers = [("Content-Type", "application/problem+json"), *NEVER_KEPT]
     if challenge:

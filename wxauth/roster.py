@@ -5,11 +5,12 @@ Whoever reads a roster under WATCH and carries the commands out in one MULTI has
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from .records import KEYS_FIELD, Entry, SessionKeys, Shelf
+from .records import Entry, SessionKeys, Shelf
 from .redis_wire import FEED, Command, Reader
 
 
@@ -55,8 +56,8 @@ class Roster:
         yield from self._drop(self.dead | ended)
         staying = [entry, *(known for known in self.entries if known.id not in ended)]
         ends_at = max(stays.ends_at for stays in staying)
-        sealed_keys = self.shelf.seal_session_keys(session_keys, ends_at)
-        yield ("HSET", self.shelf.hash, entry.id, self.shelf.seal_entry(entry), KEYS_FIELD, sealed_keys)
+        sealed_keys = self.shelf.seal_session_keys(session_keys, ends_at).items()
+        yield ("HSET", self.shelf.hash, entry.id, self.shelf.seal_entry(entry), *itertools.chain(*sealed_keys))
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
 
     def dismiss(self, doomed: AbstractSet[str]) -> Iterator[Command]:
