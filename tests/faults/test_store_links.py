@@ -60,7 +60,7 @@ def test_connections_killed_under_load(run: Run, wechat: WeChatServer, cache: st
         load.log_in_all()
         killed = 0
         with load:
-            for _ in range(run.of(3, 200)):
+            for _ in range(run.of(3, 100)):
                 # Long enough that not both tries of one conversation fall to it.
                 time.sleep(1)
                 killed += int(admin.client_kill_filter(_type="normal", skipme=True))
