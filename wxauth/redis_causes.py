@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import redis
-from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
+from redis.exceptions import AskError, MovedError, RedisClusterException, SlotNotCoveredError, TryAgainError
 
 from .errors import StoreUnavailable
 
 FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
-REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
+#: The slot is on its way, or was when we last looked.
+REDIRECTIONS: Final = (MovedError, AskError, TryAgainError, SlotNotCoveredError)
 #: The first fit names the cause; the one word is what the log and `/readyz` say.
 CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.MaxConnectionsError, "pool_exhausted"),
