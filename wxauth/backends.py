@@ -112,11 +112,15 @@ def _client() -> Client:
 
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
     """The live session of the token in the form, if this client may know of it."""
+    token, resolve = form_field("token"), wxauth().nearby.resolve
+    client: Client = g.wx_client
     try:
-        session = wxauth().nearby.resolve(form_field("token"), touch=touch)
+        # Whoever is limited looks before it touches: what it may not know of, it can't keep alive either.
+        if client.appids is not None and not _may_see(resolve(token, touch=False).appid):
+            return None
+        return resolve(token, touch=touch)
     except TokenInvalid:
         return None
-    return session if _may_see(session.appid) else None
 
 
 def _user(appid: str, openid: str) -> User:
