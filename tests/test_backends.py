@@ -179,9 +179,7 @@ def test_a_limited_client_keeps_no_foreign_session_alive(phone: Phone, clock: Cl
     assert phone.get("/session").status_code == 401
 
 
-def test_a_limited_client_keeps_its_own_sessions_alive(
-    client: FlaskClient, wechat: FakeWeChat, clock: Clock
-) -> None:
+def test_a_limited_client_keeps_its_own_sessions_alive(client: FlaskClient, wechat: FakeWeChat, clock: Clock) -> None:
     """As any other client does."""
     phone = Phone(client, wechat).log_in(appid=SECOND)
     for _ in range(3):

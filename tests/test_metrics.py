@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections import Counter
@@ -89,6 +90,19 @@ def test_logins_are_counted_by_outcome(phone: Phone, gauge: Gauge) -> None:
         ("logins_total", "wechat_unreachable"): 1,
         ("logins_total", "user_blocked"): 1,
     }
+
+
+def test_a_login_past_the_limit_is_an_outcome_too(
+    settings: Settings, wechat: FakeWeChat, store: SessionStore
+) -> None:
+    """Once for each; a backend past its own limit is no login."""
+    settings = dataclasses.replace(settings, login_rate="1/hour", client_rate="3/hour")
+    client = wechat_client(settings, Transport(settings.wechat_url, wechat))
+    phone = Phone(create_app(settings, wechat=client, store=store).test_client(), wechat)
+    gauge = Gauge(phone.client)
+    assert [phone.try_to_log_in(appid=APPID).status_code for _ in range(3)] == [200, 429, 429]
+    assert [post(phone.client, "/introspect", "a").status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert gauge.moved("logins_total") == {("logins_total", "ok"): 1, ("logins_total", "rate_limited"): 2}
 
 
 def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
