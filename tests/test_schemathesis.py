@@ -42,7 +42,11 @@ SEEN = {
     "GET /readyz": {200, 405},
     "POST /introspect": {200, 400, 401, 415},
     "POST /revoke": {200, 400, 401, 415},
-    "GET /users/{appid}/{openid}/sessions": {401, 404},
+    "GET /users/{appid}/{openid}/sessions": {200, 401, 404},
+    "DELETE /users/{appid}/{openid}/sessions": {204, 401, 404},
+    "PUT /users/{appid}/{openid}/ban": {204, 401, 404},
+    "DELETE /users/{appid}/{openid}/ban": {204, 401, 404},
+    "GET /metrics": {200, 401},
     "GET /verify": {204, 401},
 }
 
@@ -143,6 +147,10 @@ def make_true(case: Case) -> None:
             case.body["device"] = "手机"
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
         case.path_parameters["id"] = HOUSE.own_id(dict(case.headers))
+    if case.path.startswith("/users") and next(TURNS):
+        case.path_parameters["appid"] = APPID
+    if case.path in ("/introspect", "/revoke") and isinstance(case.body, dict) and next(TURNS):
+        case.body["token"] = HOUSE.log_in(next(USERS))
 
 
 @pytest.mark.parametrize("route", SEEN)
