@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import redis
 
+from tests.faults.clusters import ClusterSet
+from tests.faults.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.redis_client import RedisClient
@@ -68,12 +71,60 @@ def test_the_cause_holds_no_password() -> None:
     assert "planted" not in repr(caught.value)
 
 
-def test_a_wrong_password_is_named(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
+@pytest.mark.parametrize("form", ["redis://{}/0", "redis+cluster://{}"])
+def test_a_wrong_password_is_named(form: str, login: str) -> None:
     """The operator reads noauth, not a riddle."""
     with RedisServer("--requirepass", "right") as server:
-        door = RedisClient(connector(f"redis://:wrong@127.0.0.1:{server.port}/0", "verify"))
+        door = RedisClient(connector(form.format(f"{login}127.0.0.1:{server.port}"), "verify"))
         with pytest.raises(StoreUnavailable, match="noauth"):
             door.examine()
+
+
+@pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
+def test_a_wrong_password_of_sentinels_is_named(login: str) -> None:
+    """They ask for it before anybody hears where the primary is."""
+    with Node(password="right") as primary, SentinelNode(primary, 1, "right") as sentinel:
+        door = RedisClient(connector(f"redis+sentinel://{login}{sentinel.place}/{SERVICE}/0", "verify"))
+        with pytest.raises(StoreUnavailable, match="noauth"):
+            door.examine()
+
+
+@pytest.fixture
+def changed(cluster_set: ClusterSet) -> Iterator[Callable[[list[Node], str, str], None]]:
+    """Changes an option of some nodes of the cluster, until the test is over."""
+    with ExitStack() as stack:
+
+        def change(nodes: list[Node], option: str, value: str) -> None:
+            for node in nodes:
+                stack.callback(node.ask, "CONFIG", "SET", option, node.ask("CONFIG", "GET", option)[1])
+                node.ask("CONFIG", "SET", option, value)
+
+        yield change
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_each_node_of_a_cluster_is_looked_at(
+    cluster_set: ClusterSet, changed: Callable[[list[Node], str, str], None], place: int
+) -> None:
+    """One that may throw sessions away is enough."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    assert door.examine() == "ok"
+    changed([cluster_set.primaries()[place]], "maxmemory-policy", "allkeys-lru")
+    assert door.examine() == "evicting"
+
+
+def test_a_cluster_that_is_well_in_part_can_be_asked(
+    cluster_set: ClusterSet, changed: Callable[[list[Node], str, str], None]
+) -> None:
+    """The word is what ails the rest; once none of them takes a session, it is an outage."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    first, *others = cluster_set.primaries()
+    changed([first], "min-replicas-to-write", "9")
+    assert door.examine() == "too_few_replicas"
+    changed(others, "min-replicas-to-write", "9")
+    with pytest.raises(StoreUnavailable, match="too_few_replicas"):
+        door.examine()
 
 
 def test_a_full_redis_reads_but_does_not_write() -> None:
