@@ -62,6 +62,8 @@ CURES: Final[Mapping[str, str]] = {
     "evicting": "set maxmemory-policy to noeviction: any other throws sessions away",
     "too_old": "Redis 4 or newer is needed",
 }
+#: Those of them under which Redis takes sessions all the same.
+DANGERS: Final = ("too_old", "evicting")
 OLDEST_REDIS: Final = 4
 
 
