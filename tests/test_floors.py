@@ -27,7 +27,7 @@ BUILDING = (
         "metrics",
         "sandbox.fake_wechat",
     ),
-    ("tokens", "wechat", "redis_client"),
+    ("tokens", "wechat", "redis_client", "clients"),
     ("records",),
     ("roster",),
     ("redis_feed",),
