@@ -149,8 +149,11 @@ def make_true(case: Case) -> None:
         case.path_parameters["id"] = HOUSE.own_id(dict(case.headers))
     if case.path.startswith("/users") and next(TURNS):
         case.path_parameters["appid"] = APPID
-    if case.path in ("/introspect", "/revoke") and isinstance(case.body, dict) and next(TURNS):
-        case.body["token"] = HOUSE.log_in(next(USERS))
+    if case.path in ("/introspect", "/revoke") and isinstance(case.body, dict):
+        # In a form a list is as many fields, and ten are the most.
+        case.body = {name: value for name, value in case.body.items() if isinstance(value, str)}
+        if next(TURNS):
+            case.body["token"] = HOUSE.log_in(next(USERS))
 
 
 @pytest.mark.parametrize("route", SEEN)
