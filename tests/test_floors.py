@@ -16,7 +16,7 @@ ENTRY = PACKAGE.parent / "app.py"
 
 #: From the ground up; a module may import those of lower floors, never one of its own.
 BUILDING = (
-    ("errors", "identity", "logs", "breaker", "strict_json", "addresses"),
+    ("errors", "identity", "logs", "breaker", "strict_json", "addresses", "findings"),
     (
         "settings",
         "sealing",
@@ -27,7 +27,7 @@ BUILDING = (
         "metrics",
         "sandbox.fake_wechat",
     ),
-    ("tokens", "wechat", "redis_client"),
+    ("tokens", "wechat", "redis_client", "clients"),
     ("records",),
     ("roster",),
     ("redis_feed",),
@@ -37,7 +37,7 @@ BUILDING = (
     ("guard",),
     ("login", "front", "__init__"),
     ("backends",),
-    ("health", "rates"),
+    ("health", "rates", "doctor_redis"),
     ("factory", "doctor"),
     ("cli", "sandbox.assembly"),
     ("__main__",),

@@ -6,11 +6,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import redis
 
+from tests.faults.clusters import ClusterSet
 from tests.faults.relay import Relay
+from tests.faults.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.redis_client import A_MOMENT, RedisClient
@@ -100,11 +103,42 @@ def test_the_cause_holds_no_password() -> None:
     assert "planted" not in repr(caught.value)
 
 
-def test_a_wrong_password_is_named(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
+@pytest.mark.parametrize("form", ["redis://{}/0", "redis+cluster://{}"])
+def test_a_wrong_password_is_named(form: str, login: str) -> None:
     """The operator reads noauth, not a riddle."""
     with RedisServer("--requirepass", "right") as server:
-        door = RedisClient(connector(f"redis://:wrong@127.0.0.1:{server.port}/0", "verify"))
+        door = RedisClient(connector(form.format(f"{login}127.0.0.1:{server.port}"), "verify"))
         with pytest.raises(StoreUnavailable, match="noauth"):
+            door.examine()
+
+
+@pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
+def test_a_wrong_password_of_sentinels_is_named(login: str) -> None:
+    """They ask for it before anybody hears where the primary is."""
+    with Node(password="right") as primary, SentinelNode(primary, 1, "right") as sentinel:
+        door = RedisClient(connector(f"redis+sentinel://{login}{sentinel.place}/{SERVICE}/0", "verify"))
+        with pytest.raises(StoreUnavailable, match="noauth"):
+            door.examine()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_each_node_of_a_cluster_is_looked_at(cluster_set: ClusterSet, place: int) -> None:
+    """One that may throw sessions away is enough."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    assert door.examine() == "ok"
+    with cluster_set.primaries()[place].option("maxmemory-policy", "allkeys-lru"):
+        assert door.examine() == "evicting"
+
+
+def test_a_cluster_that_is_well_in_part_can_be_asked(cluster_set: ClusterSet) -> None:
+    """The word is what ails the rest; once none of them takes a session, it is an outage."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    with ExitStack() as ill:
+        for node in cluster_set.primaries():
+            ill.enter_context(node.option("min-replicas-to-write", "9"))
+            assert node is cluster_set.primaries()[-1] or door.examine() == "too_few_replicas"
+        with pytest.raises(StoreUnavailable, match="too_few_replicas"):
             door.examine()
 
 

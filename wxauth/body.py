@@ -58,7 +58,7 @@ def needed_text(found: dict[str, Any], name: str, longest: int) -> str:
 def _whole_body() -> bytes:
     raw = request.get_data(cache=False)
     if len(raw) > MAX_BODY:
-        raise TooLarge(f"A body may have at most {MAX_BODY} bytes.")
+        raise TooLarge("A body may have at most 16 KiB.")
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw

@@ -19,9 +19,9 @@ from typing import Final, NoReturn
 import click
 
 from . import doctor
-from .doctor import Finding
 from .errors import ConfigurationError, SessionNotFound, StoreUnavailable
 from .extension import redis_client, session_store
+from .findings import FAILURE, GRAVITY, OK, SKIPPED, WARNING, Finding, worst
 from .identity import User
 from .login import described
 from .sessions import SessionStore
@@ -34,7 +34,7 @@ SANDBOX = (
 )
 
 
-COLOURS: Final = {doctor.OK: "green", doctor.SKIPPED: None, doctor.WARNING: "yellow", doctor.FAILURE: "red"}
+COLOURS: Final = {OK: "green", SKIPPED: None, WARNING: "yellow", FAILURE: "red"}
 STATUS_WIDTH: Final = 9
 CHECK_WIDTH: Final = 16
 WIDEST: Final = 110
@@ -77,14 +77,14 @@ def examine(context: click.Context, as_json: bool) -> None:
     """
     if as_json:
         findings = list(doctor.examine(os.environ))
-        _print_json({"status": doctor.worst(findings), "checks": [_without_none(asdict(it)) for it in findings]})
+        _print_json({"status": worst(findings), "checks": [_without_none(asdict(it)) for it in findings]})
     else:
         findings = []
         for finding in doctor.examine(os.environ):
             findings.append(finding)
             click.echo(_row(finding))
         click.echo(f"\n{_summary(findings)}")
-    context.exit(doctor.GRAVITY[doctor.worst(findings)])
+    context.exit(GRAVITY[worst(findings)])
 
 
 @main.command()
@@ -190,7 +190,7 @@ def _row(finding: Finding) -> str:
 
 
 def _summary(findings: list[Finding]) -> str:
-    counts = [(status, sum(it.status == status for it in findings)) for status in (doctor.FAILURE, doctor.WARNING)]
+    counts = [(status, sum(it.status == status for it in findings)) for status in (FAILURE, WARNING)]
     told = [f"{count} {status}{'s' if count > 1 else ''}" for status, count in counts if count]
     return ", ".join(told) if told else "All is well."
 

@@ -41,7 +41,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.register_blueprint(health.bp)
     app.after_request(_finish)
     rates.limit(app, settings, extension)
-    gated = behind(app.wsgi_app, settings.trusted_proxies, settings.threads)
+    gated = behind(app.wsgi_app, settings.trusted_proxies, settings.threads, settings.clients)
     app.wsgi_app = Verify(gated, extension.nearby, sandbox=settings.sandbox)  # type: ignore[method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})

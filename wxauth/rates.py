@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from typing import Any, Final
 
@@ -14,12 +15,16 @@ from . import backends
 from .addresses import neighbourhood
 from .errors import RateLimited, StoreUnavailable
 from .extension import WxAuth
-from .problems import respond
+from .metrics import LOGINS
+from .problems import RATE_LIMITED, respond
 from .redis_client import RedisClient
 from .sealing import derive
 from .settings import Settings
 
 SCHEME: Final = "wxauth"
+
+# At INFO it names the address of whoever is refused.
+logging.getLogger("flask-limiter").setLevel(logging.WARNING)
 
 
 def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
@@ -34,7 +39,8 @@ def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
         strategy="fixed-window",
         on_breach=_refuse,
     )
-    auth.log_in = limiter.limit(settings.login_rate)(auth.log_in)  # type: ignore[method-assign]
+    log_in = limiter.limit(settings.login_rate, on_breach=_count_login)(auth.log_in)
+    auth.log_in = log_in  # type: ignore[method-assign]
     metrics = app.view_functions["health.metrics"]
     app.view_functions["health.metrics"] = limiter.limit(settings.client_rate)(metrics)  # type: ignore[assignment]
     limiter.limit(settings.client_rate)(backends.bp)
@@ -42,6 +48,11 @@ def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
 
 def _address() -> str:
     return neighbourhood(request.remote_addr or "")
+
+
+def _count_login(_: RequestLimit) -> None:
+    """It never came to the counting of logins: the limit stands in front of that."""
+    LOGINS.labels(RATE_LIMITED.code).inc()
 
 
 def _refuse(breached: RequestLimit) -> Response:

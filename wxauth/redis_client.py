@@ -51,6 +51,8 @@ A_MOMENT: Final = 0.25
 MOVE_PAUSE: Final = 0.01
 WAIT_MILLISECONDS: Final = 150
 PROBE: Final = "wxa:{ready}:p"
+#: So many that each node of a cluster has one.
+CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: What it looks like where a command is not allowed.
 FORBIDDEN: Final = ("noperm", "error")
 
@@ -82,10 +84,36 @@ class RedisClient:
             self.read(PROBE)
 
     def examine(self) -> str:
-        """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept."""
-        self._talk(PROBE, lambda wire: wire.ask(("SET", PROBE, "", "EX", 10), ("PUBLISH", FEED, "")))
+        """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept.
+
+        A cluster keeps the sessions of those nodes that are well: the word then is what ails the others.
+        """
+        words, refusals = [], []
+        for probe in self.probes():
+            try:
+                words.append(self._examine(probe))
+            except StoreUnavailable as error:
+                refusals.append(error)
+        if not words:
+            raise refusals[0]
+        return next((word for word in (*(it.cause for it in refusals), *words) if word != "ok"), "ok")
+
+    def probes(self) -> list[str]:
+        """A key on each node that is written to."""
+        client = self._connected_or_refused()
+        if not isinstance(client, RedisCluster):
+            return [PROBE]
+        homes = client.nodes_manager.slots_cache
+        found: dict[str, str] = {}
+        for key in CLUSTER_PROBES:
+            home = homes.get(client.keyslot(key))
+            found.setdefault(home[0].name if home else "nobody", key)
+        return list(found.values())
+
+    def _examine(self, probe: str) -> str:
+        self._talk(probe, lambda wire: wire.ask(("SET", probe, "", "EX", 10), ("PUBLISH", FEED, "")))
         try:
-            return next(dangers(self.facts()), "ok")
+            return next(dangers(self.facts(probe)), "ok")
         except StoreUnavailable as error:
             if error.cause not in FORBIDDEN:
                 raise
@@ -127,9 +155,9 @@ class RedisClient:
         if self._wait_replicas:
             self._talk(key, lambda wire: self._wait(wire, key))
 
-    def facts(self) -> dict[str, str]:
-        """What INFO says; StoreUnavailable also where a host forbids it."""
-        return self._talk(PROBE, facts)
+    def facts(self, probe: str = PROBE) -> dict[str, str]:
+        """What INFO says on the node of `probe`; StoreUnavailable also where a host forbids it."""
+        return self._talk(probe, facts)
 
     def clock(self) -> float:
         """The time that Redis has, Unix seconds; StoreUnavailable also where a host forbids TIME."""
