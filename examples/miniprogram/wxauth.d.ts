@@ -115,7 +115,7 @@ export interface Client {
   logout(): Promise<boolean>
   /** The phone number for the `e.detail.code` of `<button open-type="getPhoneNumber">`. */
   phone(code: string | undefined): Promise<Phone>
-  /** Calls `get` (as `() => wx.getUserInfo()`) when a login is sure, and has the service open what it gives. */
+  /** Calls `get` (as `() => wx.getWeRunData({})`) when a login is sure, and has the service open what it gives. */
   userData<Data = any>(get: () => PromiseLike<{ encryptedData: string; iv: string }>): Promise<Data>
 }
 

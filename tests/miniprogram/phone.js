@@ -7,7 +7,6 @@ const vm = require('node:vm')
 const { ask, ROOT } = require('./service.js')
 
 const EXAMPLE = path.join(ROOT, 'examples', 'miniprogram')
-const SOURCE = fs.readFileSync(path.join(EXAMPLE, 'wxauth.js'), 'utf8')
 
 class Clock {
   constructor() {
@@ -133,11 +132,27 @@ function named(rawHeaders) {
   return Object.fromEntries(pairs)
 }
 
-// The client as the base library would load it: what it uses beside the language is what is given here.
-function load(clock, more = {}) {
+// A file of the example as the base library would run it: what it uses beside the language is what is given here.
+function run(file, given) {
   const module = { exports: {} }
-  vm.runInNewContext(SOURCE, { module, setTimeout: clock.setTimeout, clearTimeout: clock.clearTimeout, Date: clock.Date, ...more })
+  const source = fs.readFileSync(path.join(EXAMPLE, file), 'utf8').replace('http://127.0.0.1:8000', given.baseURL)
+  vm.runInNewContext(source, { module, ...given })
   return module.exports
 }
 
-module.exports = { Clock, EXAMPLE, load, Wx }
+function load({ setTimeout, clearTimeout, Date }, more = {}) {
+  return run('wxauth.js', { setTimeout, clearTimeout, Date, ...more })
+}
+
+// The whole mini program: its app, started, and its page, which is not loaded yet.
+function open(clock, wx, baseURL) {
+  let app, page
+  const given = { wx, console: { warn() {} } }
+  run('app.js', { ...given, baseURL, require: () => load(clock, given), App: it => { app = it } })
+  app.onLaunch()
+  run('pages/index/index.js', { ...given, getApp: () => app, Page: it => { page = it } })
+  page.setData = news => Object.assign(page.data, news)
+  return page
+}
+
+module.exports = { Clock, load, open, Wx }

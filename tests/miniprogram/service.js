@@ -8,7 +8,8 @@ const path = require('node:path')
 const ROOT = path.join(__dirname, '..', '..')
 const PYTHON = process.env.PYTHON || path.join(ROOT, '.venv', 'bin', 'python')
 const HOST = '127.0.0.1'
-const ROUNDS = 300 // of 50 ms, for the service to come up
+const ROUNDS = 600 // of 50 ms, for the service to come up
+const LONGEST = 240000 // ms; a run that hangs ends, and its service with it
 
 async function freePort() {
   const probe = http.createServer().listen(0, HOST)
@@ -42,6 +43,7 @@ class Sandbox {
     this.child = spawn(PYTHON, ['app.py'], { cwd: ROOT, env, detached: true, stdio: 'ignore' })
     this.over = once(this.child, 'exit')
     this.last = signal => { this.kill(); if (signal === 'SIGTERM') process.exit(1) }
+    setTimeout(() => process.exit(1), LONGEST).unref()
     process.once('exit', this.last).once('SIGTERM', this.last)
     for (let round = 0; round < ROUNDS; round++) {
       if (await ask(`${this.url}/healthz`, { timeout: 1000 }).catch(() => null)) return this

@@ -4,7 +4,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, before, beforeEach, test } = require('node:test')
-const { Clock, load, Wx } = require('./phone.js')
+const { Clock, load, open, Wx } = require('./phone.js')
 const { ask, Front, Sandbox } = require('./service.js')
 
 const GAP = 3000
@@ -379,19 +379,6 @@ for (const [what, say] of Object.entries({
   })
 }
 
-test('a killed service settles what is on its way and what comes, and its successor is logged in to', async t => {
-  const mortal = await new Sandbox().start()
-  t.after(() => mortal.stop())
-  const { auth, wx, clock } = await phoneLoggedIn(t, { service: mortal })
-  await mortal.stop()
-  const ends = await Promise.allSettled([auth.request(SESSION), auth.uploadFile(FILE), auth.login({ force: true })])
-  assert.deepEqual(ends.map(it => it.reason && it.reason.code), Array(3).fill('wx_failed'))
-  await mortal.start()
-  clock.advance(GAP)
-  assert.equal((await auth.request(SESSION)).statusCode, 200)
-  assert.equal(wx.logins, 3)
-})
-
 test('a connection that is cut settles the request', async t => {
   const { auth } = await phoneLoggedIn(t)
   const release = front.hold('GET /session')
@@ -606,4 +593,65 @@ test('a user who keeps the data settles the promise', async t => {
   const { auth } = await phoneLoggedIn(t)
   const refusal = { errMsg: 'getUserInfo:fail auth deny' }
   await assert.rejects(auth.userData(() => Promise.reject(refusal)), refusal)
+})
+
+// --- The mini program around it
+
+async function openedPage(t) {
+  const { wx, clock } = phone(t)
+  const page = open(clock, wx, front.url)
+  await page.onLoad()
+  return { page, wx, clock }
+}
+
+test('the page shows the session and the list, after one login', async t => {
+  const { page, wx } = await openedPage(t)
+  const { session, sessions, busy, error } = page.data
+  assert.match(session.openid, /^oSANDBOX/)
+  assert.equal(sessions.filter(it => it.current).length, 1)
+  assert.deepEqual([wx.logins, busy, error], [1, false, ''])
+})
+
+test('the page logs in again, and out', async t => {
+  const { page, wx, clock } = await openedPage(t)
+  clock.advance(GAP)
+  await page.logInAgain()
+  assert.deepEqual([wx.logins, page.data.error], [2, ''])
+  await page.logOut()
+  assert.deepEqual([page.data.session, page.data.sessions.length, page.data.error, wx.storage.size], [null, 0, '', 0])
+})
+
+test('the page shows the phone number, or that none was given', async t => {
+  const { page } = await openedPage(t)
+  front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
+  await page.givePhone({ detail: { code: 'c' } })
+  assert.equal(page.data.phone, '12066600001')
+  await page.givePhone({ detail: { errMsg: 'getPhoneNumber:fail user deny' } })
+  assert.match(page.data.error, /No phone number/)
+})
+
+test('the page says what went wrong', async t => {
+  const { wx, clock } = phone(t)
+  wx.outcomes = ['40226']
+  const page = open(clock, wx, front.url)
+  await page.onLoad()
+  assert.match(page.data.error, /WeChat has blocked/)
+  assert.deepEqual([page.data.session, page.data.busy], [null, false])
+})
+
+// --- The last test, for it ends the service
+
+test('a killed service settles what is on its way and what comes, and its successor is logged in to', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  wx.outcomes = ['stall']
+  const underWay = assert.rejects(auth.login({ force: true }), { code: 'wx_failed' })
+  await front.arrived('POST /login', 1)
+  await sandbox.stop()
+  await underWay
+  const ends = await Promise.allSettled([auth.request(SESSION), auth.uploadFile(FILE), auth.downloadFile(SESSION)])
+  assert.deepEqual(ends.map(it => it.reason && it.reason.code), Array(3).fill('wx_failed'))
+  await sandbox.start()
+  clock.advance(GAP)
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+  assert.equal(wx.logins, 3)
 })
