@@ -1,7 +1,7 @@
 // The mini program's side of wxauth: one file, nothing to install. wxauth.d.ts says how it is used.
 // It owns the token: gets it, keeps it, sends it to our own origin alone, and replaces it when the service says so.
 
-const GAP = 3000 // ms between two wx.login; WeChat refuses one that comes sooner
+const GAP = 3000 // ms between two wx.login; WeChat limits them
 const RETRIES = 2
 const LONGEST_WAIT = 5 // seconds; where Retry-After asks for more, the answer is the caller's
 const TIMEOUT = 60000 // ms, WeChat's own

@@ -21,7 +21,9 @@ class Clock {
   set(work, ms) {
     const timer = { work, ms, at: this.now + ms }
     this.timers.push(timer)
-    this.waiting = this.waiting.filter(({ atLeast, resolve }) => !(ms >= atLeast && ms < atLeast * 2 && resolve(timer)))
+    const meant = ({ atLeast }) => ms >= atLeast && ms < atLeast * 2
+    this.waiting.filter(meant).forEach(it => it.resolve(timer))
+    this.waiting = this.waiting.filter(it => !meant(it))
     return timer
   }
 
@@ -59,7 +61,8 @@ class Wx {
     if (outcome === 'silent') return
     if (outcome === 'fail') return void setImmediate(fail, { errMsg: 'login:fail interrupted' })
     const body = JSON.stringify({ user: this.user, ...(outcome ? { outcome } : {}) })
-    ask(`${this.service.url}/sandbox/wx.login`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
+    const headers = { 'Content-Type': 'application/json' }
+    ask(`${this.service.url}/sandbox/wx.login`, { method: 'POST', headers, body })
       .then(answer => success({ code: JSON.parse(answer.body).code, errMsg: 'login:ok' }))
       .catch(error => fail({ errMsg: `login:fail ${error.message}` }))
   }
@@ -77,7 +80,8 @@ class Wx {
     const head = `--b\r\nContent-Disposition: form-data; name="${name}"; filename="f"\r\n\r\n`
     const body = Buffer.concat([Buffer.from(head), fs.readFileSync(filePath), Buffer.from('\r\n--b--\r\n')])
     const headers = { ...header, 'content-type': 'multipart/form-data; boundary=b', 'content-length': body.length }
-    this.over('uploadFile', { url, method: 'POST', headers, body, success, fail }, ({ body }) => ({ data: body.toString() }))
+    const options = { url, method: 'POST', headers, body, success, fail }
+    this.over('uploadFile', options, ({ body }) => ({ data: body.toString() }))
   }
 
   // Whatever comes is written to a file, a problem too.
@@ -91,7 +95,10 @@ class Wx {
 
   over(name, { url, success, fail, ...options }, shape) {
     ask(url, options).then(
-      answer => success({ statusCode: answer.status, header: named(answer.rawHeaders), errMsg: `${name}:ok`, ...shape(answer) }),
+      answer => {
+        const header = named(answer.rawHeaders)
+        success({ statusCode: answer.status, header, errMsg: `${name}:ok`, ...shape(answer) })
+      },
       error => fail({ errMsg: `${name}:fail ${error.message}` }),
     )
   }
@@ -134,9 +141,12 @@ function named(rawHeaders) {
 
 // A file of the example as the base library would run it: what it uses beside the language is what is given here.
 function run(file, given) {
+  return execute(fs.readFileSync(path.join(EXAMPLE, file), 'utf8'), given)
+}
+
+function execute(source, given) {
   const module = { exports: {} }
-  const source = fs.readFileSync(path.join(EXAMPLE, file), 'utf8').replace('http://127.0.0.1:8000', given.baseURL)
-  vm.runInNewContext(source, { module, ...given })
+  vm.runInNewContext(source.replace(/(?<=')https?:\/\/[\w.:]+(?=')/, given.baseURL), { module, ...given })
   return module.exports
 }
 
@@ -151,8 +161,21 @@ function open(clock, wx, baseURL) {
   run('app.js', { ...given, baseURL, require: () => load(clock, given), App: it => { app = it } })
   app.onLaunch()
   run('pages/index/index.js', { ...given, getApp: () => app, Page: it => { page = it } })
+  return live(page)
+}
+
+// The page that the README shows, in its first block of JavaScript.
+function shown(clock, wx, baseURL) {
+  const [, block] = /```js\n(.*?)```/s.exec(fs.readFileSync(path.join(ROOT, 'README.md'), 'utf8'))
+  let page
+  execute(block, { wx, baseURL, require: () => load(clock, { wx }), Page: it => { page = it } })
+  return live(page)
+}
+
+function live(page) {
+  page.data = page.data || {}
   page.setData = news => Object.assign(page.data, news)
   return page
 }
 
-module.exports = { Clock, load, open, Wx }
+module.exports = { Clock, load, open, shown, Wx }

@@ -3,11 +3,12 @@
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { after, before, beforeEach, test } = require('node:test')
-const { Clock, load, open, Wx } = require('./phone.js')
+const { after, before, beforeEach, test: nodeTest } = require('node:test')
+const { Clock, load, open, shown, Wx } = require('./phone.js')
 const { ask, Front, Sandbox } = require('./service.js')
 
 const GAP = 3000
+const TOO_LONG = 60000 // ms: a promise that is never settled is a failure, too
 const SESSION = { url: '/session' }
 const FILE = { url: '/upload', filePath: __filename, name: 'file' }
 
@@ -17,6 +18,8 @@ const front = new Front(sandbox)
 before(async () => { await Promise.all([sandbox.start(), front.start()]) })
 after(async () => { front.stop(); await sandbox.stop() })
 beforeEach(() => front.forget())
+
+const test = (rule, work) => nodeTest(rule, { timeout: TOO_LONG }, work)
 
 // A phone with nothing on it, and a client in it.
 function phone(t, { service = front, baseURL = service.url, ...settings } = {}) {
@@ -181,7 +184,11 @@ test('a wx.login that never answers is over after a while', async t => {
   await over
 })
 
-for (const [what, body] of Object.entries({ 'a page': '<html>', nothing: '', null: 'null', 'no token': '{"expires_in": 9}', 'no end': '{"token": "wxa_x"}' })) {
+const NO_LOGINS = {
+  'a page': '<html>', nothing: '', null: 'null', 'no token': '{"expires_in": 9}', 'no end': '{"token": "wxa_x"}',
+}
+
+for (const [what, body] of Object.entries(NO_LOGINS)) {
   test(`a login answered with ${what} is no login`, async t => {
     const { auth, wx } = phone(t)
     front.answer('POST /login', 200, body)
@@ -297,7 +304,11 @@ test('a problem is one by its status: a success may speak of logins', async t =>
   assert.deepEqual([wx.logins, front.count('GET /events')], [1, 1])
 })
 
-for (const [what, body] of Object.entries({ 'a page': '<html>', nothing: '', null: 'null', 'a list': '[1]', 'another object': '{"action": 7}' })) {
+const NO_PROBLEMS = {
+  'a page': '<html>', nothing: '', null: 'null', 'a list': '[1]', 'another object': '{"action": 7}',
+}
+
+for (const [what, body] of Object.entries(NO_PROBLEMS)) {
   test(`an error with ${what} is handed on`, async t => {
     const { auth, wx } = await phoneLoggedIn(t)
     front.answer('GET /orders', 401, body)
@@ -418,7 +429,12 @@ test('a storage that can\'t be read is an empty one', async t => {
   assert.equal((await start().request(SESSION)).statusCode, 200)
 })
 
-for (const spoilt of ['', 'wxa_x', null, 7, [], {}, { token: 'wxa_x' }, { token: 7, endsAt: 9e15 }, { token: '', endsAt: 9e15 }, { token: 'wxa_x', endsAt: 'soon' }]) {
+const SPOILT = [
+  '', 'wxa_x', null, 7, [], {}, { token: 'wxa_x' }, { token: 'wxa_x', endsAt: 'soon' },
+  { token: 7, endsAt: 9e15 }, { token: '', endsAt: 9e15 },
+]
+
+for (const spoilt of SPOILT) {
   test(`what is stored as ${JSON.stringify(spoilt)} is no token`, async t => {
     const { start, wx } = await phoneLoggedIn(t)
     for (const key of wx.storage.keys()) wx.storage.set(key, spoilt)
@@ -448,8 +464,9 @@ async function notesOf(url) {
 
 for (const url of [
   'https://other.example.com/session', 'http://login.example.com/session', 'https://login.example.com:8443/session',
-  'https://login.example.com.evil.example/', 'https://login.example.com@evil.example/', 'https://evil.example/?https://login.example.com/',
-  'https://login.example.com\\@evil.example/', 'https://evil.example#https://login.example.com', 'wss://login.example.com/',
+  'https://login.example.com.evil.example/', 'https://login.example.com@evil.example/', 'wss://login.example.com/',
+  'https://evil.example/?https://login.example.com/', 'https://evil.example#https://login.example.com',
+  'https://login.example.com\\@evil.example/',
 ]) {
   test(`no token and no login for ${url}`, async () => {
     assert.deepEqual(await notesOf(url), [[url, undefined]])
@@ -557,7 +574,9 @@ test('who gives no phone number is told apart, and nothing is sent', async t => 
   assert.deepEqual(front.seen, [])
 })
 
-for (const [code, action] of Object.entries({ code_invalid: 'login', code_used: 'login', wechat_unreachable: 'retry' })) {
+const USED_UP = { code_invalid: 'login', code_used: 'login', wechat_unreachable: 'retry' }
+
+for (const [code, action] of Object.entries(USED_UP)) {
   test(`a phone code is not sent twice: ${code}`, async t => {
     const { auth, wx } = await phoneLoggedIn(t)
     front.say('POST /phone', 400, code, action)
@@ -578,7 +597,8 @@ test('user data is asked of WeChat after the login', async t => {
   front.answer('POST /userdata/decrypt', 200, '{"nickName": "Band"}')
   const get = async () => ({ encryptedData: `after ${wx.logins}`, iv: 'iv', rawData: 'not asked for' })
   assert.equal((await auth.userData(get)).nickName, 'Band')
-  assert.deepEqual(front.all('POST /userdata/decrypt').map(it => JSON.parse(it.body)), [{ encryptedData: 'after 1', iv: 'iv' }])
+  const sent = front.all('POST /userdata/decrypt').map(it => JSON.parse(it.body))
+  assert.deepEqual(sent, [{ encryptedData: 'after 1', iv: 'iv' }])
 })
 
 test('stale user data is asked of WeChat again, after a new login', async t => {
@@ -637,6 +657,22 @@ test('the page says what went wrong', async t => {
   await page.onLoad()
   assert.match(page.data.error, /WeChat has blocked/)
   assert.deepEqual([page.data.session, page.data.busy], [null, false])
+})
+
+test('what the README shows works as it stands', async t => {
+  const { wx, clock } = phone(t)
+  front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
+  front.answer('POST /userdata/decrypt', 200, '{"stepInfoList": []}')
+  wx.getWeRunData = async () => ({ encryptedData: 'sealed', iv: 'iv' })
+  const page = shown(clock, wx, front.url)
+  await page.onLoad()
+  await page.onPhone({ detail: { code: 'c' } })
+  await page.onSteps()
+  assert.equal((await page.onUpload({ detail: { avatarUrl: __filename } })).statusCode, 200)
+  assert.match(page.data.session.openid, /^oSANDBOX/)
+  assert.deepEqual([page.data.purePhoneNumber, page.data.steps.stepInfoList.length], ['12066600001', 0])
+  await page.onLogout()
+  assert.deepEqual([page.data.session, page.data.ended, wx.logins, wx.storage.size], [null, true, 1, 0])
 })
 
 // --- The last test, for it ends the service

@@ -39,9 +39,10 @@ Page({
   show() {
     return this.during(async () => {
       const [session, { sessions }] = await Promise.all([get('/session'), get('/sessions')])
+      const { openid, created_at: since, expires_in: seconds } = session
       return {
-        session: { openid: session.openid, since: when(session.created_at), days: Math.ceil(session.expires_in / 86400) },
-        sessions: sessions.map(it => ({ id: it.id, device: it.device, since: when(it.created_at), current: it.current })),
+        session: { openid, since: when(since), days: Math.ceil(seconds / 86400) },
+        sessions: sessions.map(it => Object.assign({}, it, { since: when(it.created_at) })),
       }
     })
   },
