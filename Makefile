@@ -10,7 +10,7 @@ run: $(VENV)/run
 
 # The mini program's client is tested where there is Node; its types, where there is npm too.
 NODE_MODULES := tests/miniprogram/node_modules
-test: lint $(if $(shell command -v npm),$(NODE_MODULES)/done)
+test: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
 	$(BIN)/python -m pytest
 
 $(NODE_MODULES)/done: tests/miniprogram/package-lock.json

@@ -178,4 +178,4 @@ function live(page) {
   return page
 }
 
-module.exports = { Clock, load, open, shown, Wx }
+module.exports = { Clock, EXAMPLE, load, open, shown, Wx }

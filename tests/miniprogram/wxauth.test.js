@@ -4,7 +4,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, before, beforeEach, test: nodeTest } = require('node:test')
-const { Clock, load, open, shown, Wx } = require('./phone.js')
+const { Clock, EXAMPLE, load, open, shown, Wx } = require('./phone.js')
 const { ask, Front, Sandbox } = require('./service.js')
 
 const GAP = 3000
@@ -615,7 +615,14 @@ test('a user who keeps the data settles the promise', async t => {
   await assert.rejects(auth.userData(() => Promise.reject(refusal)), refusal)
 })
 
-// --- The mini program around it
+// --- The types, and the mini program around it
+
+test('what the types promise is there, and nothing else', t => {
+  const types = fs.readFileSync(path.join(EXAMPLE, 'wxauth.d.ts'), 'utf8')
+  const [, client] = /export interface Client {(.*?)^}/ms.exec(types)
+  const promised = [...client.matchAll(/^  (\w+)[<(]/gm)].map(([, name]) => name)
+  assert.deepEqual(promised, Object.keys(phone(t).auth))
+})
 
 async function openedPage(t) {
   const { wx, clock } = phone(t)
