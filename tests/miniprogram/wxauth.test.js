@@ -289,9 +289,12 @@ test('a forced login that fails takes nothing from a request with a live token',
   assert.equal((await request).statusCode, 200)
 })
 
-test('a token past its end is replaced before it is sent', async t => {
+test('a token near its end is replaced before it is sent, and no earlier', async t => {
   const { auth, wx, clock } = await phoneLoggedIn(t)
-  clock.advance(604800e3 - 1)
+  clock.advance(0.5 * 604800e3)
+  await auth.login()
+  assert.equal(wx.logins, 1)
+  clock.advance(0.45 * 604800e3)
   await auth.request(SESSION)
   assert.equal(wx.logins, 2)
   assert.deepEqual([front.count('POST /login'), front.count('GET /session')], [1, 1])
@@ -419,6 +422,7 @@ test('the next start of the mini program uses the token that is stored', async t
 test('a full storage is no reason to fail, nor to log in twice', async t => {
   const { auth, wx } = phone(t)
   wx.full = true
+  await auth.login()
   assert.deepEqual(statuses([await auth.request(SESSION), await auth.request(SESSION)]), [200, 200])
   assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
 })
