@@ -321,10 +321,13 @@ def test_try_it_has_the_lines_of_the_sandbox_s_page() -> None:
     assert all(line in page for line in curl_lines())
 
 
-def test_the_mini_program_needs_15_lines() -> None:
-    """The mini program's side is short, and holds neither of the two secrets that may not be in it."""
+def test_the_mini_program_is_short() -> None:
+    """The mini program's side fits a screen, and holds neither of the two secrets that may not be in it.
+
+    tests/miniprogram/wxauth.test.js executes it.
+    """
     (block,) = readme(ENGLISH).code("js")
-    assert len(block.splitlines()) == 15
+    assert len(block.splitlines()) <= 25
     assert not re.search(r"session_?key|secret", block, re.IGNORECASE)
 
 
