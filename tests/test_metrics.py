@@ -111,7 +111,7 @@ def test_user_data_is_counted_by_the_key_that_fits(phone: Phone, gauge: Gauge) -
         for path, names in [("decrypt", ("encryptedData", "iv")), ("verify", ("rawData", "signature"))]:
             phone.client.post(f"/userdata/{path}", json={name: data[name] for name in names}, headers=headers)
     assert gauge.moved("userdata_total") == {
-        ("userdata_total", f"{kind},{key}"): 1
+        ("userdata_total", f"{key},{kind}"): 1
         for kind in ("decrypt", "verify")
         for key in ("newest", "previous", "none")
     }

@@ -37,6 +37,10 @@ SEEN = {
     "GET /sessions": {200, 401},
     "DELETE /sessions": {204, 400, 401},
     "DELETE /sessions/{id}": {204, 401, 404},
+    "POST /userdata/decrypt": {200, 400, 401, 409, 415},
+    "POST /userdata/verify": {200, 400, 401, 409, 415},
+    "GET /wechat/push": {404},
+    "POST /wechat/push": {404},
     "GET /healthz": {200, 405},
     "GET /readyz": {200, 405},
     "POST /introspect": {200, 400, 401, 415},
@@ -57,6 +61,8 @@ CONFIG = schemathesis.Config.from_dict(
 )
 SCHEMA = schemathesis.openapi.from_wsgi("/openapi.yaml", HOUSE.app, config=CONFIG)
 USERS = (f"user {number}" for number in itertools.count())
+#: Who is logged in with which token.
+LOGGED_IN: dict[str, str] = {}
 
 Case = schemathesis.Case[Any]
 
@@ -66,7 +72,9 @@ class LiveToken:
     """A login of somebody new for each request: some requests log out."""
 
     def get(self, case: Case, context: schemathesis.AuthContext) -> str:
-        return Phone(HOUSE.app.test_client(), HOUSE.wechat, next(USERS)).log_in().token
+        phone = Phone(HOUSE.app.test_client(), HOUSE.wechat, next(USERS)).log_in()
+        LOGGED_IN[phone.token] = phone.user
+        return phone.token
 
     def set(self, case: Case, data: str, context: schemathesis.AuthContext) -> None:
         client = base64.b64encode(b"shop:shop-secret").decode()
@@ -97,6 +105,11 @@ def make_true(case: Case) -> None:
         case.body = {name: live.get(name, value) for name, value in case.body.items()}
         if not str(case.body.get("device")).isprintable():
             case.body["device"] = "手机"
+    if case.path.startswith("/userdata/") and isinstance(case.body, dict):
+        token = str(case.headers.get("Authorization", "")).removeprefix("Bearer ")
+        user = LOGGED_IN.get(token, "nobody") if next(TURNS) else "somebody else"
+        given = HOUSE.wechat.wx_get_user_profile(APPID, user)
+        case.body = {name: given.get(name, value) for name, value in case.body.items()}
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
         own = HOUSE.app.test_client().get("/session", headers=dict(case.headers)).get_json()
         case.path_parameters["id"] = own.get("id", "none")

@@ -283,7 +283,7 @@ def house() -> House:
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
-@given(user=st.text(min_size=1, max_size=40), new_key=st.booleans(), data=st.data())
+@given(user=st.text(min_size=1, max_size=5), new_key=st.booleans(), data=st.data())
 def test_what_the_fake_seals_the_service_opens(house: House, user: str, new_key: bool, data: st.DataObject) -> None:
     """And with one bit of it changed, of what is sealed or of what is signed, it is refused."""
     phone = Phone(house.app.test_client(), house.wechat, user)
