@@ -247,6 +247,11 @@ def test_what_is_no_object_is_a_bad_request(text: str) -> None:
             Signed.read(text, signature)
 
 
+def test_what_is_signed_is_not_printed() -> None:
+    """It is about somebody, and may stand in a traceback."""
+    assert "Band" not in repr(Signed.read(vectors.RAW_DATA, vectors.SIGNATURE))
+
+
 # --- Which key is tried
 
 

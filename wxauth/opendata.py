@@ -7,7 +7,7 @@ under the one before: that is tried too, for a while.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .errors import BadRequest, SessionKeyStale
@@ -80,9 +80,9 @@ class Sealed:
 class Signed:
     """`rawData` and `signature`: JSON in the clear, and SHA-1 over it and a session_key."""
 
-    raw_data: bytes
+    raw_data: bytes = field(repr=False)
     signature: str
-    content: Found
+    content: Found = field(repr=False)
 
     @classmethod
     def read(cls, raw_data: str, signature: str) -> Signed:
