@@ -16,7 +16,7 @@ ENTRY = PACKAGE.parent / "app.py"
 
 #: From the ground up; a module may import those of lower floors, never one of its own.
 BUILDING = (
-    ("errors", "identity", "logs", "breaker", "strict_json", "addresses", "findings"),
+    ("errors", "identity", "logs", "breaker", "strict_json", "addresses", "findings", "sandbox.sealer"),
     (
         "settings",
         "sealing",
@@ -25,17 +25,18 @@ BUILDING = (
         "redis_causes",
         "redis_wire",
         "metrics",
+        "wechat_crypto",
         "sandbox.fake_wechat",
     ),
-    ("tokens", "wechat", "redis_client", "clients"),
+    ("tokens", "wechat", "redis_client", "clients", "messages"),
     ("records",),
-    ("roster",),
+    ("roster", "opendata"),
     ("redis_feed",),
     ("sessions",),
     ("nearby", "problems", "body"),
     ("extension",),
     ("guard",),
-    ("login", "front", "__init__"),
+    ("login", "userdata", "push", "front", "__init__"),
     ("backends",),
     ("health", "rates", "doctor_redis"),
     ("factory", "doctor"),
@@ -49,7 +50,9 @@ FLOORS = {module: floor for floor, modules in enumerate(BUILDING) for module in 
 #: Who may import what is not ours. Flask and Werkzeug belong to all from `problems` upwards.
 DOORS = {
     "itsdangerous": {"tokens"},
-    "cryptography": {"sealing"},
+    # `sealing` is for what is ours; what WeChat seals is opened apart, for none of that may be used for ours. The
+    # sandbox seals as WeChat does, and shares no line with either.
+    "cryptography": {"sealing", "wechat_crypto", "sandbox.sealer"},
     "requests": {"transport", "sandbox.fake_wechat"},
     "urllib3": {"transport", "sandbox.fake_wechat"},
     "redis": {"redis_client", "redis_connect", "redis_causes", "redis_wire"},
@@ -61,6 +64,8 @@ DOORS = {
     "blinker": {"extension"},
 }
 WEB = {"flask", "werkzeug"}
+#: What knows WeChat's rules, as we understand them.
+OUR_READING = {"wechat", "sealing", "wechat_crypto", "opendata", "messages"}
 IN_FUNCTION = """
 def late():
     if True:
@@ -188,7 +193,7 @@ def test_only_the_servers_door_leads_to_the_sandbox() -> None:
 @pytest.mark.parametrize("module", [module for module in FLOORS if module.startswith("sandbox.")])
 def test_the_sandbox_shares_no_misreading(module: str) -> None:
     """The fake WeChat is written from WeChat's documents, not from our reading of them."""
-    assert own_imports(module).isdisjoint({"wechat", "sealing"})
+    assert own_imports(module).isdisjoint(OUR_READING)
 
 
 @pytest.mark.parametrize("module", FLOORS)

@@ -118,6 +118,24 @@ def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
     }
 
 
+def test_user_data_is_counted_by_the_key_that_fits(phone: Phone, gauge: Gauge) -> None:
+    """The newest, the one before, or none: many of the last are many phones whose keys this server does not hold."""
+    given = [phone.wechat.wx_get_user_profile(APPID, phone.user)]
+    for _ in range(2):
+        code = phone.wechat.wx_login(phone.user, new_key=True)
+        body = phone.client.post("/login", json={"code": code, "appid": APPID}).get_json()
+        given.append(phone.wechat.wx_get_user_profile(APPID, phone.user))
+    headers = {"Authorization": body["token"]}
+    for data in given:
+        for path, names in [("decrypt", ("encryptedData", "iv")), ("verify", ("rawData", "signature"))]:
+            phone.client.post(f"/userdata/{path}", json={name: data[name] for name in names}, headers=headers)
+    assert gauge.moved("userdata_total") == {
+        ("userdata_total", f"{key},{kind}"): 1
+        for kind in ("decrypt", "verify")
+        for key in ("newest", "previous", "none")
+    }
+
+
 def test_time_at_wechat_is_taken_for_each_exchange(phone: Phone, gauge: Gauge) -> None:
     """Also for those that fail; a body that is refused before costs WeChat nothing."""
     phone.try_to_log_in(appid=APPID)

@@ -38,6 +38,10 @@ SEEN = {
     "GET /sessions": {200, 401},
     "DELETE /sessions": {204, 400, 401},
     "DELETE /sessions/{id}": {204, 401, 404},
+    "POST /userdata/decrypt": {200, 400, 401, 409, 415},
+    "POST /userdata/verify": {200, 400, 401, 409, 415},
+    "GET /wechat/push": {404},
+    "POST /wechat/push": {404},
     "GET /healthz": {200, 405},
     "GET /readyz": {200, 405},
     "POST /introspect": {200, 400, 401, 415},
@@ -71,6 +75,7 @@ class House:
         """A token."""
         answer = self.session.post(f"{self.url}/login", json={"code": self.wechat.fake.wx_login(user)}, timeout=5)
         token: str = answer.json()["token"]
+        LOGGED_IN[token] = user
         return token
 
     def own_id(self, headers: dict[str, str]) -> str:
@@ -90,6 +95,8 @@ CONFIG = schemathesis.Config.from_dict(
 )
 SCHEMA = schemathesis.openapi.from_path(ROOT / "wxauth" / "openapi.yaml", config=CONFIG)
 USERS = (f"user {number}" for number in itertools.count())
+#: Who is logged in with which token.
+LOGGED_IN: dict[str, str] = {}
 
 Case = schemathesis.Case[Any]
 
@@ -145,6 +152,11 @@ def make_true(case: Case) -> None:
         case.body = {name: live.get(name, value) for name, value in case.body.items()}
         if not str(case.body.get("device")).isprintable():
             case.body["device"] = "手机"
+    if case.path.startswith("/userdata/") and isinstance(case.body, dict):
+        token = str(case.headers.get("Authorization", "")).removeprefix("Bearer ")
+        user = LOGGED_IN.get(token, "nobody") if next(TURNS) else "somebody else"
+        given = HOUSE.wechat.fake.wx_get_user_profile(APPID, user)
+        case.body = {name: given.get(name, value) for name, value in case.body.items()}
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
         case.path_parameters["id"] = HOUSE.own_id(dict(case.headers))
     if case.path.startswith("/users") and next(TURNS):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from wxauth.body import MAX_BODY
+from wxauth.messages import FRESH_FOR
+from wxauth.opendata import PREVIOUS_KEY_LIFE
 from wxauth.sessions import BAN_TTL, TOUCH_INTERVAL
 from wxauth.settings import Settings
 
@@ -25,6 +27,9 @@ LIMITS = {
     "sessions for each user": Settings.__dataclass_fields__["max_sessions"].default,
     "a ban": BAN_TTL,
     "a body": MAX_BODY,
+    "user data's age": Settings.__dataclass_fields__["userdata_max_age"].default,
+    "the previous session_key": PREVIOUS_KEY_LIFE,
+    "a push": FRESH_FOR,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
 }
 

@@ -100,6 +100,15 @@ def test_logout_everywhere_ends_all_and_leaves_nothing(
     assert keys_of(raw_redis) == []
 
 
+def test_a_purge_leaves_nothing(store: SessionStore, alice: Identity, raw_redis: redis.Redis) -> None:
+    """No session, no list and no session_key; of a user who has none of them it is no error."""
+    for _ in range(2):
+        log_in(store, alice)
+    for _ in range(2):
+        store.purge(ALICE)
+    assert keys_of(raw_redis) == []
+
+
 def test_logout_everywhere_can_keep_one(store: SessionStore, alice: Identity) -> None:
     """The one that is kept is the only one left."""
     log_in(store, alice, "old phone")
@@ -483,6 +492,15 @@ class TestRotation:
         log_in(store, alice)
         log_in(rotated, alice)
         rotated.end_all(ALICE)
+        assert keys_of(raw_redis) == []
+
+    def test_a_purge_reaches_both(
+        self, store: SessionStore, rotated: SessionStore, alice: Identity, raw_redis: redis.Redis
+    ) -> None:
+        """Whoever has closed the account is gone, whichever key the sessions were made under."""
+        log_in(store, alice)
+        log_in(rotated, alice)
+        rotated.purge(ALICE)
         assert keys_of(raw_redis) == []
 
     def test_a_single_logout_reaches_the_older_key(

@@ -110,6 +110,11 @@ class WxAuth:
         self.store.end_all(user)
         logged_out.send(_sender(), user=user)
 
+    def forget(self, user: User) -> None:
+        """End all sessions of a user and forget the session_keys, for whoever has closed the account."""
+        self.store.purge(user)
+        logged_out.send(_sender(), user=user)
+
     def ban(self, user: User) -> None:
         """End all sessions of a user and refuse the next login."""
         self.store.ban(user)
@@ -138,7 +143,7 @@ def redis_client(settings: Settings) -> RedisClient:
 
 
 def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
-    limits = Limits(settings.idle_ttl, settings.max_ttl, settings.max_sessions)
+    limits = Limits(settings.idle_ttl, settings.max_ttl, settings.max_sessions, settings.userdata_max_age)
     return SessionStore(redis, KeyRing(settings.secret_keys), limits)
 
 

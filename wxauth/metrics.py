@@ -19,6 +19,9 @@ LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the problem'
 CHECKS: Final = Counter("wxauth_checks", "Tokens that were looked at, by result (ok, or a problem's code) and source",
                         ["result", "source"])  # fmt: skip
 ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by cause", ["cause"])
+USERDATA: Final = Counter("wxauth_userdata", "User data that was opened or checked, and the session_key that fitted",
+                          ["kind", "key"])  # fmt: skip
+PUSHES: Final = Counter("wxauth_pushes", "Messages that WeChat pushed, by event", ["event"])
 WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login spent at WeChat")
 REDIS_SECONDS: Final = Histogram(
     "wxauth_redis_seconds",

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
 from .metrics import ENDED
+from .opendata import Expected, Sealed, Signed
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
 from .redis_client import RedisClient
 from .redis_wire import Command, Reader
@@ -63,14 +64,30 @@ class WxSession:
         keys = self._store.session_keys(self.user)
         return keys.newest.reveal() if keys else None
 
+    def decrypt(self, encrypted_data: str, iv: str) -> dict[str, Any]:
+        """What WeChat sealed for this user as `encryptedData` and `iv`, its watermark included.
+
+        Raises SessionKeyStale if it does not open or is too old, BadRequest if it can't be such data at all, and
+        StoreUnavailable.
+        """
+        sealed = Sealed.read(encrypted_data, iv)
+        expected = Expected(self.appid, self._store.now(), self._store.userdata_max_age)
+        return sealed.open(self._store.session_keys(self.user), expected)
+
+    def verify(self, raw_data: str, signature: str) -> dict[str, Any]:
+        """What `rawData` says, if WeChat signed it for this user. Raises as `decrypt` does."""
+        signed = Signed.read(raw_data, signature)
+        return signed.check(self._store.session_keys(self.user), self._store.now())
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long sessions live, in seconds, and how many a user may have."""
+    """How long sessions live, how many a user may have, and how old user data may be. Times are seconds."""
 
     idle_ttl: int
     max_ttl: int
     max_sessions: int
+    userdata_max_age: int = 600
 
     @property
     def touch_after(self) -> float:
@@ -93,6 +110,11 @@ class SessionStore:
         self.now = clock
         #: Told the ids of sessions that are over, before anybody else is.
         self.on_ended: Callable[[Iterable[str]], None] = lambda ids: None
+
+    @property
+    def userdata_max_age(self) -> int:
+        """In seconds."""
+        return self._limits.userdata_max_age
 
     def ping(self) -> None:
         """Returns if the store answers."""
@@ -171,6 +193,11 @@ class SessionStore:
         """End all sessions of the user but this one."""
         for shelf in self._shelves(session.user):
             self._dismiss(shelf, lambda ids: ids - {session.id}, "everywhere")
+
+    def purge(self, user: User) -> None:
+        """End all of the user's sessions and forget the session_keys, also where no session is left."""
+        for shelf in self._shelves(user):
+            self._dismiss(shelf, lambda ids: ids, "purge", ("DEL", shelf.hash))
 
     def ban(self, user: User) -> None:
         """End all of the user's sessions, and refuse every login until `unban`."""

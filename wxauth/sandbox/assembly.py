@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from ..body import json_object, text
 from ..errors import BadRequest
-from ..extension import session_store, wechat_client
+from ..extension import session_store, wechat_client, wxauth
 from ..factory import create_app as create_service
 from ..redis_client import RedisClient
 from ..settings import Settings
@@ -56,12 +56,29 @@ def page() -> str:
 
 @bp.post("/sandbox/wx.login")
 def wx_login() -> dict[str, Any]:
-    body = json_object() if request.content_length or request.is_json else {}
-    user, outcome = text(body, "user", 64), text(body, "outcome", 16)
+    body = _body()
+    user, outcome, new_key = text(body, "user", 64), text(body, "outcome", 16), body.get("new_key", False)
     if outcome is not None and outcome not in OUTCOMES:
         raise BadRequest(f"outcome may be one of {', '.join(OUTCOMES)}.")
+    if not isinstance(new_key, bool):
+        raise BadRequest("new_key may be true or false.")
+    return {"code": _fake().wx_login(user or "visitor", outcome, new_key=new_key)}
+
+
+@bp.post("/sandbox/wx.getUserProfile")
+def wx_get_user_profile() -> dict[str, Any]:
+    """Of the only app there is."""
+    (appid,) = wxauth().settings.apps
+    return _fake().wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
+
+
+def _body() -> dict[str, Any]:
+    return json_object() if request.content_length or request.is_json else {}
+
+
+def _fake() -> FakeWeChat:
     fake: FakeWeChat = current_app.extensions[FAKE_WECHAT]
-    return {"code": fake.wx_login(user or "visitor", outcome)}
+    return fake
 
 
 @bp.after_app_request

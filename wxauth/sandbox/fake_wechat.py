@@ -22,6 +22,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..identity import Secret
+from .sealer import compact, seal, seal_push, sign, sign_push, written
 
 CODE_LIFE: Final = 300
 KEY_LIFE: Final = 300
@@ -44,6 +45,7 @@ OUTCOMES: Final = (*ERRORS, *FAILURES)
 class _Code:
     user: str
     outcome: str | None
+    new_key: bool
     born_at: float
     used: bool = False
 
@@ -59,13 +61,41 @@ class FakeWeChat(HTTPAdapter):
         self._codes: dict[str, _Code] = {}
         self._session_keys: dict[tuple[str, str], tuple[str, float]] = {}
 
-    def wx_login(self, user: str = "visitor", outcome: str | None = None) -> str:
-        """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given."""
+    def wx_login(self, user: str = "visitor", outcome: str | None = None, *, new_key: bool = False) -> str:
+        """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given.
+
+        With `new_key` the exchange replaces the user's session_key, whatever its age.
+        """
         code = "0" + secrets.token_hex(15) + "A"
         with self._lock:
-            self._codes[code] = _Code(user, outcome, self._clock())
+            self._codes[code] = _Code(user, outcome, new_key, self._clock())
             _forget_oldest(self._codes)
         return code
+
+    def wx_get_user_profile(self, appid: str, user: str = "visitor") -> dict[str, str]:
+        """What wx.getUserProfile would give on the phone of `user`: `rawData`, `signature`, `encryptedData`, `iv`."""
+        with self._lock:
+            session_key = self._session_key(appid, user)
+        profile = {"nickName": user, "gender": 0, "language": "zh_CN", "city": "", "province": "", "country": ""}
+        watermark = {"timestamp": int(self._clock()), "appid": appid}
+        raw_data = compact(profile)
+        sealed = seal(session_key, profile | {"watermark": watermark})
+        return {"rawData": raw_data, "signature": sign(session_key, raw_data), **sealed}
+
+    def push(
+        self, appid: str, user: str, event: str, token: str, aes_key: str = "", form: str = "json"
+    ) -> tuple[dict[str, str], bytes]:
+        """Query and body of the request by which WeChat would tell of `event`; sealed if there is an `aes_key`."""
+        openid = f"oSANDBOX{_digest(appid, user)}"
+        message = {"ToUserName": "gh_sandbox", "FromUserName": "oSANDBOXwechat", "CreateTime": int(self._clock())}
+        message |= {"MsgType": "event", "Event": event, "OpenID": openid, "AppID": appid, "RevokeInfo": "1"}
+        timestamp, nonce = str(int(self._clock())), str(secrets.randbelow(10**9))
+        query = {"timestamp": timestamp, "nonce": nonce, "signature": sign_push(token, timestamp, nonce)}
+        if not aes_key:
+            return query, written(message, form)
+        sealed = seal_push(aes_key, appid, written(message, form))
+        query |= {"encrypt_type": "aes", "msg_signature": sign_push(token, timestamp, nonce, sealed)}
+        return query, written({"ToUserName": "gh_sandbox", "Encrypt": sealed}, form)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         parts = urlsplit(request.url or "")
@@ -111,20 +141,24 @@ class FakeWeChat(HTTPAdapter):
         code.used = True
         if code.outcome is not None and code.outcome in ERRORS:
             return _error(int(code.outcome), ERRORS[code.outcome])
-        return code.outcome or self._identity(appid, code.user)
+        return code.outcome or self._identity(appid, code.user, new_key=code.new_key)
 
-    def _identity(self, appid: str, user: str) -> dict[str, object]:
-        session_key, born_at = self._session_keys.get((appid, user), ("", 0.0))
-        if not session_key or self._clock() - born_at >= KEY_LIFE:
-            session_key = base64.b64encode(secrets.token_bytes(16)).decode()
+    def _identity(self, appid: str, user: str, *, new_key: bool = False) -> dict[str, object]:
+        _, born_at = self._session_keys.get((appid, user), ("", 0.0))
+        if new_key or self._clock() - born_at >= KEY_LIFE:
             self._session_keys.pop((appid, user), None)
-            self._session_keys[appid, user] = session_key, self._clock()
-            _forget_oldest(self._session_keys)
         return {
             "openid": f"oSANDBOX{_digest(appid, user)}",
             "unionid": f"uSANDBOX{_digest('', user)}",
-            "session_key": session_key,
+            "session_key": self._session_key(appid, user),
         }
+
+    def _session_key(self, appid: str, user: str) -> str:
+        """The one that the user has, or a new one."""
+        if (appid, user) not in self._session_keys:
+            self._session_keys[appid, user] = base64.b64encode(secrets.token_bytes(16)).decode(), self._clock()
+            _forget_oldest(self._session_keys)
+        return self._session_keys[appid, user][0]
 
 
 def _forget_oldest(entries: dict[Any, Any]) -> None:
