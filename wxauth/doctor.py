@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from .errcodes import ERRCODES, MEANINGS, Text
 from .errors import StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from .extension import redis_client, wechat_client
 from .redis_causes import CURES, dangers
 from .redis_client import PROBE, RedisClient
 from .settings import LOOPBACK, REDIS_URL_NAMES, Settings
 from .transport import Transport
-from .wechat import ERRCODES, MEANINGS, Text, WeChatClient
+from .wechat import WeChatClient
 
 OK: Final = "ok"
 SKIPPED: Final = "skipped"

@@ -19,7 +19,7 @@ LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the problem'
 CHECKS: Final = Counter("wxauth_checks", "Tokens that were looked at, by result and by where the answer came from",
                         ["result", "source"])  # fmt: skip
 ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by cause", ["cause"])
-WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login spent at WeChat")
+WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login, or another call, spent at WeChat")
 REDIS_SECONDS: Final = Histogram(
     "wxauth_redis_seconds",
     "Time that a conversation with Redis took",
