@@ -25,7 +25,7 @@ from .errors import StoreUnavailable
 from .metrics import BREAKER_OPEN, REDIS_SECONDS
 from .redis_causes import FAILURES, REDIRECTIONS, cause, dangers, unavailable
 from .redis_connect import AnyClient
-from .redis_wire import FEED, Command, Reader, Wire, carried_out, expire, facts, sound, time_of, value
+from .redis_wire import FEED, Command, Reader, Wire, carried_out, claimed, expire, facts, sound, time_of, value
 
 T = TypeVar("T")
 
@@ -88,9 +88,13 @@ class RedisClient:
         """Gives `key` `seconds` from now. False if it is absent: this brings nothing back."""
         return self._talk(key, lambda wire: expire(wire, key, seconds))
 
-    def set(self, key: str, seconds: int) -> None:
-        """Sets a mark at `key` for `seconds`."""
-        self._talk(key, lambda wire: wire.ask(("SET", key, "", "EX", seconds)))
+    def set(self, key: str, seconds: int, value: bytes = b"") -> None:
+        """Sets `value`, or a mark, at `key` for `seconds`."""
+        self._talk(key, lambda wire: wire.ask(("SET", key, value, "EX", seconds)))
+
+    def claim(self, key: str, owner: str, seconds: float) -> bool:
+        """Whether `key` is `owner`'s for `seconds` from now; not if somebody else has claimed it before."""
+        return self._talk(key, lambda wire: claimed(wire, key, owner, int(seconds * 1000)))
 
     def count(self, key: str, seconds: int, amount: int) -> int:
         """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum."""

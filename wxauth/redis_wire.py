@@ -96,6 +96,13 @@ def expire(wire: Wire, key: str, seconds: int) -> bool:
     return bool(done)
 
 
+def claimed(wire: Wire, key: str, owner: str, milliseconds: int) -> bool:
+    # Asked whose it is, because SET may have been carried out and its answer lost.
+    done, found = wire.ask(("SET", key, owner, "NX", "PX", milliseconds), ("GET", key))
+    sound(done in (None, b"OK") and isinstance(found, bytes | None))
+    return bool(found == owner.encode())
+
+
 def facts(wire: Wire) -> dict[str, str]:
     (info,) = wire.ask(("INFO",))
     sound(isinstance(info, bytes) and re.search(rb"^redis_version:\d+\.", info, re.MULTILINE) is not None)
