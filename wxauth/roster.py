@@ -48,6 +48,12 @@ class Roster:
         yield ("HSET", self.shelf.hash, newest.id, self.shelf.seal_entry(newest), KEYS_FIELD, sealed_keys)
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
 
+    def rekeyed(self, session_keys: SessionKeys) -> Iterator[Command]:
+        """Keep other session_keys for a user who is logged in."""
+        if self.entries:
+            sealed = self.shelf.seal_session_keys(session_keys, max(entry.ends_at for entry in self.entries))
+            yield ("HSET", self.shelf.hash, KEYS_FIELD, sealed)
+
 
 def dismiss(shelf: Shelf, listed: AbstractSet[str], doomed: AbstractSet[str]) -> Iterator[Command]:
     """End the sessions `doomed`; with the last that is `listed` the user's session_keys go too."""
