@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from tests.conftest import Clock
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.redis_client import RedisClient
@@ -20,6 +21,7 @@ ASKS: dict[str, Callable[[RedisClient], object]] = {
     "fields": lambda door: door.at("k").fields("k"),
     "present": lambda door: door.at("k").present(["k"]),
     "expire": lambda door: door.expire("k", 1),
+    "claim": lambda door: door.claim("k", "me", 1),
     "delete": lambda door: door.delete("k"),
     "transact": lambda door: door.transact(["k"], lambda _: [("DEL", "k")]),
 }
@@ -128,3 +130,23 @@ def test_expire_brings_nothing_back(redis_door: RedisClient, raw_redis: redis.Re
     """False says that there was nothing to prolong."""
     assert redis_door.expire("absent", 10) is False
     assert not raw_redis.exists("absent")
+
+
+def test_a_claim_is_one_owners_until_its_end(redis_door: RedisClient, clock: Clock) -> None:
+    """Nobody else gets it meanwhile; then whoever comes first."""
+    assert [redis_door.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
+    clock.advance(6)
+    assert [redis_door.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
+
+
+def test_a_claim_is_not_prolonged_by_saying_it_again(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """It was said again because the answer was lost, if anything."""
+    redis_door.claim("k", "me", 5)
+    redis_door.claim("k", "me", 500)
+    assert 0 < int(raw_redis.pttl("k")) <= 5000
+
+
+def test_a_value_is_set_with_its_end(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """There is no other way to set one."""
+    redis_door.set("k", 5, b"value")
+    assert (raw_redis.get("k"), 0 < int(raw_redis.ttl("k")) <= 5) == (b"value", True)

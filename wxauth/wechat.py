@@ -111,8 +111,12 @@ class WeChatClient:
             "secret": self._apps[appid],
             "force_refresh": force,
         }
-        answer = self._transport.post("/cgi-bin/stable_token", {}, body, deadline)
-        return access_token_in(self._answer_to_secret(appid, answer))
+
+        def ask() -> AccessToken:
+            answer = self._transport.post("/cgi-bin/stable_token", {}, body, deadline)
+            return access_token_in(self._answer_to_secret(appid, answer))
+
+        return ask() if force else _unless_busy(ask, deadline)
 
     def phone_number(self, user: User, code: str, token: Secret, deadline: float) -> PhoneNumber:
         """The number behind the code of the phone button, if it was this user who tapped it (getuserphonenumber).
@@ -175,12 +179,12 @@ class WeChatClient:
         raise ERRCODES.get(errcode, WeChatError)(errcode, rid)
 
 
-def signature(session_key: Secret) -> str:
-    """What proves to WeChat that we know the user's session_key: an HMAC of nothing.
+def signature(session_key: Secret, message: str = "") -> str:
+    """What proves to WeChat that we know the user's session_key; in the interfaces above, of no message at all.
 
     The key is the text as it was received. Elsewhere it stands for the 16 bytes that it encodes; not here.
     """
-    return hmac.digest(session_key.reveal().encode(), b"", "sha256").hex()
+    return hmac.digest(session_key.reveal().encode(), message.encode(), "sha256").hex()
 
 
 def _unless_busy(ask: Callable[[], T], deadline: float) -> T:
