@@ -146,7 +146,7 @@ def test_the_number_goes_nowhere_else(phone: Phone, raw_redis: redis.Redis, capl
         code = phone.wechat.tap_phone_button(phone.user, APPID)
         number = ask(phone, {"code": code}).get_json()["phoneNumber"]
         ask(phone, {"code": code})
-    token = phone.wechat.api._apps[APPID].newest
+    token = phone.wechat.api.newest_access_token(APPID)
     told = "\n".join(f"{vars(record)} {record.exc_text}" for record in caplog.records) + exposition().decode()
     for key in cast(list[bytes], raw_redis.keys()):
         value = raw_redis.hgetall(key) if raw_redis.type(key) == b"hash" else raw_redis.get(key)

@@ -10,7 +10,7 @@ import base64
 import itertools
 import os
 from collections import defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import schemathesis
@@ -24,6 +24,7 @@ EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))
 
 #: What the logins of well-formed requests end in, in turn: WeChat's refusals are in the contract, too.
 OUTCOMES = itertools.cycle([None, None, "40226", None, "45011", None, "garbage"])
+PHONE_OUTCOMES = itertools.cycle([None, "45011", None, "garbage"])
 TURNS = itertools.cycle([True, False])
 
 #: Where a backend shows its own credential.
@@ -36,6 +37,7 @@ SEEN = {
     "DELETE /session": {204, 401},
     "GET /sessions": {200, 401},
     "DELETE /sessions": {204, 400, 401},
+    "POST /phone": {200, 400, 401, 415, 429, 503},
     "DELETE /sessions/{id}": {204, 401, 404},
     "GET /healthz": {200, 405},
     "GET /readyz": {200, 405},
@@ -65,8 +67,13 @@ Case = schemathesis.Case[Any]
 class LiveToken:
     """A login of somebody new for each request: some requests log out."""
 
+    #: Who is behind each header that was sent.
+    users: ClassVar[dict[str, str]] = {}
+
     def get(self, case: Case, context: schemathesis.AuthContext) -> str:
-        return Phone(HOUSE.app.test_client(), HOUSE.wechat, next(USERS)).log_in().token
+        phone = Phone(HOUSE.app.test_client(), HOUSE.wechat, next(USERS)).log_in()
+        self.users[f"Bearer {phone.token}"] = phone.user
+        return phone.token
 
     def set(self, case: Case, data: str, context: schemathesis.AuthContext) -> None:
         client = base64.b64encode(b"shop:shop-secret").decode()
@@ -97,9 +104,18 @@ def make_true(case: Case) -> None:
         case.body = {name: live.get(name, value) for name, value in case.body.items()}
         if not str(case.body.get("device")).isprintable():
             case.body["device"] = "手机"
+    if case.operation.label == "POST /phone" and isinstance(case.body, dict):
+        case.body["code"] = tapped_by_the_bearer(case)
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
         own = HOUSE.app.test_client().get("/session", headers=dict(case.headers)).get_json()
         case.path_parameters["id"] = own.get("id", "none")
+
+
+def tapped_by_the_bearer(case: Case) -> str:
+    """A phone code of the user whose token is sent along, as far as this is known."""
+    return HOUSE.wechat.tap_phone_button(
+        LiveToken.users.get(case.headers.get("Authorization", ""), ""), APPID, next(PHONE_OUTCOMES)
+    )
 
 
 @pytest.mark.parametrize("route", SEEN)

@@ -93,6 +93,10 @@ class FakeAPI:
             del self._codes[next(iter(self._codes))]
         return code
 
+    def newest_access_token(self, appid: str) -> str:
+        """Empty if there is none."""
+        return self._app(appid).newest
+
     def disown_access_token(self, appid: str) -> None:
         """From now on the app's access token is refused, though it is still given as the newest."""
         self._app(appid).tokens.clear()
