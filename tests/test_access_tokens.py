@@ -135,6 +135,22 @@ def test_who_comes_meanwhile_waits_and_gets_the_same(worker: Worker, wechat: Cou
     assert wechat.forced == [False]
 
 
+def test_one_that_came_between_the_look_and_the_lock_is_taken(
+    worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis, clock: Clock
+) -> None:
+    """Who gets the lock late does not fetch another."""
+
+    class Late(RedisClient):
+        def claim(self, key: str, owner: str, seconds: float) -> bool:
+            token_of(worker())
+            return super().claim(key, owner, seconds)
+
+    client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, at_once=1)
+    late = AccessTokens(Late(lambda: raw_redis), KeyRing([Secret(RING_KEY)]), client, clock)
+    assert token_of(late) == token_of(worker())
+    assert wechat.forced == [False]
+
+
 def test_eight_workers_that_start_at_once_fetch_one() -> None:
     """Real processes, a real Redis, a WeChat that counts: one stable_token call, and one token for all."""
     with RedisServer() as server, WeChatServer() as wechat:
@@ -363,3 +379,13 @@ def test_a_place_at_wechat_is_given_back(worker: Worker) -> None:
     """Four may ask at once, and more one after the other."""
     tokens = worker()
     assert len({token_of(tokens) for _ in range(9)}) == 1
+
+
+def test_calls_and_logins_wait_in_the_same_few_places(redis_door: RedisClient, wechat: CountedWeChat) -> None:
+    """Where they are taken, the next of either is told so at once."""
+    client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, at_once=1)
+    tokens = AccessTokens(redis_door, KeyRing([Secret(RING_KEY)]), client)
+    with client.turn(), pytest.raises(WeChatBusy):
+        token_of(tokens)
+    with pytest.raises(WeChatBusy):
+        tokens.use(APPID, lambda token, deadline: client.exchange(APPID, "a code"))
