@@ -85,7 +85,9 @@ def test_who_has_logged_out_has_no_key(house: House, ask: str) -> None:
 
 
 def test_a_reset_key_is_kept(house: House, raw_redis: redis.Redis) -> None:
-    """It is WeChat's from then on; the old one, which may be why it was reset, is nowhere any more."""
+    """It is WeChat's from then on; those before it, for whose sake it was reset, are nowhere any more."""
+    user = house.log_in().user
+    house.fake.replace_session_key(APPID, user.openid)
     session = house.log_in()
     before, lives = (
         session.session_key,
