@@ -67,7 +67,7 @@ MEANINGS: Final[Mapping[int, Text]] = {
         "这个用户一分钟内登录太频繁：token 没了再登录，不要每个页面都登录",
     ),
     40001: Text(
-        "WeChat does not take the access token, not even a new one: is the AppSecret right, or does another system reset it?",
+        "WeChat takes neither this access token nor a new one: is the AppSecret right? Does another system reset it?",
         "微信不认这个 access_token，换新的也不认：核对 AppSecret，再查一下是不是有别的系统在重置它",
     ),
     40014: Text(
