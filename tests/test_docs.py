@@ -21,12 +21,13 @@ import requests
 import wxauth
 from tests.servers import RedisServer, Server, free_port, program
 from tests.service import WeChatServer, environment
+from wxauth.errcodes import CURES, ERRCODES
 from wxauth.errors import ConfigurationError
 from wxauth.factory import create_app
 from wxauth.problems import BY_STATUS, PROBLEMS
+from wxauth.problems import row as row_of
 from wxauth.sandbox import create_app as create_sandbox
 from wxauth.settings import REDIS_URL_NAMES, Settings, _read, _Reader
-from wxauth.wechat import CURES, ERRCODES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(wxauth.__file__).parent
@@ -222,7 +223,7 @@ def test_the_route_table_is_the_application_s(name: str, settings: Settings) -> 
 def test_the_errcode_table_is_the_code_s(name: str) -> None:
     """Every errcode that the code knows is in the table, with the problem that it is answered as."""
     written = {int(row[0]): bare(row[1]) for row in readme(name).table("40029")}
-    answered = {errcode: PROBLEMS[error].code for errcode, error in ERRCODES.items()}
+    answered = {errcode: row_of(error()).code for errcode, error in ERRCODES.items()}
     assert written == answered | dict.fromkeys(CURES, "wechat_misconfigured")
 
 

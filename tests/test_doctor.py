@@ -22,9 +22,9 @@ from tests.rogue import Rogue, answering
 from tests.servers import RedisServer, free_port
 from tests.service import ROOT, WeChatServer, environment
 from wxauth.cli import main
+from wxauth.errcodes import CURES, ERRCODES, MEANINGS
 from wxauth.identity import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.wechat import CURES, ERRCODES, MEANINGS
 
 APP_SECRET = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = "fedcba9876543210fedcba9876543210"

@@ -235,3 +235,10 @@ def test_checks_are_not_limited(worker: Worker) -> None:
     """Behind the operator's proxy they all come from one address."""
     client = worker(login_rate="1/hour", client_rate="1/hour")
     assert {client.get(path).status_code for path in ["/verify", "/session", "/healthz"] * 5} == {401, 200}
+
+
+def test_no_log_says_who_is_past_the_limit(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither ours nor the library's, at any level that the service can be set to."""
+    caplog.set_level("DEBUG")
+    assert statuses(worker(), *["192.0.2.1"] * 3) == [200, 200, 429]
+    assert [record for record in caplog.records if "192.0.2.1" in f"{vars(record)}"] == []

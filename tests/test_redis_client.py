@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 import redis
 
+from tests.conftest import Clock
 from tests.faults.clusters import ClusterSet
 from tests.faults.relay import Relay
 from tests.faults.topologies import SERVICE, Node, SentinelNode
@@ -28,6 +29,7 @@ ASKS: dict[str, Callable[[RedisClient], object]] = {
     "fields_and_mark": lambda door: door.at("k").fields_and_mark("k", "m"),
     "present": lambda door: door.at("k").present(["k"]),
     "expire": lambda door: door.expire("k", 1),
+    "claim": lambda door: door.claim("k", "me", 1),
     "delete": lambda door: door.delete("k"),
     "set": lambda door: door.set("k", 1),
     "count": lambda door: door.count("k", 1, 1),
@@ -213,3 +215,23 @@ def test_a_counter_that_is_none_is_no_answer(redis_door: RedisClient, raw_redis:
     raw_redis.set("taken", "words", ex=10)
     with pytest.raises(StoreUnavailable):
         redis_door.count("taken", 10, 1)
+
+
+def test_a_claim_is_one_owners_until_its_end(redis_door: RedisClient, clock: Clock) -> None:
+    """Nobody else gets it meanwhile; then whoever comes first."""
+    assert [redis_door.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
+    clock.advance(6)
+    assert [redis_door.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
+
+
+def test_a_claim_is_not_prolonged_by_saying_it_again(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """It was said again because the answer was lost, if anything."""
+    redis_door.claim("k", "me", 5)
+    redis_door.claim("k", "me", 500)
+    assert 0 < int(raw_redis.pttl("k")) <= 5000
+
+
+def test_a_value_is_set_with_its_end(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """There is no other way to set one."""
+    redis_door.set("k", 5, b"value")
+    assert (raw_redis.get("k"), 0 < int(raw_redis.ttl("k")) <= 5) == (b"value", True)

@@ -28,6 +28,7 @@ EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))
 
 #: What the logins of well-formed requests end in, in turn: WeChat's refusals are in the contract, too.
 OUTCOMES = itertools.cycle([None, None, "40226", None, "45011", None, "garbage"])
+PHONE_OUTCOMES = itertools.cycle([None, "45011", None, "garbage"])
 TURNS = itertools.cycle([True, False])
 
 #: What a run must have seen, or it has proved little.
@@ -37,6 +38,7 @@ SEEN = {
     "DELETE /session": {204, 401},
     "GET /sessions": {200, 401},
     "DELETE /sessions": {204, 400, 401},
+    "POST /phone": {200, 400, 401, 415, 429, 503},
     "DELETE /sessions/{id}": {204, 401, 404},
     "POST /userdata/decrypt": {200, 400, 401, 409, 415},
     "POST /userdata/verify": {200, 400, 401, 409, 415},
@@ -152,11 +154,8 @@ def make_true(case: Case) -> None:
         case.body = {name: live.get(name, value) for name, value in case.body.items()}
         if not str(case.body.get("device")).isprintable():
             case.body["device"] = "手机"
-    if case.path.startswith("/userdata/") and isinstance(case.body, dict):
-        token = str(case.headers.get("Authorization", "")).removeprefix("Bearer ")
-        user = LOGGED_IN.get(token, "nobody") if next(TURNS) else "somebody else"
-        given = HOUSE.wechat.fake.wx_get_user_profile(APPID, user)
-        case.body = {name: given.get(name, value) for name, value in case.body.items()}
+    if isinstance(case.body, dict):
+        give_what_wechat_gave(case, case.body)
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
         case.path_parameters["id"] = HOUSE.own_id(dict(case.headers))
     if case.path.startswith("/users") and next(TURNS):
@@ -166,6 +165,21 @@ def make_true(case: Case) -> None:
         case.body = {name: value for name, value in case.body.items() if isinstance(value, str)}
         if next(TURNS):
             case.body["token"] = HOUSE.log_in(next(USERS))
+
+
+def give_what_wechat_gave(case: Case, body: dict[str, Any]) -> None:
+    """User data and a phone code of the user whose token is sent along, as far as this is known."""
+    if case.path.startswith("/userdata/"):
+        user = bearer(case) if next(TURNS) else "somebody else"
+        given = HOUSE.wechat.fake.wx_get_user_profile(APPID, user or "nobody")
+        body |= {name: given[name] for name in body.keys() & given.keys()}
+    if case.operation.label == "POST /phone":
+        body["code"] = HOUSE.wechat.fake.tap_phone_button(bearer(case) or "nobody", APPID, next(PHONE_OUTCOMES))
+
+
+def bearer(case: Case) -> str | None:
+    """Who is logged in with the token that is sent along."""
+    return LOGGED_IN.get(str(case.headers.get("Authorization", "")).removeprefix("Bearer "))
 
 
 @pytest.mark.parametrize("route", SEEN)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wxauth.access_tokens import FORCED_AT_MOST
 from wxauth.body import MAX_BODY
 from wxauth.messages import FRESH_FOR
 from wxauth.opendata import PREVIOUS_KEY_LIFE
@@ -30,6 +31,8 @@ LIMITS = {
     "user data's age": Settings.__dataclass_fields__["userdata_max_age"].default,
     "the previous session_key": PREVIOUS_KEY_LIFE,
     "a push": FRESH_FOR,
+    "phone numbers": int(Settings.phone_rate.partition("/")[0]),
+    "forcing an access token": FORCED_AT_MOST,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
 }
 

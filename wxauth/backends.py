@@ -20,7 +20,7 @@ from .identity import User
 from .login import EMPTY, described
 from .sessions import WxSession
 from .settings import Client
-from .wechat import OPENID
+from .wechat_answers import OPENID
 
 bp = Blueprint("backends", __name__)
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from .doctor_redis import examine_redis
+from .errcodes import ERRCODES, MEANINGS, Text
 from .errors import WeChatError, WeChatMisconfigured, WeChatUnreachable
 from .extension import redis_client, wechat_client
 from .findings import FAILURE, OK, SKIPPED, WARNING, Finding
 from .settings import REDIS_URL_NAMES, Settings
 from .transport import Transport
-from .wechat import ERRCODES, MEANINGS, Text, WeChatClient
+from .wechat import WeChatClient
 
 REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS")
 WECHAT_NAMES: Final = ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS", "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT")

@@ -11,11 +11,13 @@ from blinker import Namespace
 from flask import Flask, current_app
 
 from . import problems
+from .access_tokens import AccessTokens
 from .errors import BadRequest, WxAuthError
-from .identity import Secret, User
+from .identity import PhoneNumber, Secret, User
 from .logs import naming
 from .metrics import LOGINS
 from .nearby import Nearby
+from .on_behalf import OnBehalf
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .redis_feed import Feed
@@ -52,6 +54,7 @@ class WxAuth:
         self.settings = settings or Settings.from_env(os.environ)
         self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
         self.store = store or session_store(self.settings, redis_client(self.settings))
+        self._on_behalf = on_behalf(self.settings, self.wechat, self.store)
         # The sandbox's Redis is at hand already.
         feed = None if self.settings.sandbox else Feed(self.store.redis)
         self.nearby = Nearby(self.store, feed, self.settings.cache_size)
@@ -84,6 +87,21 @@ class WxAuth:
             logged_out.send(_sender(), user=replacing.user)
         logged_in.send(_sender(), session=session)
         return token, session
+
+    def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
+        """The number behind the code of the phone button, if it was this user who tapped it; else PhoneCodeInvalid.
+
+        WeChat bills each success. As the next two, it raises WeChatError and StoreUnavailable.
+        """
+        return self._on_behalf.phone_number(session.user, code)
+
+    def check_session_key(self, session: WxSession) -> None:
+        """Returns if `session.session_key` is the one that WeChat has for the user, else SessionKeyStale."""
+        self._on_behalf.check_session_key(session.user)
+
+    def reset_session_key(self, session: WxSession) -> None:
+        """Make WeChat and this server forget the user's session_key for a new one; SessionKeyStale if it was old."""
+        self._on_behalf.reset_session_key(session.user)
 
     def log_out(self, session: WxSession) -> None:
         """End this session."""
@@ -149,6 +167,10 @@ def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
     return WeChatClient(settings.apps, transport, settings.wechat_timeout, at_once=max(settings.threads // 2, 1))
+
+
+def on_behalf(settings: Settings, wechat: WeChatClient, store: SessionStore) -> OnBehalf:
+    return OnBehalf(wechat, AccessTokens(store.redis, KeyRing(settings.secret_keys), wechat), store)
 
 
 def _sender() -> Flask:

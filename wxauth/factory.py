@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
-from . import backends, health, login, problems, push, rates, userdata
+from . import backends, health, login, phone, problems, push, rates, userdata
 from .body import MAX_BODY
 from .extension import WxAuth
 from .front import Verify, behind
@@ -38,6 +38,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     problems.register_all(app)
     app.register_blueprint(login.bp)
     app.register_blueprint(userdata.bp)
+    app.register_blueprint(phone.bp)
     app.register_blueprint(backends.bp)
     app.register_blueprint(push.bp)
     app.register_blueprint(health.bp)

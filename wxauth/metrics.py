@@ -22,7 +22,7 @@ ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by ca
 USERDATA: Final = Counter("wxauth_userdata", "User data that was opened or checked, and the session_key that fitted",
                           ["kind", "key"])  # fmt: skip
 PUSHES: Final = Counter("wxauth_pushes", "Messages that WeChat pushed, by event", ["event"])
-WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login spent at WeChat")
+WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login, or another call, spent at WeChat")
 REDIS_SECONDS: Final = Histogram(
     "wxauth_redis_seconds",
     "Time that a conversation with Redis took",

@@ -18,7 +18,7 @@ from .identity import User
 from .messages import CURES, Message, MessageRefused, Postbox
 from .metrics import PUSHES
 from .problems import respond
-from .wechat import OPENID
+from .wechat_answers import OPENID
 
 log = logging.getLogger(__name__)
 

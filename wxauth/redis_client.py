@@ -32,13 +32,14 @@ from .redis_wire import (
     Wire,
     add,
     carried_out,
+    claimed,
     delete,
     expire,
     facts,
-    mark,
     sound,
     time_of,
     value,
+    write,
 )
 
 T = TypeVar("T")
@@ -136,9 +137,13 @@ class RedisClient:
         """Gives `key` `seconds` from now. False if it is absent: this brings nothing back."""
         return self._talk(key, lambda wire: expire(wire, key, seconds))
 
-    def set(self, key: str, seconds: int) -> None:
-        """Sets a mark at `key` for `seconds`."""
-        self._talk(key, lambda wire: mark(wire, key, seconds))
+    def set(self, key: str, seconds: int, value: bytes = b"") -> None:
+        """Sets `value`, or a mark, at `key` for `seconds`."""
+        self._talk(key, lambda wire: write(wire, key, seconds, value))
+
+    def claim(self, key: str, owner: str, seconds: float) -> bool:
+        """Whether `key` is `owner`'s for `seconds` from now; not if somebody else has claimed it before."""
+        return self._talk(key, lambda wire: claimed(wire, key, owner, int(seconds * 1000)))
 
     def count(self, key: str, seconds: int, amount: int) -> int:
         """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum.

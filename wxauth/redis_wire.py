@@ -101,8 +101,8 @@ def expire(wire: Wire, key: str, seconds: int) -> bool:
     return bool(done)
 
 
-def mark(wire: Wire, key: str, seconds: int) -> None:
-    sound(wire.ask(("SET", key, "", "EX", seconds)) == [b"OK"])
+def write(wire: Wire, key: str, seconds: int, value: bytes) -> None:
+    sound(wire.ask(("SET", key, value, "EX", seconds)) == [b"OK"])
 
 
 def delete(wire: Wire, key: str) -> None:
@@ -117,6 +117,13 @@ def add(wire: Wire, key: str, seconds: int, amount: int) -> int:
     sound(begun == b"OK" and queued == [b"QUEUED"] * 2)
     sound(isinstance(results, list) and len(results) == 2 and type(results[1]) is int)
     return cast(int, results[1])
+
+
+def claimed(wire: Wire, key: str, owner: str, milliseconds: int) -> bool:
+    # Asked whose it is, because SET may have been carried out and its answer lost.
+    done, found = wire.ask(("SET", key, owner, "NX", "PX", milliseconds), ("GET", key))
+    sound(done in (None, b"OK") and isinstance(found, bytes | None))
+    return bool(found == owner.encode())
 
 
 def facts(wire: Wire) -> dict[str, str]:

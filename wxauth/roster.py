@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from .records import Entry, SessionKeys, Shelf
+from .records import NEWEST, PREVIOUS, Entry, SessionKeys, Shelf
 from .redis_wire import FEED, Command, Reader
 
 
@@ -59,6 +59,14 @@ class Roster:
         sealed_keys = self.shelf.seal_session_keys(session_keys, ends_at).items()
         yield ("HSET", self.shelf.hash, entry.id, self.shelf.seal_entry(entry), *itertools.chain(*sealed_keys))
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
+
+    def rekeyed(self, session_keys: SessionKeys) -> Iterator[Command]:
+        """Keep these session_keys, and none of those before, for a user who is logged in."""
+        if self.entries:
+            sealed = self.shelf.seal_session_keys(session_keys, max(entry.ends_at for entry in self.entries))
+            # The entries keep the hash, and with it its end, while the former are out.
+            yield ("HDEL", self.shelf.hash, NEWEST.encode(), PREVIOUS.encode())
+            yield ("HSET", self.shelf.hash, *itertools.chain(*sealed.items()))
 
     def dismiss(self, doomed: AbstractSet[str]) -> Iterator[Command]:
         """End the sessions `doomed`; with the last live one the user's session_keys go too."""

@@ -7,6 +7,7 @@ session that a logout has just ended.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -174,6 +175,12 @@ class SessionStore:
         shelves = self._shelves(user)
         return _newest(shelf.session_keys(self.redis.at(shelf.hash).fields(shelf.hash)) for shelf in shelves)
 
+    def replace_session_key(self, user: User, session_key: Secret) -> None:
+        """Keep the session_key that a reset brought. Those before it are dead; who has logged out has none."""
+        keys = SessionKeys(session_key, int(self.now()))
+        for shelf in self._shelves(user):
+            self.redis.transact([shelf.hash], functools.partial(_with_session_keys, shelf, keys))
+
     def revoke(self, session: WxSession) -> None:
         """End this session, whether its user's list knows of it or not."""
         for shelf in self._shelves(session.user):
@@ -312,6 +319,10 @@ class SessionStore:
         surplus = {entry.id for entry in self.sessions_of(user)[: -self._limits.max_sessions]}
         for shelf in self._shelves(user) if surplus else ():
             self._dismiss(shelf, lambda ids: ids & surplus, "cap")
+
+
+def _with_session_keys(shelf: Shelf, keys: SessionKeys, reader: Reader) -> Iterator[Command]:
+    return Roster.read(shelf, reader).rekeyed(keys)
 
 
 def _followed(rosters: list[Roster], session_key: Secret, now: int) -> SessionKeys:

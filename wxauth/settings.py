@@ -59,6 +59,7 @@ class Settings:
     max_sessions: int = 10
     clients: Mapping[str, Client] = field(default_factory=dict)
     login_rate: str = "300/minute"
+    phone_rate: str = "10/hour"
     client_rate: str = "60000/minute"
     threads: int = 96
     trusted_proxies: int = 0
@@ -117,6 +118,7 @@ def _read(cls: type[Settings], reader: _Reader) -> Settings:
         max_sessions=reader.number("WXAUTH_MAX_SESSIONS", cls.max_sessions, 1, 1000, int),
         clients=_clients(reader),
         login_rate=_rate(reader, "WXAUTH_LOGIN_RATE", cls.login_rate),
+        phone_rate=_rate(reader, "WXAUTH_PHONE_RATE", cls.phone_rate),
         client_rate=_rate(reader, "WXAUTH_CLIENT_RATE", cls.client_rate),
         threads=reader.number("WXAUTH_THREADS", cls.threads, 1, 1000, int),
         trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", cls.trusted_proxies, 0, 10, int),

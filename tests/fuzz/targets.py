@@ -21,7 +21,7 @@ from wxauth.identity import Identity, Secret, User
 from wxauth.records import Record, Shelf, open_record, record_name
 from wxauth.sealing import SealBroken, unseal
 from wxauth.tokens import KeyRing
-from wxauth.transport import Transport
+from wxauth.transport import Fields, Transport
 from wxauth.wechat import WeChatClient
 
 # Not from conftest: what that imports would be loaded for each fuzzer, too.
@@ -110,7 +110,7 @@ class Answering(Transport):
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
 
-    def get(self, path: str, query: Mapping[str, str | Secret], deadline: float) -> bytes:
+    def get(self, path: str, query: Fields, deadline: float) -> bytes:
         return self._answer
 
 

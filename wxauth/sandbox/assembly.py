@@ -14,6 +14,7 @@ from ..factory import create_app as create_service
 from ..redis_client import RedisClient
 from ..settings import Settings
 from ..transport import Transport
+from .fake_api import OUTCOMES as PHONE_OUTCOMES
 from .fake_wechat import OUTCOMES, FakeWeChat
 
 FAKE_WECHAT = "wxauth_fake_wechat"
@@ -74,6 +75,16 @@ def wx_get_user_profile() -> dict[str, Any]:
 
 def _body() -> dict[str, Any]:
     return json_object() if request.content_length or request.is_json else {}
+
+
+@bp.post("/sandbox/getPhoneNumber")
+def tap_phone_button() -> dict[str, Any]:
+    """What the phone button would have given; not for wx.login."""
+    body = _body()
+    user, outcome = text(body, "user", 64), text(body, "outcome", 16)
+    if outcome is not None and outcome not in PHONE_OUTCOMES:
+        raise BadRequest(f"outcome may be one of {', '.join(PHONE_OUTCOMES)}.")
+    return {"code": _fake().tap_phone_button(user or "visitor", outcome=outcome)}
 
 
 def _fake() -> FakeWeChat:
