@@ -33,7 +33,7 @@ BUILDING = (
     ("tokens", "wechat", "redis_nodes", "clients", "messages", "sandbox.fake_wechat"),
     ("records", "redis_client"),
     ("roster", "opendata", "access_tokens"),
-    ("redis_feed",),
+    ("redis_feed", "shelves"),
     ("sessions",),
     ("nearby", "on_behalf", "problems", "body"),
     ("extension",),
