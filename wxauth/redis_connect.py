@@ -99,10 +99,13 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
     authority, service, *db = rest.split("/")
     login, hosts = _login_and_hosts(authority)
     shared: dict[str, Any] = {**options, **login}
-    sentinel = Sentinel(hosts, sentinel_kwargs=shared, **shared)
+    # They are asked one after another, and all of them together may take as long as Redis itself.
+    share = options["socket_timeout"] / len(hosts)
+    asking = {**options, "socket_connect_timeout": share, "socket_timeout": share}
+    sentinel = Sentinel(hosts, sentinel_kwargs={**asking, **login}, **shared)
     if login:
         # Often only the data has a password, and a sentinel that has none refuses whoever tells it one.
-        sentinel.sentinels += Sentinel(hosts, sentinel_kwargs=dict(options)).sentinels
+        sentinel.sentinels += Sentinel(hosts, sentinel_kwargs=asking).sentinels
     client: redis.Redis = sentinel.master_for(service, db=int(db[0]) if db else 0)
     return client
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,9 @@ from tests.faults.rig import (
 from tests.faults.topologies import SentinelSet
 from tests.servers import wait_until
 from tests.service import WeChatServer
+from wxauth.errors import StoreUnavailable
+from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
 
 PASSWORD = "password-of-redis-and-its-sentinels"
 #: A primary that has lost all replicas takes no writes: nothing can be acknowledged that is then forgotten.
@@ -169,3 +174,18 @@ def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
         caller.log_in(alice)
         caller.ask("check", alice, alice.tokens[0])
         assert [call.status for call in calls] == [200, 200]
+
+
+def test_sentinels_that_are_silent(run: Run) -> None:
+    """They are asked one after another, twice each, and nobody is held longer by all of them than by Redis."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+        door = RedisClient(connector(f"redis+sentinel://:{PASSWORD}@{hosts}/mymaster/0", "verify"))
+        start = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            door.read("k")
+        held = round((time.monotonic() - start) * 1000, 1)
+    bar(run, "sentinels that are silent", "a thread is held for", held, 600)
+    # Each of the six alone would take 250 ms.
+    assert held < 6 * 250
