@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from tests.faults.clusters import ClusterSet
 from tests.faults.topologies import SentinelSet
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 from wxauth.extension import wechat_client
 from wxauth.factory import create_app
 from wxauth.identity import Identity, Secret, User
@@ -132,9 +132,18 @@ def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     if isinstance(client, RedisCluster):
         # redis-py would ask one node alone.
         client.keys = functools.partial(client.keys, target_nodes=RedisCluster.PRIMARIES)  # type: ignore[method-assign]
-    client.flushall()
+    # Its budget is that of the service, which a machine that has just started all these servers may well exceed.
+    wait_until(lambda: is_emptied(client), "an empty Redis")
     yield client
     client.close()
+
+
+def is_emptied(client: Any) -> bool:
+    try:
+        client.flushall()
+    except redis.RedisError:
+        return False
+    return True
 
 
 @pytest.fixture
