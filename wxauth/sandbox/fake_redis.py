@@ -63,9 +63,9 @@ class FakeRedis:
         return round(max(self._server.back_at - self._clock(), 0), 1)
 
     def holds(self) -> Note | None:
-        """How many keys there are, and what is to be seen of some MOST_KEYS of them; None while it can't be reached."""
+        """How many keys there are, and what is to be seen of MOST_KEYS of them; None while it can't be reached."""
         try:
-            _, names = self._observer.scan(count=MOST_KEYS)
+            _, names = self._observer.execute_command("SCAN", 0, "COUNT", MOST_KEYS)
             keys = [found for name in sorted(names) if (found := self._described(name))]
             return {"total": self._observer.dbsize(), "keys": keys}
         except redis.ConnectionError:
@@ -84,15 +84,17 @@ class FakeRedis:
         return fakeredis.FakeRedis(connection_pool=pool)
 
     def _described(self, name: bytes) -> Note | None:
-        kind = self._observer.type(name).decode()
+        """None for a key that has gone since it was listed."""
+        ask = self._observer.execute_command
+        kind, milliseconds = ask("TYPE", name).decode(), ask("PTTL", name)
         if kind == "hash":
-            fields = {field.decode(): _bytes(value) for field, value in self._observer.hgetall(name).items()}
+            fields = {field.decode(): _bytes(value) for field, value in ask("HGETALL", name).items()}
             found: Note = {"fields": fields, "bytes": sum(field["bytes"] for field in fields.values())}
         elif kind == "string":
-            found = _bytes(self._observer.get(name) or b"")
-        else:  # gone since it was listed
+            found = _bytes(ask("GET", name) or b"")
+        else:
             return None
-        return {"key": name.decode(), "type": kind, "ttl": self._observer.pttl(name) / 1000, **found}
+        return {"key": name.decode(), "type": kind, "ttl": milliseconds / 1000, **found}
 
 
 def _bytes(value: bytes) -> Note:

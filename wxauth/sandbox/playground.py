@@ -23,9 +23,7 @@ def page() -> Response:
 
 @bp.get("/sandbox/page/<name>")
 def file(name: str) -> Response:
-    if name not in FILES:
-        abort(404)
-    return _sent(name)
+    return _sent(name) if name in FILES else abort(404)
 
 
 def _sent(name: str) -> Response:

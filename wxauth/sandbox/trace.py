@@ -6,6 +6,7 @@ What may never be in one, not even here: the AppSecret and a session_key.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -88,14 +89,12 @@ def _shown_bytes(value: bytes) -> object:
 
 def http_size(first_line: str, headers: Mapping[str, str], body: bytes = b"") -> int:
     """The bytes of an HTTP/1.1 message."""
-    return len(first_line) + sum(len(name) + len(text) + 4 for name, text in headers.items()) + 4 + len(body)
+    return len(first_line) + sum(len(name) + len(text) + 4 for name, text in headers.items()) + 2 + len(body)
 
 
 def pretty(body: bytes) -> str:
     """A body as it is shown: JSON with a line for each name, anything else as it is."""
     text = body.decode(errors="replace")
-    try:
+    with contextlib.suppress(ValueError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
-        pass
     return masked(text)

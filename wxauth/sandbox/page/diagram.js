@@ -22,6 +22,7 @@ export class Diagram {
   begin(scene) {
     this.list.replaceChildren()
     this.steps = 0
+    Vault.mark()
     document.getElementById('empty').hidden = true
     document.getElementById('lesson').hidden = true
     this.entitle(scene)
@@ -80,7 +81,8 @@ export class Diagram {
 
 function strip(message, step) {
   const svg = draw('svg', { class: 'strip', 'aria-hidden': 'true', focusable: 'false' })
-  const [from, to] = [PLACES[message.from], PLACES[message.to]]
+  const [from, aim] = [PLACES[message.from], PLACES[message.to]]
+  const to = message.lost ? (from + aim) / 2 : aim
   const there = message.back === undefined ? 30 : 22
   svg.append(...lifelines())
   svg.append(...arrow(from, to, there, message.out, 'out'))

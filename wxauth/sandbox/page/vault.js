@@ -5,15 +5,21 @@ import { ask } from './wire.js'
 
 const KINDS = [[/\}:s:/, 's'], [/\}:u:/, 'u'], [/:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready\}:p/, 'p']]
 
-let known = new Map()
+let known = null
+let before = null
 let clock = 0
 
 export const Vault = {
+  /** From now on what changes is marked. */
+  mark() {
+    before = known
+  },
+
   /** `holds` is {total, keys}, or null while Redis can't be reached. */
   show(holds) {
     document.getElementById('keys').hidden = holds === null
     if (holds === null) return
-    document.getElementById('keys').replaceChildren(...keysIn(holds, known).children)
+    document.getElementById('keys').replaceChildren(...keysIn(holds, before).children)
     known = new Map(holds.keys.map((key) => [key.key, fingerprint(key)]))
   },
 
