@@ -38,9 +38,10 @@ benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
 	cd benchmarks/node && npm ci --no-audit --no-fund
 	touch $@
 
-# The picture in the READMEs: a finished login, by Debian's chromium and chromium-driver.
+# The picture in the READMEs: a finished login. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
 	$(BIN)/python -m tests.browser docs/playground.png
+	pngquant --force --strip --ext .png docs/playground.png
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -154,9 +154,8 @@ def test_mock_code_logs_in_any_number_of_times(client: FlaskClient) -> None:
 
 
 def notes(client: FlaskClient, response: TestResponse) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.get(f"/sandbox/trace/{response.headers['X-WXAuth-Request']}").get_json()[
-        "notes"
-    ]
+    trace = client.get(f"/sandbox/trace/{response.headers['X-WXAuth-Request']}").get_json()
+    found: list[dict[str, Any]] = trace["notes"]
     return found
 
 
