@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import html
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from selenium.webdriver.common.keys import Keys
 
 import wxauth.sandbox
 from tests.browser import Browser
-from tests.service import ROOT, Sandbox
+from tests.servers import RedisServer, free_port, program
+from tests.service import ROOT, Sandbox, environment
 from wxauth.sandbox import create_app
 from wxauth.sandbox.playground import FILES, KINDS
 from wxauth.settings import Settings
@@ -65,6 +68,41 @@ def test_no_file_names_another_host(name: str) -> None:
 def test_nothing_becomes_markup(name: str) -> None:
     """Whatever the page shows it shows as text."""
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", FILES[name].read_text())
+
+
+# --- The code to copy
+
+
+def snippet(beginning: str) -> str:
+    """What a reader copies who copies the snippet that begins so."""
+    found = re.findall(r"<pre tabindex=\"0\"><code>(.*?)</code>", FILES["index.html"].read_text(), re.DOTALL)
+    (text,) = (text for text in map(html.unescape, found) if text.startswith(beginning))
+    return text
+
+
+def test_the_mini_program_is_javascript(tmp_path: Path) -> None:
+    """Node can read it."""
+    file = tmp_path / "page.js"
+    file.write_text(snippet("const auth"))
+    assert subprocess.run([program("node"), "--check", file], check=False, timeout=30).returncode == 0
+
+
+def test_the_flask_application_asks_who_is_there(monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer) -> None:
+    """It runs in the service's environment, and lets nobody in without a token."""
+    for name, value in environment(redis_server.url, "http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(snippet("from flask"), "playground", "exec"), names)  # noqa: S102 - it is our own page
+    assert names["app"].test_client().get("/orders").get_json()["code"] == "token_missing"
+
+
+def test_nginx_accepts_its_part(tmp_path: Path) -> None:
+    """Within a server, as one pastes it."""
+    file = tmp_path / "nginx.conf"
+    server = f"server {{ listen 127.0.0.1:{free_port()}; {snippet('location')} }}"
+    file.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {server} }}")
+    command = [program("nginx"), "-t", "-e", f"{tmp_path}/log", "-c", str(file)]
+    assert subprocess.run(command, check=False, timeout=30).returncode == 0
 
 
 # --- In a browser

@@ -10,7 +10,7 @@ export function codeGiven(exchange, second = false) {
   return {
     from: 'phone', to: 'wechat', out: 'wx.login()', back: 'code', title: 'wx.login()', told: ['ask.wx.login'], second,
     at: exchange.at, ms: exchange.ms,
-    bytes: ['bytes.both', { out: exchange.request.bytes, back: exchange.answer.bytes }], parts: http(exchange), remark: 'open.played',
+    bytes: ['bytes.bodies', { out: exchange.request.bytes, back: exchange.answer.bytes }], parts: http(exchange), remark: 'open.played',
   }
 }
 

@@ -65,7 +65,7 @@ const EN = {
   'redis.end': 'The record and its entry in the user’s list are deleted, all or nothing.',
   'redis.gone': 'Nobody answers. The server tries a new connection, then stops.',
   'redis.trips': '{n} round trips', 'redis.trip': '1 round trip', 'redis.tries': '{n} tries',
-  'bytes.body': '{n} B of body', 'bytes.both': '{out} B out, {back} B back', 'bytes.sent': '{n} B sent',
+  'bytes.body': '{n} B of body', 'bytes.bodies': 'bodies of {out} B and {back} B', 'bytes.both': '{out} B out, {back} B back', 'bytes.sent': '{n} B sent',
 
   'first.login': 'First, the phone logs in: POST /login → {status}', 'first.logout': 'First, the phone logs out: DELETE /session → {status}',
   'first.plug': 'First, the sandbox plugs Redis in again',
@@ -101,7 +101,7 @@ const EN = {
   'kind.s': 'session', 'kind.u': 'user', 'kind.b': 'ban', 'kind.l': 'counter', 'kind.p': 'probe', 'kind.other': 'other',
   's': '{n} s', 'field.k': 'session_key',
 
-  code: 'The code to copy', 'code.told': 'Whole, with your address. More is in the README and in deploy/.',
+  code: 'The code to copy', 'code.told': 'With your address filled in. More is in the README and in deploy/.',
   'code.address': 'Your address', copy: 'Copy', copied: 'Copied',
   'code.mini': 'Mini program', 'code.mini.told': 'With examples/miniprogram/wxauth.js beside it. WeChat wants HTTPS and the domain on its list; in DevTools you can switch that check off.',
   'code.flask': 'Flask', 'code.flask.told': 'Your own application, in the same environment as the service.',
@@ -132,7 +132,7 @@ const ZH = {
   'scene.busy': '微信繁忙', 'scene.busy.told': '微信回 errcode -1。服务器问三次才放弃。',
   'scene.blocked': '用户被微信拦截', 'scene.blocked.told': '微信认为这个账号风险高：errcode 40226。',
   'scene.gone': 'Redis 不见了', 'scene.gone.told': '连不上 Redis。没有人会因此被登出。',
-  'scene.elsewhere': '在另一部手机上登出', 'scene.elsewhere.told': '同一用户的第二部手机，结束自己以外的所有会话。',
+  'scene.elsewhere': '被另一部手机登出', 'scene.elsewhere.told': '同一用户的第二部手机，结束自己以外的所有会话。',
   'scene.two': '两部手机同时登录', 'scene.two.told': '同一个用户，两部手机，同一时刻。',
   'scene.forged': '伪造的 token', 'scene.forged.told': 'token 里改了一个字母。',
   'scene.idle': '登录流程，实况', 'scene.idle.told': '微信官方文档里的那张图，由真实的请求画出来。',
@@ -175,7 +175,7 @@ const ZH = {
   'redis.end': '删掉记录和用户列表里的那一项，要么全成，要么全不成。',
   'redis.gone': '没有人回答。服务器换一条新连接再试，然后停下。',
   'redis.trips': '{n} 次往返', 'redis.trip': '1 次往返', 'redis.tries': '{n} 次尝试',
-  'bytes.body': '正文 {n} B', 'bytes.both': '发出 {out} B，收到 {back} B', 'bytes.sent': '发出 {n} B',
+  'bytes.body': '正文 {n} B', 'bytes.bodies': '正文 {out} B 和 {back} B', 'bytes.both': '发出 {out} B，收到 {back} B', 'bytes.sent': '发出 {n} B',
 
   'first.login': '先让手机登录：POST /login → {status}', 'first.logout': '先让手机退出：DELETE /session → {status}',
   'first.plug': '先由沙箱把 Redis 接回去',
@@ -211,7 +211,7 @@ const ZH = {
   'kind.s': '会话', 'kind.u': '用户', 'kind.b': '封禁', 'kind.l': '计数', 'kind.p': '探测', 'kind.other': '其他',
   's': '{n} 秒', 'field.k': 'session_key',
 
-  code: '可以复制的代码', 'code.told': '完整的，填好了你的地址。更多内容见 README 和 deploy/。',
+  code: '可以复制的代码', 'code.told': '已填好你的地址。更多内容见 README 和 deploy/。',
   'code.address': '你的地址', copy: '复制', copied: '已复制',
   'code.mini': '小程序', 'code.mini.told': '旁边放上 examples/miniprogram/wxauth.js。微信要求 HTTPS 和合法域名；在开发者工具里可以关掉这项检查。',
   'code.flask': 'Flask', 'code.flask.told': '你自己的应用，和服务用同样的环境变量。',
