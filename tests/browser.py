@@ -117,6 +117,11 @@ class Browser:
         told = [{"name": name, "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
 
+    def cut_off(self, offline: bool) -> None:
+        """Whether no request gets out of the page."""
+        conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+
     def speak(self, language: str) -> None:
         """What `navigator.language` says from the next page on."""
         told = {"userAgent": self.run("return navigator.userAgent"), "acceptLanguage": language}

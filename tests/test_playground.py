@@ -258,6 +258,17 @@ def test_two_phones_have_two_sessions(browser: Browser) -> None:
     assert kinds_in_redis(browser).count("session") >= 2
 
 
+def test_silence_is_no_problem_of_the_service(browser: Browser) -> None:
+    """Where there was no answer the page says so, and makes up no action; the token is kept."""
+    browser.press("#login")
+    token = browser.text("#pocket-token")
+    browser.cut_off(True)
+    browser.press("#whoami")
+    browser.cut_off(False)
+    assert (problem(browser), browser.text("#problem-action")) == ("unreachable", "")
+    assert browser.text("#pocket-token") == token
+
+
 def test_a_login_needs_no_mouse(browser: Browser) -> None:
     """Tab leads to the button, Enter presses it, and the focus is then on what comes next."""
     for _ in range(10):

@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from wxauth.errors import ConfigurationError
+from wxauth.extension import EXTENSION, WxAuth
 from wxauth.sandbox import create_app
-from wxauth.sandbox.assembly import FAKES, Fakes
 from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
 from wxauth.settings import Settings
 
@@ -191,13 +191,15 @@ def test_trace_of_an_unknown_request_is_empty(client: FlaskClient) -> None:
 
 def test_trace_holds_no_secret(client: FlaskClient) -> None:
     """No AppSecret, no session_key, no token; and none of that is to be seen in Redis."""
-    fakes: Fakes = client.application.extensions[FAKES]
     response = log_in(client, wx_login(client, user="alice"))
-    ((session_key, _),) = fakes.wechat._session_keys.values()
-    (secret,) = fakes.wechat._apps.values()
+    token = response.get_json()["token"]
+    held: WxAuth = client.application.extensions[EXTENSION]
+    session_key = held.store.resolve(token).session_key or ""
+    (secret,) = held.settings.apps.values()
     told = json.dumps([notes(client, response), client.get("/sandbox/redis").get_json()])
     assert "oSANDBOX" in told
-    hidden = [session_key, secret.reveal(), response.get_json()["token"]]
+    hidden = [session_key, secret.reveal(), token]
+    assert all(hidden)
     assert [it for it in hidden if it in told or it.encode().hex() in told] == []
 
 

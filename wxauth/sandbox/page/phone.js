@@ -70,9 +70,10 @@ export const Screen = {
   failed(token, problem, retryAfter) {
     this.draw({ who: null, else: null, buttons: ['cure'], token })
     at('problem').hidden = false
-    at('problem-code').textContent = `${problem.status} ${problem.code}`
+    at('problem-code').textContent = problem.status ? `${problem.status} ${problem.code}` : problem.code
     say(at('problem-told'), has(`told.${problem.code}`) ? `told.${problem.code}` : 'told.other')
-    at('problem-action').textContent = `"action": "${problem.action}"`
+    // Where there was no answer there was no action either.
+    at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
     say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
   },
 

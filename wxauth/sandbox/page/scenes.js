@@ -44,7 +44,7 @@ export class Scenes {
       await Vault.look()
     } catch (error) {
       if (error instanceof Halted) await this.end(error.done)
-      else if (error instanceof Unreachable) this.fail({ status: '', code: 'unreachable', action: 'none' }, 0)
+      else if (error instanceof Unreachable) this.fail({ code: 'unreachable', action: 'none' }, 0)
       else throw error
     }
   }

@@ -83,11 +83,12 @@ const EN = {
   'lesson.user_blocked': 'Tells the user, and does not try again: action is none.',
   'lesson.wechat_busy': 'Waits as long as Retry-After says, then calls wx.login for a new code and tries again.',
   'lesson.store_unavailable': 'Keeps its token, waits as long as Retry-After says, and tries again. Nobody has to log in anew.',
+  'lesson.unreachable': 'Keeps its token, and tells the user that there is no connection.',
   'lesson.other': 'Follows the action of the problem.',
 
   'told.code_used': 'The login did not work.', 'told.token_invalid': 'The session is over.',
   'told.user_blocked': 'WeChat does not let you in.', 'told.wechat_busy': 'WeChat is busy just now.',
-  'told.store_unavailable': 'The service is busy. You are still logged in.', 'told.other': 'This did not work.',
+  'told.store_unavailable': 'The service is busy. You are still logged in.', 'told.unreachable': 'The sandbox does not answer. Is it still running?', 'told.other': 'This did not work.',
 
   'open.asked': 'Request', 'open.answered': 'Answer', 'open.said': 'Said to Redis, and what Redis said',
   'open.holds': 'What Redis holds after it',
@@ -193,11 +194,12 @@ const ZH = {
   'lesson.user_blocked': '告诉用户，不再重试：action 是 none。',
   'lesson.wechat_busy': '按 Retry-After 等，然后用 wx.login 拿新的 code 再试。',
   'lesson.store_unavailable': '留着 token，按 Retry-After 等，再试。谁都不用重新登录。',
+  'lesson.unreachable': '留着 token，告诉用户没有连上网络。',
   'lesson.other': '按问题里的 action 做。',
 
   'told.code_used': '登录没有成功。', 'told.token_invalid': '会话已经结束。',
   'told.user_blocked': '微信不让你登录。', 'told.wechat_busy': '微信现在很忙。',
-  'told.store_unavailable': '服务繁忙。你仍然是登录状态。', 'told.other': '没有成功。',
+  'told.store_unavailable': '服务繁忙。你仍然是登录状态。', 'told.unreachable': '沙箱没有回答。它还在运行吗？', 'told.other': '没有成功。',
 
   'open.asked': '请求', 'open.answered': '回答', 'open.said': '对 Redis 说的话，和 Redis 的回答',
   'open.holds': '之后 Redis 里有什么',

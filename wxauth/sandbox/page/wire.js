@@ -1,7 +1,7 @@
 // Requests to the service, as they went over the wire; and what the service said to WeChat and Redis meanwhile.
 
 /** Headers of an answer that a client has a use for. */
-const TELLING = ['content-type', 'www-authenticate', 'retry-after', 'x-wxauth-mode']
+const TELLING = ['Content-Type', 'WWW-Authenticate', 'Retry-After', 'X-WXAuth-Mode']
 
 export class Unreachable extends Error {}
 
@@ -57,11 +57,7 @@ function shown(line, headers, body) {
 }
 
 function telling(headers) {
-  return TELLING.filter((name) => headers.has(name)).map((name) => [titled(name), headers.get(name)])
-}
-
-function titled(name) {
-  return name.replace(/(^|-)(\w)/g, (_, dash, letter) => dash + letter.toUpperCase()).replace('Www', 'WWW').replace('Wxauth', 'WXAuth')
+  return TELLING.filter((name) => headers.has(name)).map((name) => [name, headers.get(name)])
 }
 
 function parsed(text) {
