@@ -144,6 +144,9 @@ def kinds_in_redis(browser: Browser) -> list[str]:
     return browser.texts("#redis-name ~ #keys .kind")
 
 
+SESSIONS_AFTER_EACH = """
+return [...document.querySelectorAll('.opened details')].map(it => it.querySelectorAll('.kind-s').length)
+"""
 LOGIN = ["wx.login()", "POST /login", "Redis", "GET /sns/jscode2session", "Redis", "200 OK"]
 
 
@@ -189,8 +192,16 @@ def test_a_message_opens_and_closes(browser: Browser) -> None:
     assert browser.texts(".opened") == []
 
 
-def test_a_message_to_redis_shows_what_redis_holds_after_it(browser: Browser) -> None:
-    """The commands, the replies, and the keys as they were at that moment."""
+def test_every_message_shows_what_redis_holds_after_it(browser: Browser) -> None:
+    """Before the exchange with WeChat there is no new session yet; when the token goes out there is."""
+    browser.press("#login")
+    browser.run("for (const row of document.querySelectorAll('.row')) row.click()")
+    sessions = browser.run(SESSIONS_AFTER_EACH)
+    assert [number - sessions[0] for number in sessions] == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_message_to_redis_shows_what_was_said(browser: Browser) -> None:
+    """The commands, the replies, and at once what came of them."""
     browser.press("#login")
     browser.press("li:nth-child(5) > .row")
     assert "> MULTI\n< OK\n> SET wxa:{" in browser.text(".opened pre")

@@ -40,6 +40,8 @@ export class Diagram {
       row.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
       this.light(message)
       if (message.holds !== undefined) Vault.show(message.holds)
+      // Between two words with Redis nothing changes there.
+      message.after = Vault.holds
       await pause(message.minor ? PACE / 2 : PACE)
     }
     this.light(null)
@@ -152,9 +154,11 @@ function opened(message) {
     pre.tabIndex = 0
     pre.textContent = text || sentence('open.none')
   }
-  if (message.holds) {
-    say(box.appendChild(document.createElement('h4')), 'open.holds')
-    box.append(keysIn(message.holds))
+  if (message.after) {
+    const details = box.appendChild(document.createElement('details'))
+    details.open = message.holds !== undefined
+    say(details.appendChild(document.createElement('summary')), 'open.holds')
+    details.append(keysIn(message.after))
   }
   return box
 }

@@ -40,6 +40,7 @@ export class Scenes {
   async guarded(doing) {
     Screen.asking()
     try {
+      await Vault.look()
       await doing()
       await Vault.look()
     } catch (error) {

@@ -10,6 +10,9 @@ let before = null
 let clock = 0
 
 export const Vault = {
+  /** What was shown last. */
+  holds: null,
+
   /** From now on what changes is marked. */
   mark() {
     before = known
@@ -17,6 +20,7 @@ export const Vault = {
 
   /** `holds` is {total, keys}, or null while Redis can't be reached. */
   show(holds) {
+    this.holds = holds
     document.getElementById('keys').hidden = holds === null
     if (holds === null) return
     document.getElementById('keys').replaceChildren(...keysIn(holds, before).children)
