@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 
 from wxauth.errors import StoreUnavailable
-from wxauth.logs import request_id
 from wxauth.redis_client import RedisClient
 from wxauth.sandbox.fake_redis import AWAY, MOST_KEYS, FakeRedis
 from wxauth.sandbox.trace import SHOWN_BYTES, Note, Trace
@@ -29,10 +27,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def trace() -> Iterator[Trace]:
-    request_id.set("request")
-    yield Trace()
-    request_id.set(None)
+def trace() -> Trace:
+    return Trace(lambda: "request")
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
-from wxauth.logs import request_id
 from wxauth.sandbox.trace import (
     DOTS,
     MOST_NOTES,
@@ -20,28 +19,41 @@ from wxauth.sandbox.trace import (
     shown,
 )
 
+Happens = Callable[[str | None], None]
+
 
 @pytest.fixture
-def trace() -> Iterator[Trace]:
-    yield Trace()
-    request_id.set(None)
+def answering() -> list[str | None]:
+    """Which request this thread answers: the last of them."""
+    return [None]
 
 
-def note(trace: Trace, request: str | None) -> None:
-    request_id.set(request)
-    trace.keep(begun("redis"))
+@pytest.fixture
+def trace(answering: list[str | None]) -> Trace:
+    return Trace(lambda: answering[-1])
 
 
-def test_a_note_is_kept_under_its_request(trace: Trace) -> None:
+@pytest.fixture
+def note(trace: Trace, answering: list[str | None]) -> Happens:
+    """Something happens while this request is answered."""
+
+    def happened(request: str | None) -> None:
+        answering.append(request)
+        trace.keep(begun("redis"))
+
+    return happened
+
+
+def test_a_note_is_kept_under_its_request(trace: Trace, note: Happens) -> None:
     """What happens while a request is answered is found under its id, in order."""
     for request in ("one", "two", "one"):
-        note(trace, request)
+        note(request)
     assert [len(trace.of(request) or []) for request in ("one", "two")] == [2, 1]
 
 
-def test_what_no_request_causes_is_not_kept(trace: Trace) -> None:
+def test_what_no_request_causes_is_not_kept(trace: Trace, note: Happens) -> None:
     """A thread that answers nobody leaves no note."""
-    note(trace, None)
+    note(None)
     assert trace.of("") is None
 
 
@@ -50,18 +62,18 @@ def test_an_unknown_request_has_no_notes(trace: Trace) -> None:
     assert trace.of("never") is None
 
 
-def test_the_oldest_requests_are_forgotten(trace: Trace) -> None:
+def test_the_oldest_requests_are_forgotten(trace: Trace, note: Happens) -> None:
     """Nothing is kept for ever."""
     for number in range(MOST_REQUESTS + 1):
-        note(trace, str(number))
+        note(str(number))
     assert trace.of("0") is None
     assert trace.of("1") is not None
 
 
-def test_a_request_has_so_many_notes_and_no_more(trace: Trace) -> None:
+def test_a_request_has_so_many_notes_and_no_more(trace: Trace, note: Happens) -> None:
     """Nor does one request fill the memory."""
     for _ in range(MOST_NOTES + 1):
-        note(trace, "one")
+        note("one")
     assert len(trace.of("one") or []) == MOST_NOTES
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import APP_SECRET, APPID
 from wxauth.errors import CodeInvalid, WeChatUnreachable
 from wxauth.identity import Secret
-from wxauth.logs import request_id
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sandbox.trace import Note, Trace
 from wxauth.sandbox.watched_wechat import WatchedWeChat
@@ -23,10 +21,8 @@ URL = "https://api.weixin.qq.com"
 
 
 @pytest.fixture
-def trace() -> Iterator[Trace]:
-    request_id.set("request")
-    yield Trace()
-    request_id.set(None)
+def trace() -> Trace:
+    return Trace(lambda: "request")
 
 
 @pytest.fixture

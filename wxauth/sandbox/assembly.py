@@ -41,7 +41,7 @@ class Fakes:
 
 def create_app(settings: Settings) -> Flask:
     """The service over a fake WeChat and an in-memory Redis, both of this process alone."""
-    trace = Trace()
+    trace = Trace(request_id.get)
     fakes = Fakes(FakeWeChat(settings.apps), FakeRedis(trace), trace, KeyRing(settings.secret_keys))
     transport = Transport(settings.wechat_url, WatchedWeChat(fakes.wechat, trace))
     app = create_service(

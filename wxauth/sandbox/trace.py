@@ -12,10 +12,8 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
-
-from ..logs import request_id
 
 Note = dict[str, Any]
 
@@ -31,15 +29,19 @@ IN_JSON: Final = re.compile(rf'("(?:{"|".join(SECRETS)})": *)"(?:[^"\\]|\\.)*"')
 
 
 class Trace:
-    """The notes of the last MOST_REQUESTS requests that had any, MOST_NOTES of each; safe between threads."""
+    """The notes of the last MOST_REQUESTS requests that had any, MOST_NOTES of each; safe between threads.
 
-    def __init__(self) -> None:
+    `request_id` says which request the calling thread answers, if any.
+    """
+
+    def __init__(self, request_id: Callable[[], str | None]) -> None:
+        self._request_id = request_id
         self._lock = threading.Lock()
         self._notes: OrderedDict[str, list[Note]] = OrderedDict()
 
     def keep(self, note: Note) -> None:
         """Under the request that this thread answers; what happens outside of all requests is not kept."""
-        request = request_id.get()
+        request = self._request_id()
         if request is None:
             return
         with self._lock:
