@@ -8,8 +8,14 @@ BIN := $(VENV)/bin
 run: $(VENV)/run
 	$(BIN)/python app.py
 
-test: lint
+# The mini program's client is tested where there is Node; its types, where there is npm too.
+NODE_MODULES := tests/miniprogram/node_modules
+test: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
 	$(BIN)/python -m pytest
+
+$(NODE_MODULES)/done: tests/miniprogram/package-lock.json
+	cd tests/miniprogram && npm ci --no-audit --no-fund
+	touch $@
 
 # The faults with the counts of the specification; `make test` runs them small.
 faults: $(VENV)/dev
@@ -59,4 +65,4 @@ $(VENV)/dev: requirements.txt requirements-dev.txt
 	touch $@ $(VENV)/run
 
 clean:
-	rm -rf $(VENV) .venv-bench benchmarks/node/node_modules
+	rm -rf $(VENV) .venv-bench benchmarks/node/node_modules $(NODE_MODULES)

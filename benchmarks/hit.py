@@ -24,7 +24,6 @@ from benchmarks.contenders.decorator import app as decorated
 from tests.servers import wait_until
 from wxauth import Settings, guard
 from wxauth.factory import create_app
-from wxauth.logs import begin_request
 
 #: Short slices and many of them: on a busy machine, too, one will have been left alone.
 CALLS: Final = 20
@@ -79,7 +78,6 @@ def decorator(token: str, header: str) -> dict[str, float]:
     with decorated.test_request_context("/me", headers={"Authorization": header}):
         parts = {
             "bare Flask, the same view": microseconds(request(bare, "/me", header)),
-            "an id for the request": microseconds(begin_request),
             "the token out of the request": microseconds(guard.presented_token),
             "`resolve`, from the cache": microseconds(resolve),
             "the headers of the answer": microseconds(lambda: guard._keep_private(Response()))

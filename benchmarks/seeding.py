@@ -35,6 +35,9 @@ class _Nobody(Reader):
     def fields(self, key: str) -> dict[bytes, bytes]:
         return {}
 
+    def fields_and_mark(self, key: str, mark: str) -> tuple[dict[bytes, bytes], bool]:
+        return {}, False
+
     def present(self, keys: Sequence[str]) -> set[str]:
         return set()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -21,6 +23,7 @@ from tests.servers import RedisServer
 from wxauth.extension import wechat_client
 from wxauth.factory import create_app
 from wxauth.identity import Identity, Secret, User
+from wxauth.logs import JSONFormatter
 from wxauth.redis_client import RedisClient
 from wxauth.redis_connect import connector
 from wxauth.sandbox.fake_wechat import FakeWeChat
@@ -190,3 +193,15 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
     return Phone(client, wechat)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[io.StringIO]:
+    """What is logged, in the form that the service gives it."""
+    caplog.set_level(logging.INFO)
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JSONFormatter())
+    logging.getLogger().addHandler(handler)
+    yield stream
+    logging.getLogger().removeHandler(handler)

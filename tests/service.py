@@ -50,8 +50,14 @@ class WeChatServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                self._answer(None)
+
+            def do_POST(self) -> None:
+                self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+            def _answer(self, data: bytes | None) -> None:
                 server.asked.append(self.path)
-                request = requests.Request("GET", f"https://api.weixin.qq.com{self.path}").prepare()
+                request = requests.Request(self.command, f"https://api.weixin.qq.com{self.path}", data=data).prepare()
                 body = server.fake.send(request, timeout=(1, 30)).content
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain")

@@ -170,6 +170,23 @@ def test_a_token_of_another_app_is_dead_to_a_limited_client(phone: Phone) -> Non
     assert phone.get("/session").status_code == 200
 
 
+def test_a_limited_client_keeps_no_foreign_session_alive(phone: Phone, clock: Clock) -> None:
+    """However often it asks: the session idles out as if nobody had asked."""
+    for _ in range(2):
+        clock.advance(300000)
+        assert post(phone.client, "/introspect", phone.token, basic(LIMITED)).data == NOT_ALIVE
+    clock.advance(5000)
+    assert phone.get("/session").status_code == 401
+
+
+def test_a_limited_client_keeps_its_own_sessions_alive(client: FlaskClient, wechat: FakeWeChat, clock: Clock) -> None:
+    """As any other client does."""
+    phone = Phone(client, wechat).log_in(appid=SECOND)
+    for _ in range(3):
+        clock.advance(500000)
+        assert post(client, "/introspect", phone.token, basic(LIMITED)).get_json()["active"]
+
+
 def test_a_limited_client_may_ask_about_its_app(client: FlaskClient, wechat: FakeWeChat) -> None:
     """Everything, as any other client."""
     phone = Phone(client, wechat).log_in(appid=SECOND)

@@ -139,7 +139,55 @@ def test_rotated_keys_are_looked_under_too(user: User, environ: dict[str, str]) 
     assert user.session(token).status_code == 401
 
 
-COMMANDS = ["sessions", "revoke", "ban", "unban"]
+def test_check_session(user: User, environ: dict[str, str], wechat: WeChatServer) -> None:
+    """0 while the session_key is WeChat's, 1 once it is not, and 1 where there is none."""
+    openid = user.session(user.log_in()).json()["openid"]
+    assert run(environ, "check-session", APPID, openid).exit_code == 0
+    wechat.fake.replace_session_key(APPID, openid)
+    assert run(environ, "check-session", APPID, openid).exit_code == 1
+    assert run(environ, "check-session", APPID, "oNOBODY").exit_code == 1
+
+
+def test_reset_session_key(user: User, environ: dict[str, str], wechat: WeChatServer) -> None:
+    """The key that is kept is WeChat's new one, and none is printed; a stale one is not replaced."""
+    openid = user.session(user.log_in()).json()["openid"]
+    before = wechat.fake.session_key_of(APPID, openid)
+    result = run(environ, "reset-session-key", APPID, openid)
+    assert (result.exit_code, result.stdout) == (0, "Replaced.\n")
+    assert wechat.fake.session_key_of(APPID, openid) != before
+    assert run(environ, "check-session", APPID, openid).exit_code == 0
+    wechat.fake.replace_session_key(APPID, openid)
+    assert run(environ, "reset-session-key", APPID, openid).exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["check-session", "reset-session-key"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"WECHAT_SECRET": "a-wrong-secret"}, ["40125", "AppSecret", "重新复制"], id="refused"),
+        pytest.param({"WXAUTH_WECHAT_URL": "http://127.0.0.1:{port}"}, ["no answer (connection)"], id="unreachable"),
+    ],
+)
+def test_what_wechat_does_not_do(
+    command: str,
+    changes: dict[str, str],
+    words: list[str],
+    user: User,
+    environ: dict[str, str],
+    redis_server: RedisServer,
+) -> None:
+    """Exit code 2, with the cure in both languages where WeChat has refused."""
+    openid = user.session(user.log_in()).json()["openid"]
+    with redis_server.client() as client:
+        client.delete(*client.keys("wxa:{*}:t:*") or ["none"])
+    changed = {name: text.replace("{port}", str(free_port())) for name, text in changes.items()}
+    result = run(environ | changed, command, APPID, openid)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert [word for word in words if word not in result.stderr] == []
+    assert "a-wrong-secret" not in result.stderr
+
+
+COMMANDS = ["sessions", "revoke", "ban", "unban", "check-session", "reset-session-key"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -35,6 +35,8 @@ def exposed() -> dict[str, set[str]]:
     metrics.LOGINS.labels("ok")
     metrics.CHECKS.labels("ok", "redis")
     metrics.ENDED.labels("logout")
+    metrics.USERDATA.labels("decrypt", "newest")
+    metrics.PUSHES.labels("other")
     families = text_string_to_metric_families(metrics.exposition().decode())
     samples = [sample for family in families for sample in family.samples if sample.name.startswith("wxauth_")]
     return {sample.name: set(sample.labels) for sample in samples if not sample.name.endswith("_created")}

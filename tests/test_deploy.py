@@ -19,6 +19,7 @@ from wxauth.redis_client import RedisClient
 from wxauth.sessions import Limits, SessionStore
 from wxauth.tokens import KeyRing
 
+JSON = {"Content-Type": "application/json"}
 UNDERSCORES = "underscores_in_headers"
 DEPLOY = ROOT / "deploy"
 
@@ -213,10 +214,33 @@ def test_the_services_refusals_pass_as_they_are(proxy: Proxy) -> None:
     """Problems of its own, with their codes."""
     refused = requests.post(f"{proxy.url}/login", data="code=a", headers={"Content-Type": "text/plain"}, timeout=5)
     assert refused.json()["code"] == "unsupported_media_type"
-    assert requests.post(f"{proxy.url}/userdata/decrypt", json={}, timeout=5).json()["code"] in (
-        "not_found",
-        "token_missing",
-    )
+    assert requests.post(f"{proxy.url}/userdata/decrypt", json={}, timeout=5).json()["code"] == "token_missing"
+    assert requests.get(f"{proxy.url}/wechat/push?signature=a", timeout=5).json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("form", ["with a length", "chunked"])
+@pytest.mark.parametrize("size", [16385, 4_000_000])
+def test_a_body_that_is_too_large_for_the_service_is_refused_as_that(
+    proxy: Proxy, service: Service, form: str, size: int
+) -> None:
+    """Each time the problem is the service's own, though most of the body is still on its way."""
+    code = b'{"code": "' + b"a" * (size - 12) + b'"}'
+    ours = requests.post(f"{service.url}/login", data=code, headers=JSON, timeout=5).json()
+    for _ in range(5):
+        body = code if form == "with a length" else iter([code[:9000], code[9000:]])
+        theirs = requests.post(f"{proxy.url}/login", data=body, headers=JSON, timeout=5)
+        assert (theirs.status_code, theirs.json() | {"request_id": ""}) == (413, ours | {"request_id": ""})
+        for name, value in {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}.items():
+            assert theirs.headers[name] == value
+
+
+@pytest.mark.parametrize("form", ["with a length", "chunked"])
+def test_a_body_that_just_fits_reaches_the_service(proxy: Proxy, form: str) -> None:
+    """It is refused there, for another reason."""
+    code = b'{"code": "' + b"a" * (16384 - 12) + b'"}'
+    body = code if form == "with a length" else iter([code[:9000], code[9000:]])
+    answer = requests.post(f"{proxy.url}/login", data=body, headers=JSON, timeout=5)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
 HIDDEN = [

@@ -18,12 +18,13 @@ import pytest
 import wxauth
 from tests.servers import RedisServer, program
 from tests.service import Sandbox, WeChatServer, environment
+from wxauth.errcodes import CURES, ERRCODES
 from wxauth.errors import ConfigurationError
 from wxauth.factory import create_app
 from wxauth.problems import BY_STATUS, PROBLEMS
+from wxauth.problems import row as row_of
 from wxauth.sandbox import create_app as create_sandbox
 from wxauth.settings import REDIS_URL_NAMES, Settings, _read, _Reader
-from wxauth.wechat import CURES, ERRCODES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(wxauth.__file__).parent
@@ -219,7 +220,7 @@ def test_the_route_table_is_the_application_s(name: str, settings: Settings) -> 
 def test_the_errcode_table_is_the_code_s(name: str) -> None:
     """Every errcode that the code knows is in the table, with the problem that it is answered as."""
     written = {int(row[0]): bare(row[1]) for row in readme(name).table("40029")}
-    answered = {errcode: PROBLEMS[error].code for errcode, error in ERRCODES.items()}
+    answered = {errcode: row_of(error()).code for errcode, error in ERRCODES.items()}
     assert written == answered | dict.fromkeys(CURES, "wechat_misconfigured")
 
 
@@ -303,10 +304,13 @@ def test_try_it_has_the_lines_of_the_sandbox_s_page() -> None:
     assert all(line in page for line in curl_lines())
 
 
-def test_the_mini_program_needs_15_lines() -> None:
-    """The mini program's side is short, and holds neither of the two secrets that may not be in it."""
+def test_the_mini_program_is_short() -> None:
+    """The mini program's side fits a screen, and holds neither of the two secrets that may not be in it.
+
+    tests/miniprogram/wxauth.test.js executes it.
+    """
     (block,) = readme(ENGLISH).code("js")
-    assert len(block.splitlines()) == 15
+    assert len(block.splitlines()) <= 25
     assert not re.search(r"session_?key|secret", block, re.IGNORECASE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,15 +11,20 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.conftest import APPID, RING_KEY
+from tests.faults.clusters import ClusterSet
+from tests.faults.test_store_tls import certificate, pem
+from tests.faults.topologies import SERVICE, SentinelSet
 from tests.rogue import Rogue, answering
 from tests.servers import RedisServer, free_port
 from tests.service import ROOT, WeChatServer, environment
 from wxauth.cli import main
+from wxauth.errcodes import CURES, ERRCODES, MEANINGS
 from wxauth.identity import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.wechat import CURES, ERRCODES, MEANINGS
 
 APP_SECRET = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = "fedcba9876543210fedcba9876543210"
@@ -225,6 +231,59 @@ def test_a_host_that_does_not_tell(environ: dict[str, str]) -> None:
         found = findings(environ | {"REDIS_URL": f"redis://app:pw@127.0.0.1:{server.port}/0"})
     assert {check for check, it in found.items() if it["status"] == "skipped"} == {"redis.version", "clock"}
     assert found["redis"]["status"] == found["redis.latency"]["status"] == "ok"
+
+
+def test_sentinel(environ: dict[str, str], sentinel_set: SentinelSet) -> None:
+    """The primary that the sentinels name is looked at; a name that none of them knows is told as that."""
+    found = findings(environ | {"REDIS_URL": sentinel_set.url})
+    assert {it["status"] for it in found.values()} == {"ok"}
+    unknown = findings(environ | {"REDIS_URL": sentinel_set.url.replace(f"/{SERVICE}/", "/nobody/")})
+    assert "no sentinel knows a primary of that name" in unknown["redis"]["english"]
+
+
+def test_cluster(environ: dict[str, str], cluster_set: ClusterSet) -> None:
+    """Every primary is looked at: one that evicts, or takes no session, is enough."""
+    environ |= {"REDIS_URL": cluster_set.url}
+    assert {it["status"] for it in findings(environ).values()} == {"ok"}
+    node = cluster_set.primaries()[-1]
+    with node.option("maxmemory-policy", "allkeys-lru"):
+        found = findings(environ)
+    assert (found["redis.policy"]["status"], found["redis.policy"]["value"]) == ("warning", "allkeys-lru, noeviction")
+    with node.option("min-replicas-to-write", "9"):
+        found = findings(environ)
+    assert (found["redis"]["status"], found["redis"]["value"]) == ("failure", "too_few_replicas")
+    assert "a part of the cluster" in found["redis"]["english"]
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The URL of a Redis that shows a certificate it has made itself, as Heroku's does, and the certificate's pin."""
+    folder, key, port = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1()), free_port()
+    own = certificate("redis", key, None, key)
+    (folder / "redis.pem").write_bytes(own.public_bytes(Encoding.PEM))
+    (folder / "redis.key").write_bytes(pem(key))
+    files = ["--tls-cert-file", f"{folder}/redis.pem", "--tls-key-file", f"{folder}/redis.key"]
+    with RedisServer("--tls-port", str(port), *files, "--tls-auth-clients", "no"):
+        yield f"rediss://127.0.0.1:{port}/0", hashlib.sha256(own.public_bytes(Encoding.DER)).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("tls", "redis", "encryption"),
+    [
+        ("verify", "failure", "ok"),
+        (f"pin:{'0' * 64}", "failure", "ok"),
+        ("pin:{pin}", "ok", "ok"),
+        ("insecure", "ok", "warning"),
+    ],
+)
+def test_a_real_redis_over_tls(
+    tls: str, redis: str, encryption: str, environ: dict[str, str], encrypted: tuple[str, str]
+) -> None:
+    """A certificate that is not to be trusted is told as that, and is used only where the operator says so."""
+    url, pin = encrypted
+    found = findings(environ | {"REDIS_URL": url, "WXAUTH_REDIS_TLS": tls.format(pin=pin)})
+    assert (found["redis"]["status"], found["redis.tls"]["status"]) == (redis, encryption)
+    assert redis == "ok" or "the TLS certificate is not to be trusted" in found["redis"]["english"]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.conftest import APP_SECRET, APPID
 from wxauth.errors import (
@@ -227,6 +230,46 @@ def test_session_key_is_replaced_by_a_login(fake: FakeWeChat, hand: Hand, exchan
     first = exchange(fake.wx_login("alice"))
     hand.time += KEY_LIFE
     assert exchange(fake.wx_login("alice")).session_key != first.session_key
+
+
+def test_session_key_is_replaced_on_demand(fake: FakeWeChat, exchange: Exchange) -> None:
+    """A login may be told to bring a new one, and the next keeps that."""
+    first, second, third = (exchange(fake.wx_login("alice", new_key=new)) for new in (False, True, False))
+    assert first.session_key != second.session_key
+    assert second.session_key == third.session_key
+
+
+def test_profile_is_sealed_under_the_key_that_was_given_out(fake: FakeWeChat, hand: Hand, exchange: Exchange) -> None:
+    """The key of the last login, though its life be over; sealed and signed are the same profile."""
+    session_key = exchange(fake.wx_login("alice", new_key=True)).session_key.reveal()
+    hand.time += KEY_LIFE
+    given = fake.wx_get_user_profile(APPID, "alice")
+    iv, ciphertext = (base64.b64decode(given[name]) for name in ("iv", "encryptedData"))
+    opening = Cipher(algorithms.AES(base64.b64decode(session_key)), modes.CBC(iv)).decryptor()
+    padded = opening.update(ciphertext) + opening.finalize()
+    opened = json.loads(padded[: -padded[-1]])
+    assert opened.pop("watermark") == {"timestamp": int(hand.time), "appid": APPID}
+    assert opened == json.loads(given["rawData"])
+    assert given["signature"] == hashlib.sha1((given["rawData"] + session_key).encode()).hexdigest()  # noqa: S324
+
+
+def test_profile_without_a_login_has_the_key_of_the_next(fake: FakeWeChat, exchange: Exchange) -> None:
+    """There is one key for each user, whoever asks first."""
+    given = fake.wx_get_user_profile(APPID, "alice")
+    session_key = exchange(fake.wx_login("alice")).session_key.reveal()
+    assert given["signature"] == hashlib.sha1((given["rawData"] + session_key).encode()).hexdigest()  # noqa: S324
+
+
+def test_no_two_seals_are_alike(fake: FakeWeChat) -> None:
+    """Each has an iv of its own."""
+    assert len({fake.wx_get_user_profile(APPID, "alice")["encryptedData"] for _ in range(10)}) == 10
+
+
+def test_push_names_the_user_as_a_login_does(fake: FakeWeChat, exchange: Exchange) -> None:
+    """In OpenID; and FromUserName is somebody else."""
+    _, body = fake.push(APPID, "alice", "user_authorization_cancellation", "token")
+    message = json.loads(body)
+    assert message["OpenID"] == exchange(fake.wx_login("alice")).user.openid != message["FromUserName"]
 
 
 def test_session_key_is_the_users_own(fake: FakeWeChat, exchange: Exchange) -> None:

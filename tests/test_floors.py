@@ -16,8 +16,10 @@ ENTRY = PACKAGE.parent / "app.py"
 
 #: From the ground up; a module may import those of lower floors, never one of its own.
 BUILDING = (
-    ("errors", "identity", "logs", "breaker", "strict_json", "addresses"),
+    ("errors", "identity", "logs", "breaker", "strict_json", "addresses", "findings", "sandbox.sealer"),
     (
+        "errcodes",
+        "wechat_answers",
         "settings",
         "sealing",
         "transport",
@@ -25,20 +27,30 @@ BUILDING = (
         "redis_causes",
         "redis_wire",
         "metrics",
-        "sandbox.fake_wechat",
+        "wechat_crypto",
+        "sandbox.fake_api",
         "sandbox.trace",
     ),
-    ("tokens", "wechat", "redis_client", "sandbox.fake_redis", "sandbox.watched_wechat"),
-    ("records",),
-    ("roster",),
+    (
+        "tokens",
+        "wechat",
+        "redis_client",
+        "clients",
+        "messages",
+        "sandbox.fake_wechat",
+        "sandbox.fake_redis",
+        "sandbox.watched_wechat",
+    ),
+    ("records", "access_tokens"),
+    ("roster", "opendata"),
     ("redis_feed",),
     ("sessions",),
-    ("nearby", "problems", "body", "sandbox.playground"),
+    ("nearby", "on_behalf", "problems", "body", "sandbox.playground"),
     ("extension",),
     ("guard",),
-    ("login", "front", "__init__"),
+    ("login", "userdata", "phone", "push", "front", "__init__"),
     ("backends",),
-    ("health", "rates"),
+    ("health", "rates", "doctor_redis"),
     ("factory", "doctor"),
     ("cli", "sandbox.assembly"),
     ("__main__",),
@@ -50,7 +62,9 @@ FLOORS = {module: floor for floor, modules in enumerate(BUILDING) for module in 
 #: Who may import what is not ours. Flask and Werkzeug belong to all from `problems` upwards.
 DOORS = {
     "itsdangerous": {"tokens"},
-    "cryptography": {"sealing"},
+    # `sealing` is for what is ours; what WeChat seals is opened apart, for none of that may be used for ours. The
+    # sandbox seals as WeChat does, and shares no line with either.
+    "cryptography": {"sealing", "wechat_crypto", "sandbox.sealer"},
     "requests": {"transport", "sandbox.fake_wechat", "sandbox.watched_wechat"},
     "urllib3": {"transport", "sandbox.fake_wechat", "sandbox.watched_wechat"},
     "redis": {"redis_client", "redis_connect", "redis_causes", "redis_wire", "sandbox.fake_redis"},
@@ -62,6 +76,8 @@ DOORS = {
     "blinker": {"extension"},
 }
 WEB = {"flask", "werkzeug"}
+#: What knows WeChat's rules, as we understand them.
+OUR_READING = {"wechat", "sealing", "wechat_crypto", "opendata", "messages"}
 IN_FUNCTION = """
 def late():
     if True:
@@ -189,7 +205,7 @@ def test_only_the_servers_door_leads_to_the_sandbox() -> None:
 @pytest.mark.parametrize("module", [module for module in FLOORS if module.startswith("sandbox.")])
 def test_the_sandbox_shares_no_misreading(module: str) -> None:
     """The fake WeChat is written from WeChat's documents, not from our reading of them."""
-    assert own_imports(module).isdisjoint({"wechat", "sealing"})
+    assert own_imports(module).isdisjoint(OUR_READING)
 
 
 @pytest.mark.parametrize("module", FLOORS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
@@ -17,7 +18,9 @@ import pytest
 from tests.servers import wait_until
 from wxauth.body import MAX_BODY
 from wxauth.front import READERS_PER_ADDRESS, behind
-from wxauth.logs import request_id
+from wxauth.identity import Secret
+from wxauth.logs import answering
+from wxauth.settings import Client
 
 THREADS = 24
 MOST = THREADS // 3
@@ -109,14 +112,6 @@ class Caller:
             body.arrived.set()
 
 
-@pytest.fixture(autouse=True)
-def outside_of_a_request() -> Iterator[None]:
-    """A refusal names its request; the tests that follow are not to be part of it."""
-    before = request_id.set(None)
-    yield
-    request_id.reset(before)
-
-
 @pytest.fixture
 def echo() -> Echo:
     return Echo()
@@ -153,6 +148,18 @@ def fill(caller: Caller) -> None:
 def test_a_body_comes_through_as_it_was(caller: Caller) -> None:
     """The application reads what the caller sent."""
     assert caller.call(io.BytesIO(b"\x00\xff body")).body == b"\x00\xff body"
+
+
+def test_a_backend_is_not_counted(echo: Echo) -> None:
+    """It sends many bodies at once, all from one address; whoever guesses its secret is counted as before."""
+    (ours, guessed) = (base64.b64encode(text.encode()).decode() for text in ("shop:secret", "shop:guess"))
+    for caller in calling(behind(echo, 0, THREADS, {"shop": Client(Secret("secret"), None)})):
+        slow = caller.begin("10.0.0.1", MOST + 1, HTTP_AUTHORIZATION=f"Basic {ours}")
+        fill(caller)
+        assert caller.call(io.BytesIO(b"x"), HTTP_AUTHORIZATION=f"Basic {ours}").body == b"x"
+        assert refused(caller.call(io.BytesIO(b"x"), HTTP_AUTHORIZATION=f"Basic {guessed}"))
+        caller.let_go()
+        assert {answer.result().body for answer in slow} == {b"slow"}
 
 
 def test_nothing_is_taken_before_the_whole_body_is_there(caller: Caller, echo: Echo) -> None:
@@ -240,6 +247,13 @@ def test_a_refusal_is_a_problem(caller: Caller) -> None:
     assert {"Retry-After", "X-Content-Type-Options"} <= set(answer.headers)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_refusal_is_over_once_it_is_answered(caller: Caller) -> None:
+    """What its thread does next is not done for its request."""
+    fill(caller)
+    assert refused(caller.call(io.BytesIO(b"x")))
+    assert answering.get() is None
 
 
 def test_a_burst_of_quick_bodies_is_served(caller: Caller) -> None:

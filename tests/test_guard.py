@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import time
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, abort
 from flask.testing import FlaskClient
 
 from tests.conftest import Clock
 from wxauth import WxAuth, login_required, wx_session
+from wxauth.errors import StoreUnavailable
 from wxauth.identity import Identity
 from wxauth.sessions import SessionStore
 from wxauth.settings import Settings
@@ -35,6 +39,22 @@ def client(settings: Settings, store: SessionStore) -> FlaskClient:
     @login_required(touch=False)
     def peek() -> str:
         return wx_session.id
+
+    @shop.get("/refuse")
+    @login_required
+    def refuse() -> str:
+        abort(404)
+
+    @shop.get("/cached")
+    @login_required
+    def cached() -> Any:
+        return "ok", {"Cache-Control": "public", "Vary": "Accept"}
+
+    @shop.get("/broken")
+    @login_required
+    def broken() -> str:
+        logging.getLogger("shop").warning("about_to_break")
+        raise StoreUnavailable("timeout")
 
     @shop.get("/open")
     def unguarded() -> str:
@@ -132,6 +152,26 @@ def test_an_answer_for_one_user_is_not_kept_for_another(client: FlaskClient, tok
     """`no-store` and `Vary: Authorization`, whatever the view says."""
     response = get(client, "/orders", token)
     assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
+
+
+@pytest.mark.parametrize("path", ["/refuse", "/orders"])
+def test_an_answer_other_than_the_views_is_not_kept_either(client: FlaskClient, token: str, path: str) -> None:
+    """`no-store` and `Vary` also where the view raises, or is not called at all."""
+    response = get(client, path, token if path == "/refuse" else "nobody's")
+    assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
+
+
+def test_a_view_may_say_more_about_caches(client: FlaskClient, token: str) -> None:
+    """What it says of other headers stands; that it may be kept does not."""
+    response = get(client, "/cached", token)
+    assert (response.headers["Cache-Control"], response.vary.as_set()) == ("no-store", {"accept", "authorization"})
+
+
+def test_a_problem_names_the_request_of_the_log(client: FlaskClient, token: str, lines: io.StringIO) -> None:
+    """Whoever reports the request_id of a problem can be helped with the lines."""
+    problem = get(client, "/broken", token).get_json()
+    assert {json.loads(line)["request_id"] for line in lines.getvalue().splitlines()} == {problem["request_id"]}
+    assert "about_to_break" in lines.getvalue()
 
 
 def test_there_is_no_session_without_a_guard(client: FlaskClient) -> None:

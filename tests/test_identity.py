@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ALICE, APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from wxauth.identity import Identity, Secret
+from wxauth.messages import Postbox
 from wxauth.records import SessionKeys, Shelf
 from wxauth.settings import Client, Settings
 from wxauth.tokens import KeyRing, RingKey
@@ -56,6 +57,7 @@ HOLDERS = [
     pytest.param(Identity(ALICE, Secret(SESSION_KEY)), [SESSION_KEY], id="Identity"),
     pytest.param(Client(SECRET, None), [TEXT], id="Client"),
     pytest.param(Settings({APPID: Secret(APP_SECRET)}, (SECRET,), SECRET), [APP_SECRET, TEXT], id="Settings"),
+    pytest.param(Postbox(SECRET, SECRET), [TEXT], id="Postbox"),
     pytest.param(SessionKeys(Secret(SESSION_KEY), 5, SECRET), [SESSION_KEY, TEXT], id="SessionKeys"),
     pytest.param(RING, [RING_KEY], id="KeyRing"),
     pytest.param(RingKey(SECRET), [TEXT], id="RingKey"),

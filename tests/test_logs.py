@@ -11,8 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
@@ -59,9 +62,9 @@ def relay() -> Iterator[str]:
 
 @pytest.fixture
 def in_request() -> Iterator[str]:
-    before = logs.request_id.set("request-7")
+    before = logs.answering.set({logs.REQUEST_ID: "request-7"})
     yield "request-7"
-    logs.request_id.reset(before)
+    logs.answering.reset(before)
 
 
 @pytest.fixture
@@ -189,18 +192,44 @@ def test_configure_sends_everything_to_the_stream(root: logging.Logger) -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["shown"]
 
 
+def ids_of_two_lines(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """The first comes from another thread, as that of an async view does."""
+    with ThreadPoolExecutor(1) as pool:
+        lines = [pool.submit(copy_context().run, line_of, record()).result(), line_of(record())]
+    return [line["request_id"].encode() for line in lines]
+
+
+def crash(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    raise ZeroDivisionError
+
+
+def ask(app: WSGIApplication) -> Any:
+    return logs.naming(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
+
+
+def test_all_lines_of_a_request_have_one_id() -> None:
+    """It is made for the first line, and is that of all others, whichever thread they come from."""
+    first, second = ask(ids_of_two_lines)
+    assert first == second
+
+
 def test_every_request_gets_an_id_of_its_own(in_request: str) -> None:
-    """From the beginning of a request its lines have a new id."""
-    logs.begin_request()
-    first = line_of(record())["request_id"]
-    logs.begin_request()
-    assert len({in_request, first, line_of(record())["request_id"]}) == 3
+    """No two requests share one, of one thread neither."""
+    assert len({in_request.encode(), *ask(ids_of_two_lines), *ask(ids_of_two_lines)}) == 3
 
 
-def test_no_line_belongs_to_a_request_that_is_over(in_request: str) -> None:
-    """What a thread writes after its request has no request's id."""
-    logs.end_request(None)
+@pytest.mark.parametrize("app", [ids_of_two_lines, crash])
+def test_no_line_belongs_to_a_request_that_is_over(app: WSGIApplication) -> None:
+    """What a thread writes after its request, however that went, has no request's id."""
+    with contextlib.suppress(ZeroDivisionError):
+        ask(app)
     assert "request_id" not in line_of(record())
+
+
+def test_a_request_within_a_request_ends_alone(in_request: str) -> None:
+    """An application that asks another one in its own thread goes on under its own id."""
+    ask(ids_of_two_lines)
+    assert line_of(record())["request_id"] == in_request
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections import Counter
@@ -17,10 +18,15 @@ from tests.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_wit
 from tests.conftest import ALICE, APPID, Phone
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer, environment
+from wxauth.extension import wechat_client
 from wxauth.factory import create_app
+from wxauth.nearby import RESULTS
+from wxauth.problems import PROBLEMS
 from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.sessions import SessionStore
 from wxauth.settings import Settings
 from wxauth.tokens import KeyRing
+from wxauth.transport import Transport
 
 Samples = dict[tuple[str, str], float]
 
@@ -86,6 +92,19 @@ def test_logins_are_counted_by_outcome(phone: Phone, gauge: Gauge) -> None:
     }
 
 
+def test_a_login_past_the_limit_is_an_outcome_too(
+    settings: Settings, wechat: FakeWeChat, store: SessionStore
+) -> None:
+    """Once for each; a backend past its own limit is no login."""
+    settings = dataclasses.replace(settings, login_rate="1/hour", client_rate="3/hour")
+    client = wechat_client(settings, Transport(settings.wechat_url, wechat))
+    phone = Phone(create_app(settings, wechat=client, store=store).test_client(), wechat)
+    gauge = Gauge(phone.client)
+    assert [phone.try_to_log_in(appid=APPID).status_code for _ in range(3)] == [200, 429, 429]
+    assert [post(phone.client, "/introspect", "a").status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert gauge.moved("logins_total") == {("logins_total", "ok"): 1, ("logins_total", "rate_limited"): 2}
+
+
 def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
     """And its sessions were ended by the ban."""
     openid = phone.log_in(appid=APPID).get("/session").get_json()["openid"]
@@ -96,6 +115,24 @@ def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
         ("logins_total", "ok"): 1,
         ("logins_total", "user_banned"): 1,
         ("sessions_ended_total", "ban"): 1,
+    }
+
+
+def test_user_data_is_counted_by_the_key_that_fits(phone: Phone, gauge: Gauge) -> None:
+    """The newest, the one before, or none: many of the last are many phones whose keys this server does not hold."""
+    given = [phone.wechat.wx_get_user_profile(APPID, phone.user)]
+    for _ in range(2):
+        code = phone.wechat.wx_login(phone.user, new_key=True)
+        body = phone.client.post("/login", json={"code": code, "appid": APPID}).get_json()
+        given.append(phone.wechat.wx_get_user_profile(APPID, phone.user))
+    headers = {"Authorization": body["token"]}
+    for data in given:
+        for path, names in [("decrypt", ("encryptedData", "iv")), ("verify", ("rawData", "signature"))]:
+            phone.client.post(f"/userdata/{path}", json={name: data[name] for name in names}, headers=headers)
+    assert gauge.moved("userdata_total") == {
+        ("userdata_total", f"{key},{kind}"): 1
+        for kind in ("decrypt", "verify")
+        for key in ("newest", "previous", "none")
     }
 
 
@@ -126,7 +163,12 @@ def test_checks_are_counted_by_result_and_source(phone: Phone, gauge: Gauge) -> 
     moved = Counter[str]()
     for (_, labels), count in gauge.moved("checks_total").items():
         moved[labels.partition(",")[0]] += count
-    assert moved == {"ok": 3, "TokenInvalid": 1}
+    assert moved == {"ok": 3, "token_invalid": 1}
+
+
+def test_results_of_checks_are_called_as_the_problems_are() -> None:
+    """One word for one thing, in the answer, the log and the metrics."""
+    assert {kind: PROBLEMS[kind].code for kind in RESULTS} == RESULTS
 
 
 def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:
@@ -134,7 +176,7 @@ def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:
     dark = create_app(settings_with_clients(free_port())).test_client()
     gauge = Gauge(dark)
     dark.get("/verify", headers={"Authorization": ring.mint(ALICE).text})
-    assert gauge.moved("checks_total") == {("checks_total", "StoreUnavailable,redis"): 1}
+    assert gauge.moved("checks_total") == {("checks_total", "store_unavailable,redis"): 1}
     for _ in range(5):
         dark.post("/login", json={"code": "a", "appid": APPID})
     assert gauge.moved("logins_total") == {("logins_total", "store_unavailable"): 5}

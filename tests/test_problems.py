@@ -13,7 +13,7 @@ from tests.conftest import ALICE, RING_KEY
 from wxauth import errors, problems
 from wxauth.factory import create_app
 from wxauth.identity import Secret
-from wxauth.logs import request_id
+from wxauth.logs import REQUEST_ID, answering
 from wxauth.settings import Settings
 from wxauth.tokens import KeyRing
 
@@ -30,6 +30,7 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
      {"WWW-Authenticate": f'{BEARER}, error="insufficient_user_authentication", max_age="300"'}),
     (errors.ClientUnauthorized(), 401, "client_unauthorized", "none", {"WWW-Authenticate": 'Basic realm="wxauth"'}),
     (errors.CodeInvalid(40029), 400, "code_invalid", "login", {}),
+    (errors.PhoneCodeInvalid(40029), 400, "code_invalid", "login", {}),
     (errors.CodeUsed(40163), 400, "code_used", "login", {}),
     (errors.UserBlocked(40226), 403, "user_blocked", "none", {}),
     (errors.UserBanned(), 403, "user_banned", "none", {}),
@@ -38,6 +39,7 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.WeChatBusy(-1), 503, "wechat_busy", "retry", {"Retry-After": "1"}),
     (errors.WeChatUnreachable(CAUSE), 503, "wechat_unreachable", "retry", {"Retry-After": "2"}),
     (errors.WeChatMisconfigured(40164, CAUSE, CAUSE), 503, "wechat_misconfigured", "none", {"Retry-After": "60"}),
+    (errors.AccessTokenRefused(40001, CAUSE), 502, "wechat_error", "none", {}),
     (errors.WeChatError(99999, CAUSE), 502, "wechat_error", "none", {}),
     (errors.SessionKeyStale(), 409, "session_key_stale", "login", {}),
     (errors.StoreUnavailable(CAUSE), 503, "store_unavailable", "retry", {"Retry-After": "1"}),
@@ -63,9 +65,9 @@ REFUSED_TOKENS = {
 
 @pytest.fixture(autouse=True)
 def in_request() -> Iterator[str]:
-    before = request_id.set("request-7")
+    before = answering.set({REQUEST_ID: "request-7"})
     yield "request-7"
-    request_id.reset(before)
+    answering.reset(before)
 
 
 def tree(root: type[errors.WxAuthError]) -> set[type[errors.WxAuthError]]:
@@ -174,7 +176,7 @@ def test_all_refused_tokens_look_the_same(service: Flask) -> None:
     """Malformed, forged or foreign: body and headers are equal byte for byte, but for the request_id."""
     answers = set()
     for number, name in enumerate(REFUSED_TOKENS):
-        request_id.set(f"request-{number}")
+        answering.set({REQUEST_ID: f"request-{number}"})
         response = service.test_client().get(f"/check/{name}")
         answers.add((response.status, response.text.replace(f"request-{number}", ""), str(response.headers)))
     assert len(answers) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import APP_SECRET, RING_KEY, SESSION_KEY
+from tests.conftest import APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from tests.servers import RedisServer, wait_until
 from tests.service import ROOT, Service, WeChatServer, environment
 
@@ -127,8 +127,15 @@ def test_nothing_secret_is_left_behind(
     token = requests.post(f"{service.url}/login", json={"code": code}, timeout=5).json()["token"]
     session = check(service, token).json()
     requests.post(f"{service.url}/login", json={"code": wechat_server.fake.wx_login("alice", "garbage")}, timeout=5)
+    phone_code = wechat_server.fake.tap_phone_button("alice", APPID)
+    headers = {"Authorization": token}
+    numbers = [
+        requests.post(f"{service.url}/phone", json={"code": phone_code}, headers=headers, timeout=5).json()
+        for _ in range(2)
+    ]
     keys = {key for key, _ in wechat_server.fake._session_keys.values()}
     planted = {token, token[8:51], code, session["openid"], session["unionid"], APP_SECRET, RING_KEY, PASSWORD, *keys}
+    planted |= {phone_code, numbers[0]["phoneNumber"], wechat_server.fake.api.newest_access_token(APPID)}
     with redis_with_password.client() as client:
         client.execute_command("AUTH", PASSWORD)
         client.save()

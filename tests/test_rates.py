@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,22 @@ def test_past_the_limit_an_address_has_to_wait(worker: Worker) -> None:
     assert response.headers["RateLimit"] == f'"address";r=0;t={seconds}'
     assert response.headers["RateLimit-Policy"] == '"address";q=2;w=60'
     assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_the_log_names_no_address(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even at DEBUG, and not even that of whoever is refused."""
+    caplog.set_level(logging.DEBUG)
+    assert statuses(worker(), *["192.0.2.1"] * 3) == [200, 200, 429]
+    assert "rate_limited" in {getattr(record, "problem", None) for record in caplog.records}
+    assert "192.0.2" not in caplog.text
+
+
+def test_without_redis_the_log_names_no_address(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor where the limit is kept in memory."""
+    caplog.set_level(logging.DEBUG)
+    settings = dataclasses.replace(settings_with_clients(free_port()), login_rate="1/minute")
+    assert statuses(create_app(settings).test_client(), *["192.0.2.1"] * 2) == [503, 429]
+    assert "192.0.2" not in caplog.text
 
 
 def test_within_the_limit_nothing_is_said_of_it(worker: Worker) -> None:
@@ -218,3 +235,10 @@ def test_checks_are_not_limited(worker: Worker) -> None:
     """Behind the operator's proxy they all come from one address."""
     client = worker(login_rate="1/hour", client_rate="1/hour")
     assert {client.get(path).status_code for path in ["/verify", "/session", "/healthz"] * 5} == {401, 200}
+
+
+def test_no_log_says_who_is_past_the_limit(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither ours nor the library's, at any level that the service can be set to."""
+    caplog.set_level("DEBUG")
+    assert statuses(worker(), *["192.0.2.1"] * 3) == [200, 200, 429]
+    assert [record for record in caplog.records if "192.0.2.1" in f"{vars(record)}"] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,6 @@ from hypothesis import given, settings
 from tests.conftest import ALICE, APPID, RING_KEY, SESSION_KEY
 from wxauth.identity import Secret, User
 from wxauth.records import (
-    KEYS_FIELD,
     Entry,
     Record,
     SessionKeys,
@@ -33,11 +34,16 @@ OLD_KEY, NEW_KEY = Secret(SESSION_KEY), Secret(SESSION_KEY[::-1])
 KEYS = SessionKeys(NEW_KEY, 1_700_000_000, OLD_KEY)
 
 texts = st.text(min_size=1, max_size=64)
-times = st.integers(0, 2**40)
+times = st.integers(0, 2**32 - 1)
 records = st.builds(Record, st.builds(User, texts, texts), st.none() | texts, st.none() | texts, times, times)
 ids = st.text("abcXYZ019-_", min_size=22, max_size=22)
 entries = st.builds(Entry, ids, times, times, times, st.none() | texts)
-session_keys = st.builds(SessionKeys, texts.map(Secret), times, st.none() | texts.map(Secret))
+base64_texts = st.binary(max_size=32).map(lambda raw: b64encode(raw).decode())
+secrets = (texts | base64_texts).map(Secret)
+session_keys = st.builds(SessionKeys, secrets, times, st.none() | secrets)
+NEWEST, PREVIOUS = b"k", b"p"
+#: What Redis keeps in its compact form: `hash-max-listpack-value` as it is by default.
+LONGEST_COMPACT = 64
 
 SHELVES = [
     pytest.param(Shelf.of(KEY, BOB), id="other user"),
@@ -65,7 +71,29 @@ def test_entries_come_back_oldest_first(made: list[Entry]) -> None:
 @given(session_keys, times)
 def test_session_keys_come_back(keys: SessionKeys, ends_at: int) -> None:
     """The newest session_key and the one before it are kept, and when they changed."""
-    assert SHELF.session_keys({KEYS_FIELD: SHELF.seal_session_keys(keys, ends_at)}) == keys
+    assert SHELF.session_keys(SHELF.seal_session_keys(keys, ends_at)) == keys
+
+
+@pytest.mark.parametrize(
+    "spelling", ["AAAAAAAAAAAAAAAAAAAAAB==", "AAAAAAAAAAAAAAAAAAAAAA", "not base64", "钥匙", "A==="]
+)
+def test_a_session_key_comes_back_as_it_was_spelled(spelling: str) -> None:
+    """WeChat publishes no shape for it: what is no base64, or not the usual spelling of its bytes, is kept too."""
+    keys = SessionKeys(Secret(spelling), 1, Secret(spelling))
+    assert SHELF.session_keys(SHELF.seal_session_keys(keys, 1)) == keys
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16), times, times)
+def test_session_keys_as_wechat_gives_them_are_compact(newest: bytes, previous: bytes, since: int, end: int) -> None:
+    """16 bytes in base64: no field is so long that Redis would keep the hash in twice the room."""
+    keys = SessionKeys(Secret(b64encode(newest).decode()), since, Secret(b64encode(previous).decode()))
+    assert max(map(len, SHELF.seal_session_keys(keys, end).values())) <= LONGEST_COMPACT
+
+
+@given(st.text("abcXYZ019 ", max_size=19), times, times)
+def test_an_entry_with_a_short_label_is_compact(device: str, serial: int, created_at: int) -> None:
+    """A device's name of up to 19 bytes leaves the hash as small as it can be."""
+    assert len(SHELF.seal_entry(Entry("id-1", serial, created_at, 1, device))) <= LONGEST_COMPACT
 
 
 def test_a_record_that_was_moved_does_not_open() -> None:
@@ -88,12 +116,24 @@ def test_an_entry_of_somebody_else_does_not_open(shelf: Shelf) -> None:
 @pytest.mark.parametrize("shelf", SHELVES)
 def test_session_keys_of_somebody_else_do_not_open(shelf: Shelf) -> None:
     """A session_key belongs to the user, the app and the ring key that it was kept for."""
-    assert shelf.session_keys({KEYS_FIELD: SHELF.seal_session_keys(KEYS, 1)}) is None
+    assert shelf.session_keys(SHELF.seal_session_keys(KEYS, 1)) is None
 
 
 def test_an_entry_is_no_session_key() -> None:
     """An entry in the place of the session_keys does not open."""
-    assert SHELF.session_keys({KEYS_FIELD: SHELF.seal_entry(ENTRY)}) is None
+    assert SHELF.session_keys({NEWEST: SHELF.seal_entry(ENTRY)}) is None
+
+
+def test_the_newest_and_the_previous_session_key_can_not_change_places() -> None:
+    """Each is sealed for its own field."""
+    sealed = SHELF.seal_session_keys(KEYS, 1)
+    assert SHELF.session_keys({NEWEST: sealed[PREVIOUS], PREVIOUS: sealed[NEWEST]}) is None
+
+
+def test_a_broken_previous_session_key_hides_not_the_newest() -> None:
+    """What does not open is not there, and the other stands."""
+    broken = SHELF.seal_session_keys(KEYS, 1) | {PREVIOUS: b"broken"}
+    assert SHELF.session_keys(broken) == SessionKeys(NEW_KEY, KEYS.since)
 
 
 def test_no_session_keys_is_none() -> None:
@@ -108,7 +148,8 @@ def test_a_broken_entry_hides_no_other() -> None:
 
 def test_the_ids_are_those_of_all_entries() -> None:
     """The ids also name what does not open, so that it can be ended; the session_keys are no session."""
-    assert SHELF.ids({b"id-1": SHELF.seal_entry(ENTRY), b"\xff": b"broken", KEYS_FIELD: b""}) == {"id-1", "\xff"}
+    sealed_keys = SHELF.seal_session_keys(KEYS, 1)
+    assert SHELF.ids({b"id-1": SHELF.seal_entry(ENTRY), b"\xff": b"broken", **sealed_keys}) == {"id-1", "\xff"}
 
 
 def test_all_names_of_a_user_lie_in_one_slot() -> None:
@@ -132,7 +173,11 @@ def test_no_two_users_share_a_name(shelf: Shelf) -> None:
 def test_nothing_can_be_read_in_redis(text: str) -> None:
     """Neither a name nor a value holds anything of a user's in the clear."""
     names = f"{SHELF.hash} {SHELF.ban} {SHELF.record(ENTRY.id)}".encode()
-    sealed = [seal_record(SEAL_KEY, NAME, RECORD), SHELF.seal_entry(ENTRY), SHELF.seal_session_keys(KEYS, 1)]
+    sealed = [
+        seal_record(SEAL_KEY, NAME, RECORD),
+        SHELF.seal_entry(ENTRY),
+        *SHELF.seal_session_keys(KEYS, 1).values(),
+    ]
     assert [found for found in [names, *sealed] if text.encode() in found] == []
 
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import redis
 
+from tests.conftest import Clock
+from tests.faults.clusters import ClusterSet
+from tests.faults.relay import Relay
+from tests.faults.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
-from wxauth.redis_client import RedisClient
+from wxauth.redis_client import A_MOMENT, RedisClient
 from wxauth.redis_connect import connector
 from wxauth.redis_wire import Command, Reader
 
 ASKS: dict[str, Callable[[RedisClient], object]] = {
     "examine": lambda door: door.examine(),
     "read": lambda door: door.read("k"),
+    "ping": lambda door: door.ping(),
     "fields": lambda door: door.at("k").fields("k"),
+    "fields_and_mark": lambda door: door.at("k").fields_and_mark("k", "m"),
     "present": lambda door: door.at("k").present(["k"]),
     "expire": lambda door: door.expire("k", 1),
+    "claim": lambda door: door.claim("k", "me", 1),
     "delete": lambda door: door.delete("k"),
+    "set": lambda door: door.set("k", 1),
+    "count": lambda door: door.count("k", 1, 1),
     "transact": lambda door: door.transact(["k"], lambda _: [("DEL", "k")]),
 }
 
@@ -59,6 +71,31 @@ def test_a_redis_that_never_answers_is_given_up(ask: Callable[[RedisClient], obj
         ask(RedisClient(connector(silent, "verify")))
 
 
+def test_what_was_answered_a_moment_ago_is_a_ping() -> None:
+    """A login need not ask again whether the store is there; but only a moment long."""
+    with RedisServer() as server:
+        door = RedisClient(connector(server.url, "verify"))
+        # A machine that is busy may make a moment of nothing, but hardly three times.
+        assert any(is_pinged_after_its_answer(door, server) for _ in range(3))
+        time.sleep(2 * A_MOMENT)
+        server.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable, match="timeout"):
+            door.ping()
+        server.process.send_signal(signal.SIGCONT)
+
+
+def is_pinged_after_its_answer(door: RedisClient, server: RedisServer) -> bool:
+    door.read("k")
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        door.ping()
+    except StoreUnavailable:
+        return False
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    return True
+
+
 def test_the_cause_holds_no_password() -> None:
     """Neither the error nor what led to it shows the URL."""
     door = RedisClient(connector(f"redis://user:planted-password@127.0.0.1:{free_port()}/0", "verify"))
@@ -68,11 +105,42 @@ def test_the_cause_holds_no_password() -> None:
     assert "planted" not in repr(caught.value)
 
 
-def test_a_wrong_password_is_named(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
+@pytest.mark.parametrize("form", ["redis://{}/0", "redis+cluster://{}"])
+def test_a_wrong_password_is_named(form: str, login: str) -> None:
     """The operator reads noauth, not a riddle."""
     with RedisServer("--requirepass", "right") as server:
-        door = RedisClient(connector(f"redis://:wrong@127.0.0.1:{server.port}/0", "verify"))
+        door = RedisClient(connector(form.format(f"{login}127.0.0.1:{server.port}"), "verify"))
         with pytest.raises(StoreUnavailable, match="noauth"):
+            door.examine()
+
+
+@pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
+def test_a_wrong_password_of_sentinels_is_named(login: str) -> None:
+    """They ask for it before anybody hears where the primary is."""
+    with Node(password="right") as primary, SentinelNode(primary, 1, "right") as sentinel:
+        door = RedisClient(connector(f"redis+sentinel://{login}{sentinel.place}/{SERVICE}/0", "verify"))
+        with pytest.raises(StoreUnavailable, match="noauth"):
+            door.examine()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_each_node_of_a_cluster_is_looked_at(cluster_set: ClusterSet, place: int) -> None:
+    """One that may throw sessions away is enough."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    assert door.examine() == "ok"
+    with cluster_set.primaries()[place].option("maxmemory-policy", "allkeys-lru"):
+        assert door.examine() == "evicting"
+
+
+def test_a_cluster_that_is_well_in_part_can_be_asked(cluster_set: ClusterSet) -> None:
+    """The word is what ails the rest; once none of them takes a session, it is an outage."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    with ExitStack() as ill:
+        for node in cluster_set.primaries():
+            ill.enter_context(node.option("min-replicas-to-write", "9"))
+            assert node is cluster_set.primaries()[-1] or door.examine() == "too_few_replicas"
+        with pytest.raises(StoreUnavailable, match="too_few_replicas"):
             door.examine()
 
 
@@ -128,3 +196,42 @@ def test_expire_brings_nothing_back(redis_door: RedisClient, raw_redis: redis.Re
     """False says that there was nothing to prolong."""
     assert redis_door.expire("absent", 10) is False
     assert not raw_redis.exists("absent")
+
+
+def test_a_count_is_not_sent_twice(redis_server: RedisServer) -> None:
+    """It may have been counted before the connection was lost."""
+    with Relay(redis_server.port) as relay:
+        door = RedisClient(connector(relay.url, "verify"))
+        assert door.count("counted", 10, 1) == 1
+        relay.odds = {"cut": 1}
+        with pytest.raises(StoreUnavailable):
+            door.count("counted", 10, 1)
+        relay.odds = {}
+        assert door.count("counted", 10, 1) == 3
+
+
+def test_a_counter_that_is_none_is_no_answer(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """What lies there is somebody else's, and that is said; it is no crash."""
+    raw_redis.set("taken", "words", ex=10)
+    with pytest.raises(StoreUnavailable):
+        redis_door.count("taken", 10, 1)
+
+
+def test_a_claim_is_one_owners_until_its_end(redis_door: RedisClient, clock: Clock) -> None:
+    """Nobody else gets it meanwhile; then whoever comes first."""
+    assert [redis_door.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
+    clock.advance(6)
+    assert [redis_door.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
+
+
+def test_a_claim_is_not_prolonged_by_saying_it_again(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """It was said again because the answer was lost, if anything."""
+    redis_door.claim("k", "me", 5)
+    redis_door.claim("k", "me", 500)
+    assert 0 < int(raw_redis.pttl("k")) <= 5000
+
+
+def test_a_value_is_set_with_its_end(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+    """There is no other way to set one."""
+    redis_door.set("k", 5, b"value")
+    assert (raw_redis.get("k"), 0 < int(raw_redis.ttl("k")) <= 5) == (b"value", True)

@@ -91,6 +91,7 @@ def test_sandboxes_agree_on_openids() -> None:
         pytest.param({"json": {"user": "u" * 65}}, 400, id="long-user"),
         pytest.param({"json": {"user": ["alice"]}}, 400, id="user-list"),
         pytest.param({"json": ["alice"]}, 400, id="list"),
+        pytest.param({"json": {"new_key": 1}}, 400, id="new-key-number"),
         pytest.param({"data": "user=alice"}, 415, id="not-json"),
     ],
 )
@@ -115,6 +116,38 @@ def test_body_without_a_length_is_read(client: FlaskClient) -> None:
         environ_overrides={"wsgi.input_terminated": True},
     )
     assert response.status_code == 400
+
+
+def decrypted(client: FlaskClient, token: str, given: dict[str, str]) -> TestResponse:
+    body = {name: given[name] for name in ("encryptedData", "iv")}
+    return client.post("/userdata/decrypt", json=body, headers={"Authorization": f"Bearer {token}"})
+
+
+def profile_of(client: FlaskClient, **body: str) -> dict[str, str]:
+    given: dict[str, str] = client.post("/sandbox/wx.getUserProfile", json=body).get_json()
+    return given
+
+
+def test_profile_can_be_tried_out(client: FlaskClient) -> None:
+    """What the phone is given opens for whoever is logged in, and for nobody else."""
+    alice, bob = (log_in(client, wx_login(client, user=user)).get_json()["token"] for user in ("alice", "bob"))
+    given = profile_of(client, user="alice")
+    assert decrypted(client, alice, given).get_json()["nickName"] == "alice"
+    assert decrypted(client, bob, given).status_code == 409
+
+
+def test_profile_without_a_name_is_the_visitors(client: FlaskClient) -> None:
+    """As with wx.login."""
+    assert '"nickName":"visitor"' in client.post("/sandbox/wx.getUserProfile").get_json()["rawData"]
+
+
+def test_key_can_be_made_stale(client: FlaskClient) -> None:
+    """After two logins with new keys, what was sealed before them opens no more."""
+    given = profile_of(client, user="alice")
+    for _ in range(3):
+        code = client.post("/sandbox/wx.login", json={"user": "alice", "new_key": True}).get_json()["code"]
+        token = log_in(client, code).get_json()["token"]
+    assert decrypted(client, token, given).get_json()["code"] == "session_key_stale"
 
 
 PROBLEMS = {
@@ -245,6 +278,7 @@ def test_no_session_expires_without_its_token(client: FlaskClient, headers: dict
         ("GET", "/sandbox/page/app.js"),
         ("POST", "/sandbox/wx.login"),
         ("GET", "/sandbox/wx.login"),
+        ("POST", "/sandbox/wx.getUserProfile"),
         ("POST", "/login"),
         ("GET", "/session"),
         ("DELETE", "/sessions"),

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from wxauth.access_tokens import FORCED_AT_MOST
 from wxauth.body import MAX_BODY
+from wxauth.messages import FRESH_FOR
+from wxauth.opendata import PREVIOUS_KEY_LIFE
 from wxauth.sessions import BAN_TTL, TOUCH_INTERVAL
 from wxauth.settings import Settings
 
@@ -25,6 +28,11 @@ LIMITS = {
     "sessions for each user": Settings.__dataclass_fields__["max_sessions"].default,
     "a ban": BAN_TTL,
     "a body": MAX_BODY,
+    "user data's age": Settings.__dataclass_fields__["userdata_max_age"].default,
+    "the previous session_key": PREVIOUS_KEY_LIFE,
+    "a push": FRESH_FOR,
+    "phone numbers": int(Settings.phone_rate.partition("/")[0]),
+    "forcing an access token": FORCED_AT_MOST,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
 }
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
 
 from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY, Clock
+from tests.servers import RedisServer
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.identity import Identity, Secret, User
 from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
 from wxauth.sessions import Limits, SessionStore, WxSession
 from wxauth.tokens import KeyRing
 
@@ -98,6 +100,15 @@ def test_logout_everywhere_ends_all_and_leaves_nothing(
     assert keys_of(raw_redis) == []
 
 
+def test_a_purge_leaves_nothing(store: SessionStore, alice: Identity, raw_redis: redis.Redis) -> None:
+    """No session, no list and no session_key; of a user who has none of them it is no error."""
+    for _ in range(2):
+        log_in(store, alice)
+    for _ in range(2):
+        store.purge(ALICE)
+    assert keys_of(raw_redis) == []
+
+
 def test_logout_everywhere_can_keep_one(store: SessionStore, alice: Identity) -> None:
     """The one that is kept is the only one left."""
     log_in(store, alice, "old phone")
@@ -130,12 +141,86 @@ def test_the_oldest_goes_when_there_are_too_many(store: SessionStore, alice: Ide
     assert [is_alive(store, token) for token in tokens] == [False, False, True, True, True]
 
 
+def test_a_login_that_replaces_a_session_takes_its_place(store: SessionStore, alice: Identity) -> None:
+    """One goes and one comes, so the cap ends nobody else; whoever keeps sessions at hand is told."""
+    tokens = [log_in(store, alice, str(number))[0] for number in range(3)]
+    told: list[str] = []
+    store.on_ended = told.extend
+    replaced = store.resolve(tokens[1])
+    store.create(alice, "new", replaced)
+    assert devices(store) == ["0", "2", "new"]
+    assert [is_alive(store, token) for token in tokens] == [True, False, True]
+    assert told == [replaced.id]
+
+
+def test_a_replaced_session_ends_in_the_transaction_of_the_login(
+    store: SessionStore, alice: Identity, limits: Limits, raw_redis: redis.Redis
+) -> None:
+    """Each transaction is round trips on the way to Redis, and between two of them both sessions would be alive."""
+    counted = CountedTransactions(raw_redis)
+    counting = SessionStore(counted, store._ring, limits, store.now)
+    token, session = log_in(counting, alice)
+    before = counted.transactions
+    counting.create(alice, replacing=session)
+    assert not is_alive(store, token)
+    assert counted.transactions == before + 1
+
+
+class CountedTransactions(RedisClient):
+    """The same Redis, and how often something was changed in it."""
+
+    def __init__(self, raw: redis.Redis) -> None:
+        super().__init__(lambda: raw)
+        self.transactions = 0
+
+    def transact(self, *args: Any, **options: Any) -> None:
+        self.transactions += 1
+        super().transact(*args, **options)
+
+
+@pytest.mark.parametrize("whose", [ALICE, User(APPID, "oBOB")], ids=["of the same user", "of another"])
+def test_a_replaced_session_ends_even_where_the_list_was_lost(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis, whose: User
+) -> None:
+    """The phone that logs in has shown it, whoever was logged in there before."""
+    token, session = log_in(store, dataclasses.replace(alice, user=whose))
+    raw_redis.delete(*(key for key in keys_of(raw_redis) if b":u:" in key))
+    store.create(alice, replacing=session)
+    assert not is_alive(store, token)
+
+
+def test_a_session_whose_entry_does_not_open_outlives_the_next_login(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    """What can't be read is no proof that nobody is logged in; but logging out everywhere ends it, too."""
+    token, session = log_in(store, alice)
+    (hash,) = (key for key in keys_of(raw_redis) if b":u:" in key)
+    raw_redis.hset(hash, session.id, b"spoilt")
+    log_in(store, alice)
+    assert is_alive(store, token)
+    store.end_all(ALICE)
+    assert not is_alive(store, token)
+
+
 def test_a_session_that_died_of_idleness_takes_no_place(store: SessionStore, alice: Identity, clock: Clock) -> None:
     """Only live sessions are listed and counted."""
     log_in(store, alice, "dead")
     clock.advance(604801)
     log_in(store, alice, "alive")
     assert devices(store) == ["alive"]
+
+
+def test_the_dead_push_nobody_out(store: SessionStore, alice: Identity, clock: Clock) -> None:
+    """Where the list is full, the cap still counts only who is alive."""
+    token, _ = log_in(store, alice, "alive")
+    log_in(store, alice, "dead")
+    log_in(store, alice, "dead, too")
+    clock.advance(400000)
+    store.resolve(token)
+    clock.advance(300000)
+    log_in(store, alice, "new")
+    assert devices(store) == ["alive", "new"]
+    assert is_alive(store, token)
 
 
 def test_idle_life_ends(store: SessionStore, alice: Identity, clock: Clock) -> None:
@@ -285,6 +370,72 @@ def test_the_previous_session_key_is_kept(store: SessionStore, alice: Identity) 
     assert keys.previous == Secret(SESSION_KEY)
 
 
+def test_the_session_key_goes_with_the_last_live_session(store: SessionStore, alice: Identity, clock: Clock) -> None:
+    """One that died of idleness meanwhile does not keep it."""
+    log_in(store, alice)
+    clock.advance(400000)
+    _, session = log_in(store, alice)
+    clock.advance(300000)
+    store.revoke(session)
+    assert store.session_keys(ALICE) is None
+
+
+class TestLostAnswers:
+    """A transaction that was carried out, and is carried out again because its answer got lost."""
+
+    @pytest.fixture
+    def store(self, raw_redis: redis.Redis, ring: KeyRing, limits: Limits, clock: Clock) -> SessionStore:
+        return SessionStore(TwiceDone(lambda: raw_redis), ring, limits, clock)
+
+    @pytest.fixture
+    def told(self, store: SessionStore) -> list[str]:
+        found: list[str] = []
+        store.on_ended = found.extend
+        return found
+
+    def test_who_was_logged_out_is_told(self, store: SessionStore, alice: Identity, told: list[str]) -> None:
+        """Or this worker would go on believing what it keeps at hand."""
+        ids = {log_in(store, alice)[1].id for _ in range(2)}
+        store.end_all(ALICE)
+        assert ids <= set(told)
+
+    def test_whom_the_cap_ended_is_told(self, store: SessionStore, alice: Identity, told: list[str]) -> None:
+        """The second attempt finds nobody too many."""
+        _, first = log_in(store, alice, "first")
+        for number in range(3):
+            log_in(store, alice, str(number))
+        assert devices(store) == ["0", "1", "2"]
+        assert first.id in told
+
+    def test_ending_one_is_no_failure(self, store: SessionStore, alice: Identity) -> None:
+        """That it is gone by then does not mean that there was none."""
+        _, session = log_in(store, alice)
+        log_in(store, alice, "other")
+        store.end(ALICE, session.id)
+        assert devices(store) == ["other"]
+
+
+class TwiceDone(RedisClient):
+    """A Redis whose every transaction is done twice."""
+
+    def transact(self, *args: Any, **options: Any) -> None:
+        super().transact(*args, **options)
+        super().transact(*args, **options)
+
+
+def test_a_login_that_no_replica_confirms_ends_nobody(
+    redis_server: RedisServer, alice: Identity, ring: KeyRing
+) -> None:
+    """With WXAUTH_WAIT_REPLICAS and no replica it is refused, and whoever is logged in stays so."""
+    limits = Limits(idle_ttl=604800, max_ttl=2592000, max_sessions=1)
+    connect = connector(redis_server.url, "verify")
+    store = SessionStore(RedisClient(connect), ring, limits)
+    token, session = log_in(store, alice)
+    with pytest.raises(StoreUnavailable, match="not_replicated"):
+        SessionStore(RedisClient(connect, wait_replicas=1), ring, limits).create(alice, replacing=session)
+    assert is_alive(store, token)
+
+
 def test_a_ban_ends_all_sessions_and_refuses_the_next_login(store: SessionStore, alice: Identity) -> None:
     """A banned user does not come back by logging in again."""
     token, _ = log_in(store, alice)
@@ -341,6 +492,15 @@ class TestRotation:
         log_in(store, alice)
         log_in(rotated, alice)
         rotated.end_all(ALICE)
+        assert keys_of(raw_redis) == []
+
+    def test_a_purge_reaches_both(
+        self, store: SessionStore, rotated: SessionStore, alice: Identity, raw_redis: redis.Redis
+    ) -> None:
+        """Whoever has closed the account is gone, whichever key the sessions were made under."""
+        log_in(store, alice)
+        log_in(rotated, alice)
+        rotated.purge(ALICE)
         assert keys_of(raw_redis) == []
 
     def test_a_single_logout_reaches_the_older_key(

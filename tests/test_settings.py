@@ -35,6 +35,9 @@ DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_WECHAT_TIMEOUT": ("wechat_timeout", 4.0),
     "WXAUTH_WAIT_REPLICAS": ("wait_replicas", 0),
     "WXAUTH_CACHE_SIZE": ("cache_size", 10000),
+    "WXAUTH_USERDATA_MAX_AGE": ("userdata_max_age", 600),
+    "WXAUTH_PUSH_TOKEN": ("push_token", None),
+    "WXAUTH_PUSH_AES_KEY": ("push_aes_key", None),
     "WXAUTH_LOG_LEVEL": ("log_level", "info"),
     "WXAUTH_SANDBOX": ("sandbox", False),
 }
@@ -58,6 +61,8 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_WECHAT_TIMEOUT", "0.1", 0.1), ("WXAUTH_WECHAT_TIMEOUT", "30", 30.0),
     ("WXAUTH_WAIT_REPLICAS", "1", 1),
     ("WXAUTH_CACHE_SIZE", "0", 0), ("WXAUTH_CACHE_SIZE", "10000000", 10000000),
+    ("WXAUTH_USERDATA_MAX_AGE", "1", 1), ("WXAUTH_USERDATA_MAX_AGE", "1000000000", 1000000000),
+    *(("WXAUTH_PUSH_TOKEN", token, Secret(token)) for token in ("AAA", "a1" * 16)),
     *(("WXAUTH_LOG_LEVEL", level, level) for level in ("debug", "info", "warning", "error")),
 ]
 BAD: dict[str, list[str]] = {
@@ -84,6 +89,9 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_WECHAT_TIMEOUT": ["0", "30.1", "nan", "inf", "4s"],
     "WXAUTH_WAIT_REPLICAS": ["2", "yes"],
     "WXAUTH_CACHE_SIZE": ["-1", "10000001"],
+    "WXAUTH_USERDATA_MAX_AGE": ["0", "1000000001", "ten"],
+    "WXAUTH_PUSH_TOKEN": ["AA", "a" * 33, "with-a-dash", "ÄÄÄÄ"],
+    "WXAUTH_PUSH_AES_KEY": ["A" * 42, "A" * 43],  # without WXAUTH_PUSH_TOKEN
     "WXAUTH_LOG_LEVEL": ["loud", "trace"],
     "WXAUTH_SANDBOX": ["0", "true", "11"],
 }
@@ -225,6 +233,18 @@ def test_a_bad_list_of_apps_is_a_fault(apps: str) -> None:
     assert set(names) <= {"WXAUTH_APPS", "WECHAT_APPID", "WECHAT_SECRET"}
 
 
+def test_the_key_of_the_push_is_taken() -> None:
+    """As the WeChat console shows it, beside the token."""
+    assert read(WXAUTH_PUSH_TOKEN="AAAAA", WXAUTH_PUSH_AES_KEY="A" * 43).push_aes_key == Secret("A" * 43)
+
+
+@pytest.mark.parametrize("key", ["A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "+"])
+def test_a_key_of_the_push_that_can_be_none_is_a_fault(key: str) -> None:
+    """It has 43 letters and digits, or it was not copied whole."""
+    environ = {**NEEDED, "WXAUTH_PUSH_TOKEN": "AAAAA", "WXAUTH_PUSH_AES_KEY": key}
+    assert names_in(refusal(environ).faults) == ["WXAUTH_PUSH_AES_KEY"]
+
+
 def test_the_key_ring_keeps_its_order() -> None:
     """The newest key stands first, and stays first."""
     keys = read(WXAUTH_SECRET_KEYS=f" {OTHER_KEY} , {RING_KEY} ").secret_keys
@@ -274,6 +294,8 @@ def test_the_settings_print_no_secret() -> None:
         pytest.param(f"{OTHER_KEY},{RING_KEY}", True, id="older key"),
         pytest.param("shop:client-secret", True, id="client"),
         pytest.param("rediss://:redis-password@elsewhere", True, id="password of Redis"),
+        pytest.param("token=pushTokenPushToken", True, id="token of the push"),
+        pytest.param(f"key={'K' * 43}", True, id="key of the push"),
         pytest.param("rediss://elsewhere", False, id="nothing"),
         pytest.param("", False, id="empty"),
     ],
@@ -281,6 +303,7 @@ def test_the_settings_print_no_secret() -> None:
 def test_the_settings_know_their_secrets(text: str, shown: bool) -> None:
     """A server may drop from its environment whatever shows a secret, by whichever name it goes."""
     changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret"}
+    changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
     assert read(REDIS_URL="rediss://:redis-password@host", **changes).shown_by(text) is shown
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import time
 import traceback
@@ -288,3 +289,65 @@ def test_tls_keeps_the_deadline(tmp_path: Path) -> None:
         with pytest.raises(WeChatUnreachable, check=lambda error: error.cause == "timeout"):
             get(Transport(rogue.url, Trusting(certificate)))
         assert time.monotonic() - before < BUDGET + GRACE
+
+
+def post(transport: Transport, budget: float = BUDGET) -> bytes:
+    body: dict[str, str | bool | Secret] = {"secret": Secret(APP_SECRET), "force_refresh": False}
+    return transport.post("/cgi-bin/stable_token", QUERY, body, time.monotonic() + budget)
+
+
+class Read:
+    """Plays `script` once the JSON that was posted has been read too."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.bodies: list[bytes] = []
+
+    def __call__(self, line: Line) -> None:
+        length = int(line.head.lower().partition(b"content-length:")[2].split()[0])
+        self.bodies.append(line.read(length))
+        self._script(line)
+
+
+def test_a_post_carries_json() -> None:
+    """The body is JSON, says so, and holds the secrets as they are."""
+    read = Read(answer_once)
+    with Rogue(read) as rogue:
+        assert post(Transport(rogue.url)) == b"{}"
+        assert rogue.heard[0].startswith(b"POST /cgi-bin/stable_token?")
+        assert b"Content-Type: application/json\r\n" in rogue.heard[0]
+        assert json.loads(read.bodies[0]) == {"secret": APP_SECRET, "force_refresh": False}
+
+
+@pytest.mark.parametrize("status", [b"302 Found", b"307 Temporary Redirect", b"308 Permanent Redirect"])
+def test_a_posts_redirect_is_not_followed(status: bytes) -> None:
+    """Not even where the body would be sent along: the AppSecret is in it."""
+    with Rogue(answering(b"{}")) as other:
+        head = b"HTTP/1.1 %b\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, other.url.encode())
+        with Rogue(Read(saying(head))) as rogue:
+            with pytest.raises(WeChatUnreachable, check=lambda error: error.cause == f"http_{status[:3].decode()}"):
+                post(Transport(rogue.url))
+            assert other.connections == 0
+
+
+POST_FAULTS: dict[str, tuple[Script, str]] = {
+    "silent": (Line.hold, "timeout"),
+    "drips-body": (saying(OK + b"\r\n", dripping(b"{}")), "timeout"),
+    "hangs-up": (saying(b""), "connection"),
+    "500": (saying(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "http_500"),
+    "too-large": (answering(b"x" * (MAX_ANSWER + 1)), "too_large"),
+    "encoded": (answering(b"{}", b"Content-Encoding: gzip\r\n"), "encoded"),
+}
+
+
+@pytest.mark.parametrize(("script", "cause"), POST_FAULTS.values(), ids=POST_FAULTS)
+def test_a_posts_fault_is_one_error_that_tells_no_secret(script: Script, cause: str) -> None:
+    """As a GET's: within the deadline, sent once, and neither query nor body in the error or in any log."""
+    with Rogue(Read(script)) as rogue, everything_logged() as log:
+        before = time.monotonic()
+        with pytest.raises(WeChatUnreachable, check=lambda error: error.cause == cause) as caught:
+            post(Transport(rogue.url))
+        assert time.monotonic() - before < BUDGET + GRACE
+        assert rogue.connections == 1
+    told = "".join(traceback.format_exception(caught.value)) + log.getvalue()
+    assert [secret for secret in (APP_SECRET, CODE) if secret in told] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import string
@@ -20,6 +21,7 @@ from tests.conftest import ALICE, APPID, Phone
 from tests.servers import free_port
 from wxauth.factory import create_app
 from wxauth.identity import Identity, Secret, User
+from wxauth.logs import answering
 from wxauth.sessions import SessionStore
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "X"]
@@ -121,6 +123,13 @@ def test_no_live_token_is_a_401(app: Flask, token: str, authorization: str | Non
     assert (status, json.loads(body)["code"]) == ("401 Unauthorized", code)
     assert ("WWW-Authenticate", challenge) in headers
     assert not [name for name, _ in headers if name.startswith("X-WX-")]
+
+
+def test_a_refusal_names_the_request_of_its_line(app: Flask, lines: io.StringIO) -> None:
+    """The problem has the id of the line, and what the thread does next is not done for that request."""
+    chunks, *_ = run_wsgi_app(app.wsgi_app, EnvironBuilder("/verify").get_environ())
+    assert json.loads(b"".join(chunks))["request_id"] == json.loads(lines.getvalue())["request_id"]
+    assert answering.get() is None
 
 
 def test_each_header_of_an_answer_is_there_once(app: Flask, token: str) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -17,9 +18,13 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from tests.conftest import APP_SECRET, APPID, SESSION_KEY
+from wxauth.errcodes import CURES
 from wxauth.errors import (
+    AccessTokenRefused,
     CodeInvalid,
     CodeUsed,
+    PhoneCodeInvalid,
+    SessionKeyStale,
     UserBlocked,
     WeChatBusy,
     WeChatError,
@@ -27,9 +32,10 @@ from wxauth.errors import (
     WeChatRateLimited,
     WeChatUnreachable,
 )
-from wxauth.identity import Identity, Secret, User
+from wxauth.identity import Identity, PhoneNumber, Secret, User
 from wxauth.transport import Transport
-from wxauth.wechat import WeChatClient
+from wxauth.wechat import WeChatClient, signature
+from wxauth.wechat_answers import AccessToken
 
 CODE = "code-that-nobody-may-see"
 OPENID = "oALICE-0123456789_abcdefghij"
@@ -337,3 +343,213 @@ def test_log_tells_no_secret(answer: object, caplog: pytest.LogCaptureFixture) -
             logging.getLogger().info("raised", extra={"error": repr(error)}, exc_info=error)
     told = "\n".join(f"{vars(record)} {record.exc_text}" for record in caplog.records)
     assert [word for word in (APP_SECRET, CODE, OPENID, SESSION_KEY) if word in told] == []
+
+
+# --- What needs an access token
+
+ALICE = User(APPID, OPENID)
+TOKEN = Secret("access-token-that-nobody-may-see")
+PHONE_CODE = "phone-code-that-nobody-may-see"
+PHONE = "12066600001"
+PHONE_INFO = {
+    "phoneNumber": PHONE,
+    "purePhoneNumber": PHONE,
+    "countryCode": "86",
+    "watermark": {"timestamp": 1637744274, "appid": APPID},
+}
+GIVEN = {"access_token": TOKEN.reveal(), "expires_in": 7200}
+OK: dict[str, object] = {"errcode": 0, "errmsg": "ok"}
+
+Ask = Callable[[WeChatClient, float], object]
+
+#: Each interface: how it is called, what it answers when all is well, and its method and path.
+INTERFACES: dict[str, tuple[Ask, dict[str, object], tuple[str, str]]] = {
+    "access_token": (
+        lambda client, deadline: client.access_token(APPID, deadline),
+        dict(GIVEN),
+        ("POST", "/cgi-bin/stable_token"),
+    ),
+    "forced": (
+        lambda client, deadline: client.access_token(APPID, deadline, force=True),
+        dict(GIVEN),
+        ("POST", "/cgi-bin/stable_token"),
+    ),
+    "phone_number": (
+        lambda client, deadline: client.phone_number(ALICE, PHONE_CODE, TOKEN, deadline),
+        OK | {"phone_info": PHONE_INFO},
+        ("POST", "/wxa/business/getuserphonenumber"),
+    ),
+    "check_session_key": (
+        lambda client, deadline: client.check_session_key(ALICE, Secret(SESSION_KEY), TOKEN, deadline),
+        OK,
+        ("GET", "/wxa/checksession"),
+    ),
+    "reset_session_key": (
+        lambda client, deadline: client.reset_session_key(ALICE, Secret(SESSION_KEY), TOKEN, deadline),
+        OK | {"openid": OPENID, "session_key": "AAAAAAAAAAAAAAAAAAAAAA=="},
+        ("GET", "/wxa/resetusersessionkey"),
+    ),
+}
+each_interface = pytest.mark.parametrize(("ask", "answer", "place"), INTERFACES.values(), ids=INTERFACES)
+
+
+def asked(wechat: ScriptedWeChat, ask: Ask) -> object:
+    client = client_of(wechat)
+    with client.turn() as deadline:
+        return ask(client, deadline)
+
+
+@each_interface
+def test_an_interface_is_asked_at_its_place(ask: Ask, answer: object, place: tuple[str, str]) -> None:
+    """Once, by the method that WeChat wants."""
+    wechat = ScriptedWeChat(answer)
+    asked(wechat, ask)
+    assert [(sent.method, urlsplit(sent.url or "").path) for sent in wechat.requests] == [place]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_access_token_is_asked_for(force: bool) -> None:
+    """The AppSecret travels in the body, and it is said whether the former token is to end."""
+    wechat = ScriptedWeChat(GIVEN)
+    found = asked(wechat, lambda client, deadline: client.access_token(APPID, deadline, force=force))
+    body = {"grant_type": "client_credential", "appid": APPID, "secret": APP_SECRET, "force_refresh": force}
+    assert (json.loads(wechat.requests[0].body or ""), wechat.queries()) == (body, [[]])
+    assert found == AccessToken(TOKEN, 7200)
+
+
+def test_a_phone_number_is_asked_for_with_the_openid() -> None:
+    """So that WeChat refuses a code that another user's phone gave."""
+    wechat = ScriptedWeChat(OK | {"phone_info": PHONE_INFO})
+    assert asked(wechat, INTERFACES["phone_number"][0]) == PhoneNumber(PHONE, PHONE, "86")
+    assert json.loads(wechat.requests[0].body or "") == {"code": PHONE_CODE, "openid": OPENID}
+    assert wechat.queries() == [[("access_token", TOKEN.reveal())]]
+
+
+@pytest.mark.parametrize("name", ["check_session_key", "reset_session_key"])
+def test_a_session_key_is_proved_and_not_sent(name: str) -> None:
+    """What travels is a signature under it."""
+    ask, answer, _ = INTERFACES[name]
+    wechat = ScriptedWeChat(answer)
+    asked(wechat, ask)
+    expected = "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"
+    sent = [("access_token", TOKEN.reveal()), ("openid", OPENID), ("signature", expected)]
+    assert wechat.queries() == [[*sent, ("sig_method", "hmac_sha256")]]
+
+
+@pytest.mark.parametrize(
+    ("session_key", "expected"),
+    [
+        ("o0q0otL8aEzpcZL/FT9WsQ==", "46e043c5525c2d817c44be603d30837a808a1d930d038f6fdc3e62a201fed128"),
+        ("tiihtNczf5v6AKRyjwEUhQ==", "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"),
+    ],
+)
+def test_the_signature_is_that_of_the_vectors(session_key: str, expected: str) -> None:
+    """The text of the session_key is the key, as in WeChat's examples, and there is no message."""
+    assert signature(Secret(session_key)) == expected
+
+
+@pytest.mark.parametrize(
+    ("session_key", "message", "expected"),
+    [
+        (
+            "o0q0otL8aEzpcZL/FT9WsQ==",
+            '{"foo":"bar"}',
+            "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b",
+        ),
+        (
+            "gDyVgzwa0mFz9uUP7M6GQQ==",
+            "1559129713_67297598215591297148AP6DT9ybtniUJfbwx20afc706a711eefc",
+            "b002b824688dd8593a6079e11d8c5e8734fbcb39a6d5906eb347bfbcad79c617",
+        ),
+        (
+            "9hAb/NEYUlkaMBEsmFgzig==",
+            '{"openid": "xxx", "user_ip": "127.0.0.1", "env": 0}',
+            "089d9e8dc5d308977360c4b79ec600a93d736802802a807d634192328032f6c7",
+        ),
+    ],
+)
+def test_the_signature_is_made_as_in_wechats_examples(session_key: str, message: str, expected: str) -> None:
+    """Those have a message; but for that it is the same computation."""
+    assert signature(Secret(session_key), message) == expected
+
+
+@pytest.mark.parametrize("errcode", [87007, 87009])
+@pytest.mark.parametrize("name", ["check_session_key", "reset_session_key"])
+def test_a_session_key_that_wechat_does_not_take_is_stale(name: str, errcode: int) -> None:
+    """Gone, or another."""
+    with pytest.raises(SessionKeyStale, check=lambda error: error.errcode == errcode):
+        asked(ScriptedWeChat(refusal(errcode)), INTERFACES[name][0])
+
+
+@pytest.mark.parametrize("errcode", [40001, 40014, 42001])
+@each_interface
+def test_a_refused_access_token_is_an_error_of_its_own(
+    ask: Ask, answer: object, place: tuple[str, str], errcode: int
+) -> None:
+    """Whoever has lent it will want to lend another."""
+    with pytest.raises(AccessTokenRefused, check=lambda error: error.errcode == errcode):
+        asked(ScriptedWeChat(refusal(errcode)), ask)
+
+
+@pytest.mark.parametrize("errcode", sorted(CURES))
+def test_what_only_the_operator_can_mend_is_so_everywhere(errcode: int) -> None:
+    """Also where an access token is asked for."""
+    with pytest.raises(WeChatMisconfigured, check=lambda error: error.errcode == errcode):
+        asked(ScriptedWeChat(refusal(errcode)), INTERFACES["access_token"][0])
+
+
+def test_a_phone_code_that_wechat_does_not_know_is_no_code_of_a_login() -> None:
+    """Its user is to be told to tap again, not to log in."""
+    with pytest.raises(PhoneCodeInvalid, check=lambda error: (error.errcode, error.rid) == (40029, RID)):
+        asked(ScriptedWeChat(refusal(40029)), INTERFACES["phone_number"][0])
+
+
+@pytest.mark.parametrize(
+    "answer", [refusal(-1), refusal(40029), b"<html></html>", {}, requests.ReadTimeout(), requests.ConnectionError()]
+)
+@pytest.mark.parametrize("name", ["forced", "phone_number", "reset_session_key"])
+def test_what_may_have_been_done_is_not_sent_twice(name: str, answer: object) -> None:
+    """A phone code may be spent, a token or key replaced; that -1 spares it is said of a login's code alone."""
+    ask, good, _ = INTERFACES[name]
+    wechat = ScriptedWeChat(answer, good)
+    with pytest.raises(WeChatError):
+        asked(wechat, ask)
+    assert len(wechat.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["access_token", "check_session_key"])
+def test_what_changes_nothing_is_asked_again_after_busy(name: str) -> None:
+    """As often as a login."""
+    ask, answer, _ = INTERFACES[name]
+    wechat = ScriptedWeChat(refusal(-1), refusal(-1), answer)
+    asked(wechat, ask)
+    assert len(wechat.requests) == 3
+
+
+def test_only_what_carries_the_app_secret_shows_that_it_is_mended() -> None:
+    """An access token outlives the AppSecret that it was got with."""
+    wechat = client(refusal(40125), OK, GIVEN)
+    with pytest.raises(WeChatMisconfigured):
+        wechat.exchange(APPID, CODE)
+    with wechat.turn() as deadline:
+        INTERFACES["check_session_key"][0](wechat, deadline)
+        assert wechat.misconfigured == {APPID: 40125}
+        wechat.access_token(APPID, deadline)
+    assert wechat.misconfigured == {}
+
+
+@each_interface
+@pytest.mark.parametrize("errcode", [-1, 40001, 40029, 87009, 89503, 99999, 0])
+def test_no_interface_logs_a_secret(
+    ask: Ask, answer: dict[str, object], place: object, errcode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor raises one: no access token, phone code, number, openid, session_key or AppSecret."""
+    secrets = (APP_SECRET, TOKEN.reveal(), PHONE_CODE, PHONE, OPENID, SESSION_KEY)
+    echo = refusal(errcode, " ".join(secrets)) if errcode else answer
+    with caplog.at_level(logging.DEBUG):
+        try:
+            asked(ScriptedWeChat(echo), ask)
+        except WeChatError as error:
+            logging.getLogger().info("raised", extra={"error": repr(error)}, exc_info=error)
+    told = "\n".join(f"{vars(record)} {record.exc_text}" for record in caplog.records)
+    assert [word for word in secrets if word in told] == []

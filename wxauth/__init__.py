@@ -1,7 +1,7 @@
 """A login service for WeChat mini programs, and a Flask extension for the applications behind it.
 
-Reading order: errors, identity; settings, sealing, tokens; transport, wechat; redis_client, records, roster,
-sessions; problems, extension, guard; login, health; factory, cli.
+Reading order: errors, identity; settings, sealing, tokens; transport, wechat; redis_client, records, opendata,
+roster, sessions; problems, extension, guard; login, userdata, push, health; factory, cli.
 """
 
 from .errors import WxAuthError

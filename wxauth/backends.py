@@ -6,29 +6,26 @@ any other app as if that app had no users.
 
 from __future__ import annotations
 
-import base64
 import functools
 from collections.abc import Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from flask import Blueprint, g, request
 
 from .body import form_field
-from .errors import ClientUnauthorized, SessionNotFound, TokenInvalid
+from .clients import client_in
+from .errors import SessionNotFound, TokenInvalid
 from .extension import wxauth
-from .identity import Secret, User
+from .identity import User
 from .login import EMPTY, described
 from .sessions import WxSession
 from .settings import Client
-from .wechat import OPENID
+from .wechat_answers import OPENID
 
 bp = Blueprint("backends", __name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: What an unknown id is compared with, so that it takes as long as a known one.
-NOBODY: Final = Client(Secret(""), frozenset())
 
 
 def client_required(view: Callable[P, R]) -> Callable[P, R]:
@@ -36,7 +33,7 @@ def client_required(view: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        g.wx_client = _client()
+        g.wx_client = client_in(request.headers.get("Authorization", ""), wxauth().settings.clients)
         return view(*args, **kwargs)
 
     return guarded
@@ -97,26 +94,17 @@ def unban(appid: str, openid: str) -> tuple[str, int]:
     return EMPTY
 
 
-def _client() -> Client:
-    """The client that this request shows to be, or ClientUnauthorized."""
-    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-    try:
-        id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        raise ClientUnauthorized from None
-    client = wxauth().settings.clients.get(id, NOBODY)
-    if not (scheme.lower() == "basic" and client.secret == Secret(secret) and client is not NOBODY):
-        raise ClientUnauthorized
-    return client
-
-
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
     """The live session of the token in the form, if this client may know of it."""
+    token, resolve = form_field("token"), wxauth().nearby.resolve
+    client: Client = g.wx_client
     try:
-        session = wxauth().nearby.resolve(form_field("token"), touch=touch)
+        # Whoever is limited looks before it touches: what it may not know of, it can't keep alive either.
+        if client.appids is not None and not _may_see(resolve(token, touch=False).appid):
+            return None
+        return resolve(token, touch=touch)
     except TokenInvalid:
         return None
-    return session if _may_see(session.appid) else None
 
 
 def _user(appid: str, openid: str) -> User:

@@ -19,7 +19,7 @@ def json_object() -> dict[str, Any]:
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
     try:
-        return strict_json.parse(_whole_body())
+        return strict_json.parse(whole_body())
     except ValueError:
         raise BadRequest("The body must be one JSON object, with no name in it twice.") from None
 
@@ -29,7 +29,7 @@ def form_field(name: str) -> str:
     if request.mimetype != "application/x-www-form-urlencoded" or request.content_encoding:
         raise UnsupportedMediaType("Send a form, with Content-Type: application/x-www-form-urlencoded.")
     try:
-        values = parse_qs(_whole_body().decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS).get(name, [])
+        values = parse_qs(whole_body().decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS).get(name, [])
     except ValueError:
         values = []
     if len(values) != 1:
@@ -55,10 +55,19 @@ def needed_text(found: dict[str, Any], name: str, longest: int) -> str:
     return value
 
 
-def _whole_body() -> bytes:
+def needed_string(found: dict[str, Any], name: str) -> str:
+    """The text under `name`, of any characters at all; BadRequest if it is not there."""
+    value = found.get(name)
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} is needed, and must be a text.")
+    return value
+
+
+def whole_body() -> bytes:
+    """The body as it came, of whatever type; 413 if it is too large."""
     raw = request.get_data(cache=False)
     if len(raw) > MAX_BODY:
-        raise TooLarge(f"A body may have at most {MAX_BODY} bytes.")
+        raise TooLarge("A body may have at most 16 KiB.")
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw

@@ -19,14 +19,24 @@ from typing import Final, NoReturn
 import click
 
 from . import doctor
-from .doctor import Finding
-from .errors import ConfigurationError, SessionNotFound, StoreUnavailable
-from .extension import redis_client, session_store
+from .errcodes import MEANINGS
+from .errors import (
+    ConfigurationError,
+    SessionKeyStale,
+    SessionNotFound,
+    StoreUnavailable,
+    WeChatError,
+    WeChatUnreachable,
+)
+from .extension import on_behalf, redis_client, session_store, wechat_client
+from .findings import FAILURE, GRAVITY, OK, SKIPPED, WARNING, Finding, worst
 from .identity import User
 from .login import described
+from .on_behalf import OnBehalf
 from .sessions import SessionStore
 from .settings import KEY_LENGTH, Settings, names_an_app
-from .wechat import OPENID
+from .transport import Transport
+from .wechat_answers import OPENID
 
 # For one person: with more threads than this, a warning of Granian's is the first that a newcomer sees.
 SANDBOX = (
@@ -36,7 +46,7 @@ SANDBOX = (
 )
 
 
-COLOURS: Final = {doctor.OK: "green", doctor.SKIPPED: None, doctor.WARNING: "yellow", doctor.FAILURE: "red"}
+COLOURS: Final = {OK: "green", SKIPPED: None, WARNING: "yellow", FAILURE: "red"}
 STATUS_WIDTH: Final = 9
 CHECK_WIDTH: Final = 16
 WIDEST: Final = 110
@@ -53,7 +63,8 @@ def main() -> None:
     """A login service for WeChat mini programs.
 
     Every command takes its configuration from the environment alone, as the service does, and needs no running
-    service. Exit codes: 0 done; 1 there is no such session, or a warning of doctor's; 2 it could not be done.
+    service. Exit codes: 0 done; 1 there is no such session, the session_key is not WeChat's, or a warning of
+    doctor's; 2 it could not be done.
     """
     # What happened is told by the commands, not by stray lines of the log.
     logging.getLogger(__package__).addHandler(logging.NullHandler())
@@ -79,14 +90,14 @@ def examine(context: click.Context, as_json: bool) -> None:
     """
     if as_json:
         findings = list(doctor.examine(os.environ))
-        _print_json({"status": doctor.worst(findings), "checks": [_without_none(asdict(it)) for it in findings]})
+        _print_json({"status": worst(findings), "checks": [_without_none(asdict(it)) for it in findings]})
     else:
         findings = []
         for finding in doctor.examine(os.environ):
             findings.append(finding)
             click.echo(_row(finding))
         click.echo(f"\n{_summary(findings)}")
-    context.exit(doctor.GRAVITY[doctor.worst(findings)])
+    context.exit(GRAVITY[worst(findings)])
 
 
 @main.command()
@@ -140,6 +151,33 @@ def unban(appid: str, openid: str) -> None:
     click.echo("No longer banned.")
 
 
+@main.command("check-session")
+@click.argument("appid")
+@click.argument("openid")
+def check_session(appid: str, openid: str) -> None:
+    """Ask WeChat whether the user's session_key that is kept here is still the one.
+
+    Exit codes: 0 it is; 1 it is not, or none is kept: the next login brings the right one; 2 that is not known.
+    """
+    with _wechat(appid, openid) as (wechat, user):
+        wechat.check_session_key(user)
+    click.echo("WeChat takes the session_key that is kept here.")
+
+
+@main.command("reset-session-key")
+@click.argument("appid")
+@click.argument("openid")
+def reset_session_key(appid: str, openid: str) -> None:
+    """Have WeChat replace a user's session_key, and keep the new one. The old one is dead at once, its end stays.
+
+    Exit codes: 0 done; 1 the one kept here is not WeChat's, or none is kept: nothing was replaced; 2 it could not be
+    done.
+    """
+    with _wechat(appid, openid) as (wechat, user):
+        wechat.reset_session_key(user)
+    click.echo("Replaced.")
+
+
 def start(root: Path) -> NoReturn:
     """Become the server: as the Procfile says where a mini program is configured, else the sandbox on loopback."""
     if names_an_app(os.environ) and not os.environ.get("WXAUTH_SANDBOX"):
@@ -158,15 +196,38 @@ def start(root: Path) -> NoReturn:
 @contextlib.contextmanager
 def _store(appid: str, openid: str) -> Iterator[tuple[SessionStore, User]]:
     """The store that the service has, and the user that is meant; whatever goes wrong is told without a traceback."""
-    try:
+    with _told():
         settings = Settings.from_env(os.environ)
         yield session_store(settings, redis_client(settings)), _user(settings, appid, openid)
+
+
+@contextlib.contextmanager
+def _wechat(appid: str, openid: str) -> Iterator[tuple[OnBehalf, User]]:
+    """As `_store`, for what WeChat is asked about the user."""
+    with _told():
+        settings = Settings.from_env(os.environ)
+        wechat = wechat_client(settings, Transport(settings.wechat_url))
+        store = session_store(settings, redis_client(settings))
+        yield on_behalf(settings, wechat, store), _user(settings, appid, openid)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
     except ConfigurationError as error:
         raise Failure(str(error)) from None
     except StoreUnavailable as error:
         raise Failure(f"{error}{f'; {error.cure}' if error.cure else ''}") from None
     except SessionNotFound:
         raise click.ClickException("This user has no live session of that id.") from None
+    except SessionKeyStale:
+        raise click.ClickException("No session_key that is kept here is the one that WeChat has.") from None
+    except WeChatUnreachable as error:
+        raise Failure(f"WeChat gave no answer ({error.cause}).") from None
+    except WeChatError as error:
+        meaning = MEANINGS.get(error.errcode or 0)
+        raise Failure(f"{error}: {meaning.english}\n{meaning.chinese}" if meaning else str(error)) from None
 
 
 def _user(settings: Settings, appid: str, openid: str) -> User:
@@ -193,7 +254,7 @@ def _row(finding: Finding) -> str:
 
 
 def _summary(findings: list[Finding]) -> str:
-    counts = [(status, sum(it.status == status for it in findings)) for status in (doctor.FAILURE, doctor.WARNING)]
+    counts = [(status, sum(it.status == status for it in findings)) for status in (FAILURE, WARNING)]
     told = [f"{count} {status}{'s' if count > 1 else ''}" for status, count in counts if count]
     return ", ".join(told) if told else "All is well."
 

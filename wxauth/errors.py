@@ -13,15 +13,17 @@
     │   ├── TooLarge
     │   ├── UnsupportedMediaType
     │   └── SessionNotFound         no such session among the user's own
-    ├── RateLimited                 retry_after, amount, window: too many requests from one address
+    ├── RateLimited                 retry_after, amount, window: too many requests from one address, or of one user
     ├── UserBanned                  banned here
-    ├── SessionKeyStale             neither the newest nor the previous session_key fits
     └── WeChatError                 errcode, rid
         ├── CodeInvalid             40029
+        │   └── PhoneCodeInvalid    the same, said of the code of the phone button
         ├── CodeUsed                40163
         ├── UserBlocked             40226
         ├── WeChatRateLimited       45011
-        ├── WeChatBusy              -1, or too many exchanges waiting already
+        ├── SessionKeyStale         87007, 87009, or data that is sealed under no session_key held here
+        ├── AccessTokenRefused      40001, 40014, 42001: the access token, not the request
+        ├── WeChatBusy              -1, or too many calls waiting already
         ├── WeChatMisconfigured     cure, address: the operator's matter
         └── WeChatUnreachable       cause: no answer, or one that is not WeChat's
 
@@ -103,21 +105,21 @@ class SessionNotFound(RequestError):
 
 
 class RateLimited(WxAuthError):
-    """More than `amount` requests in `window` seconds; it is worth trying again in `retry_after` seconds."""
+    """More than `amount` requests in `window` seconds from one `source`, "address" or "user".
 
-    def __init__(self, retry_after: int, amount: int, window: int) -> None:
+    It is worth trying again in `retry_after` seconds.
+    """
+
+    def __init__(self, retry_after: int, amount: int, window: int, source: str = "address") -> None:
         super().__init__(f"more than {amount} requests in {window} seconds")
         self.retry_after = retry_after
         self.amount = amount
         self.window = window
+        self.source = source
 
 
 class UserBanned(WxAuthError):
     """The operator has banned this user."""
-
-
-class SessionKeyStale(WxAuthError):
-    """The data was sealed under a session_key that this server does not hold (any more)."""
 
 
 class WeChatError(WxAuthError):
@@ -136,6 +138,10 @@ class CodeInvalid(WeChatError):
     """40029: WeChat does not know the code."""
 
 
+class PhoneCodeInvalid(CodeInvalid):
+    """40029: WeChat does not know the phone code, or it is another user's."""
+
+
 class CodeUsed(WeChatError):
     """40163: the code was exchanged before."""
 
@@ -148,8 +154,16 @@ class WeChatRateLimited(WeChatError):
     """45011: the user logged in too often within this minute."""
 
 
+class SessionKeyStale(WeChatError):
+    """The session_key held here is not WeChat's (any more): 87007, 87009, or data that it does not open."""
+
+
+class AccessTokenRefused(WeChatError):
+    """40001, 40014, 42001: WeChat does not take the access token. The request itself was not looked at."""
+
+
 class WeChatBusy(WeChatError):
-    """-1 after all tries, or too many exchanges are waiting already."""
+    """-1 after all tries, or too many calls are waiting already."""
 
 
 class WeChatMisconfigured(WeChatError):

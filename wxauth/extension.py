@@ -11,11 +11,13 @@ from blinker import Namespace
 from flask import Flask, current_app
 
 from . import problems
+from .access_tokens import AccessTokens
 from .errors import BadRequest, WxAuthError
-from .identity import Secret, User
-from .logs import begin_request, end_request
+from .identity import PhoneNumber, Secret, User
+from .logs import naming
 from .metrics import LOGINS
 from .nearby import Nearby
+from .on_behalf import OnBehalf
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .redis_feed import Feed
@@ -52,12 +54,12 @@ class WxAuth:
         self.settings = settings or Settings.from_env(os.environ)
         self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
         self.store = store or session_store(self.settings, redis_client(self.settings))
+        self._on_behalf = on_behalf(self.settings, self.wechat, self.store)
         # The sandbox's Redis is at hand already.
         feed = None if self.settings.sandbox else Feed(self.store.redis)
         self.nearby = Nearby(self.store, feed, self.settings.cache_size)
         app.extensions[EXTENSION] = self
-        app.before_request(begin_request)
-        app.teardown_request(end_request)
+        app.wsgi_app = naming(app.wsgi_app)  # type: ignore[assignment, method-assign]  # as Flask says to
         problems.register(app)
 
     def log_in(
@@ -74,8 +76,7 @@ class WxAuth:
         """
         try:
             # A code can be exchanged once: it is not to be spent where no session can be kept.
-            if replacing is None:
-                self.store.ping()
+            self.store.ping()
             identity = self.wechat.exchange(self.known_appid(appid), code)
             token, session = self.store.create(identity, device, replacing)
         except WxAuthError as error:
@@ -86,6 +87,21 @@ class WxAuth:
             logged_out.send(_sender(), user=replacing.user)
         logged_in.send(_sender(), session=session)
         return token, session
+
+    def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
+        """The number behind the code of the phone button, if it was this user who tapped it; else PhoneCodeInvalid.
+
+        WeChat bills each success. As the next two, it raises WeChatError and StoreUnavailable.
+        """
+        return self._on_behalf.phone_number(session.user, code)
+
+    def check_session_key(self, session: WxSession) -> None:
+        """Returns if `session.session_key` is the one that WeChat has for the user, else SessionKeyStale."""
+        self._on_behalf.check_session_key(session.user)
+
+    def reset_session_key(self, session: WxSession) -> None:
+        """Make WeChat and this server forget the user's session_key for a new one; SessionKeyStale if it was old."""
+        self._on_behalf.reset_session_key(session.user)
 
     def log_out(self, session: WxSession) -> None:
         """End this session."""
@@ -110,6 +126,11 @@ class WxAuth:
     def log_out_user(self, user: User) -> None:
         """End all sessions of a user, as the operator's backends may."""
         self.store.end_all(user)
+        logged_out.send(_sender(), user=user)
+
+    def forget(self, user: User) -> None:
+        """End all sessions of a user and forget the session_keys, for whoever has closed the account."""
+        self.store.purge(user)
         logged_out.send(_sender(), user=user)
 
     def ban(self, user: User) -> None:
@@ -140,12 +161,16 @@ def redis_client(settings: Settings) -> RedisClient:
 
 
 def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
-    limits = Limits(settings.idle_ttl, settings.max_ttl, settings.max_sessions)
+    limits = Limits(settings.idle_ttl, settings.max_ttl, settings.max_sessions, settings.userdata_max_age)
     return SessionStore(redis, KeyRing(settings.secret_keys), limits)
 
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
     return WeChatClient(settings.apps, transport, settings.wechat_timeout, at_once=max(settings.threads // 2, 1))
+
+
+def on_behalf(settings: Settings, wechat: WeChatClient, store: SessionStore) -> OnBehalf:
+    return OnBehalf(wechat, AccessTokens(store.redis, KeyRing(settings.secret_keys), wechat), store)
 
 
 def _sender() -> Flask:

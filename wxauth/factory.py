@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
-from . import backends, health, login, problems, rates
+from . import backends, health, login, phone, problems, push, rates, userdata
 from .body import MAX_BODY
 from .extension import WxAuth
 from .front import Verify, behind
@@ -37,11 +37,14 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     extension = WxAuth(app, settings, wechat=wechat, store=store)
     problems.register_all(app)
     app.register_blueprint(login.bp)
+    app.register_blueprint(userdata.bp)
+    app.register_blueprint(phone.bp)
     app.register_blueprint(backends.bp)
+    app.register_blueprint(push.bp)
     app.register_blueprint(health.bp)
     app.after_request(_finish)
     rates.limit(app, settings, extension)
-    gated = behind(app.wsgi_app, settings.trusted_proxies, settings.threads)
+    gated = behind(app.wsgi_app, settings.trusted_proxies, settings.threads, settings.clients)
     app.wsgi_app = Verify(gated, extension.nearby, sandbox=settings.sandbox)  # type: ignore[method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})

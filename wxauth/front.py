@@ -11,7 +11,7 @@ import io
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -19,12 +19,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .addresses import neighbourhood
 from .body import MAX_BODY
-from .errors import CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
+from .clients import client_in
+from .errors import ClientUnauthorized, CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
 from .guard import token_in
-from .logs import begin_request, end_request
+from .logs import answering
 from .nearby import Nearby
 from .problems import NEVER_KEPT, answer, row
 from .sessions import WxSession
+from .settings import Client
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,11 @@ READERS_PER_ADDRESS: Final = 4
 PATIENCE: Final = 0.1
 
 
-def behind(app: WSGIApplication, trusted_proxies: int, threads: int) -> WSGIApplication:
+def behind(
+    app: WSGIApplication, trusted_proxies: int, threads: int, clients: Mapping[str, Client] | None = None
+) -> WSGIApplication:
     """`app` behind the gate, which sees the address that the last trusted proxy saw."""
-    gate = BodyGate(app, most=max(threads // 3, 1))
+    gate = BodyGate(app, max(threads // 3, 1), clients or {})
     return ProxyFix(gate, x_for=trusted_proxies, x_proto=0, x_host=0) if trusted_proxies else gate
 
 
@@ -64,10 +68,10 @@ class Verify:
         return []
 
     def _refuse(self, error: WxAuthError, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        begin_request()
+        before = answering.set(environ)
         status, headers, body = answer(error)
         log.info("request", extra={"route": "/verify", "status": int(status[:3]), "problem": row(error).code})
-        end_request(None)
+        answering.reset(before)
         start_response(status, [*headers, *self._always])
         return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
 
@@ -81,11 +85,15 @@ def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
 
 
 class BodyGate:
-    """Reads each body before `app` is called; where too many are being read already, the answer is 503 at once."""
+    """Reads each body before `app` is called; where too many are being read already, the answer is 503 at once.
 
-    def __init__(self, app: WSGIApplication, most: int) -> None:
+    The bodies of `clients` are read without being counted: a backend sends many at once, and all from one address.
+    """
+
+    def __init__(self, app: WSGIApplication, most: int, clients: Mapping[str, Client]) -> None:
         self._app = app
         self._most = most
+        self._clients = clients
         self._turn = threading.Condition()
         self._inside = 0
         self._reading: Counter[str] = Counter()
@@ -94,22 +102,26 @@ class BodyGate:
         size = _size_to_read(environ)
         if size == 0:
             return self._app(environ, start_response)
-        address = neighbourhood(environ.get("REMOTE_ADDR", ""))
-        if not self._enter(address):
-            begin_request()
-            log.warning("too_many_slow_bodies")
-            status, headers, body = answer(WeChatBusy())
-            start_response(status, headers)
-            end_request(None)
-            return [body]
-        try:
+        if self._is_ours(environ.get("HTTP_AUTHORIZATION", "")):
             content = environ["wsgi.input"].read(size)
-        finally:
-            self._leave(address)
+        else:
+            address = neighbourhood(environ.get("REMOTE_ADDR", ""))
+            if not self._enter(address):
+                return _refuse(environ, start_response)
+            try:
+                content = environ["wsgi.input"].read(size)
+            finally:
+                self._leave(address)
         environ["wsgi.input"] = io.BytesIO(content)
         environ["wsgi.input_terminated"] = True
         environ.setdefault("CONTENT_LENGTH", str(len(content)))
         return self._app(environ, start_response)
+
+    def _is_ours(self, authorization: str) -> bool:
+        try:
+            return bool(client_in(authorization, self._clients))
+        except ClientUnauthorized:
+            return False
 
     def _enter(self, address: str) -> bool:
         with self._turn:
@@ -133,6 +145,15 @@ class BodyGate:
             if not self._reading[address]:
                 del self._reading[address]
             self._turn.notify_all()
+
+
+def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    before = answering.set(environ)
+    log.warning("too_many_slow_bodies")
+    status, headers, body = answer(WeChatBusy())
+    answering.reset(before)
+    start_response(status, headers)
+    return [body]
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:

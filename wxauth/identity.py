@@ -47,3 +47,13 @@ class Identity:
     user: User
     session_key: Secret
     unionid: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneNumber:
+    """A user's phone number, as WeChat tells it. It goes to whoever asked, and is kept nowhere."""
+
+    #: With the country's code where that is not China's.
+    number: str = field(repr=False)
+    pure_number: str = field(repr=False)
+    country_code: str = field(repr=False)

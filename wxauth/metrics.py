@@ -16,10 +16,13 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the problem's code", ["outcome"])
-CHECKS: Final = Counter("wxauth_checks", "Tokens that were looked at, by result and by where the answer came from",
+CHECKS: Final = Counter("wxauth_checks", "Tokens that were looked at, by result (ok, or a problem's code) and source",
                         ["result", "source"])  # fmt: skip
 ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by cause", ["cause"])
-WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login spent at WeChat")
+USERDATA: Final = Counter("wxauth_userdata", "User data that was opened or checked, and the session_key that fitted",
+                          ["kind", "key"])  # fmt: skip
+PUSHES: Final = Counter("wxauth_pushes", "Messages that WeChat pushed, by event", ["event"])
+WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login, or another call, spent at WeChat")
 REDIS_SECONDS: Final = Histogram(
     "wxauth_redis_seconds",
     "Time that a conversation with Redis took",

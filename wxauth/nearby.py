@@ -12,11 +12,11 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import CredentialError, StoreUnavailable
+from .errors import StoreUnavailable, TokenInvalid
 from .metrics import CHECKS
 from .redis_feed import Feed
 from .sessions import SessionStore, WxSession
@@ -27,6 +27,8 @@ KEPT_FOR: Final = 60.0
 #: A read that took longer than this may have been overtaken by a revocation that is forgotten already.
 LONGEST_READ: Final = 1.0
 REMEMBERED_FOR: Final = 5.0
+#: As the problems are called; their table stands on a floor above.
+RESULTS: Final[Mapping[type[Exception], str]] = {TokenInvalid: "token_invalid", StoreUnavailable: "store_unavailable"}
 
 
 @dataclass(slots=True)
@@ -119,16 +121,14 @@ class Nearby:
         return now < kept.session.expires_at and not (touch and now >= kept.touch_due_at)
 
     def _ask(self, text: str, touch: bool) -> WxSession:
-        result = "ok"
         started_at = self._monotonic()
         listening_since = self._listen()
         try:
             session, touch_due_at = self._store.look_up(text, touch=touch)
-        except (CredentialError, StoreUnavailable) as error:
-            result = type(error).__name__
+        except (TokenInvalid, StoreUnavailable) as error:
+            CHECKS.labels(RESULTS[type(error)], "redis").inc()
             raise
-        finally:
-            CHECKS.labels(result, "redis").inc()
+        CHECKS.labels("ok", "redis").inc()
         if listening_since is not None:
             self._keep(text, _Kept(session, touch_due_at, started_at), started_at, listening_since)
         return session

@@ -77,6 +77,11 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
         "A code lives five minutes and belongs to one AppID. DevTools without an AppID gives "
         '"the code is a mock one", and the phone code is not the code of wx.login.',
     ),
+    errors.PhoneCodeInvalid: Problem(
+        "code_invalid", 400, "login", "WeChat does not know this phone code",
+        "The code of the phone button lives five minutes, can be used once, belongs to the user who tapped it, and "
+        "is not the code of wx.login. Let the user tap the button again.",
+    ),
     errors.CodeUsed: Problem(
         "code_used", 400, "login", "The code was used before", "A code can be exchanged once. Call wx.login again."
     ),
@@ -165,8 +170,8 @@ def _rate_headers(error: errors.RateLimited) -> list[tuple[str, str]]:
     """As the IETF's draft on RateLimit header fields names them."""
     return [
         ("Retry-After", str(error.retry_after)),
-        ("RateLimit-Policy", f'"address";q={error.amount};w={error.window}'),
-        ("RateLimit", f'"address";r=0;t={error.retry_after}'),
+        ("RateLimit-Policy", f'"{error.source}";q={error.amount};w={error.window}'),
+        ("RateLimit", f'"{error.source}";r=0;t={error.retry_after}'),
     ]
 
 
@@ -193,7 +198,7 @@ def _answer(problem: Problem, detail: str, challenge: str | None) -> Answer:
         "detail": detail,
         "code": problem.code,
         "action": problem.action,
-        "request_id": request_id.get(),
+        "request_id": request_id(),
     }
     headers = [("Content-Type", "application/problem+json"), *NEVER_KEPT]
     if challenge:

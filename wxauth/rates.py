@@ -1,8 +1,9 @@
-"""The door to Flask-Limiter: how often one address may ask. Counted in our Redis, or in memory while that is down."""
+"""The door to Flask-Limiter: how often an address or a user may ask. Counted in our Redis, or in memory instead."""
 
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from typing import Any, Final
 
@@ -14,16 +15,24 @@ from . import backends
 from .addresses import neighbourhood
 from .errors import RateLimited, StoreUnavailable
 from .extension import WxAuth
-from .problems import respond
+from .guard import wx_session
+from .metrics import LOGINS
+from .problems import RATE_LIMITED, respond
 from .redis_client import RedisClient
 from .sealing import derive
 from .settings import Settings
 
 SCHEME: Final = "wxauth"
 
+# At INFO it names the address of whoever is refused.
+logging.getLogger("flask-limiter").setLevel(logging.WARNING)
+
 
 def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
-    """Limit logins, once their body has been read, and what the backends ask, for each address."""
+    """Limit logins and phone numbers, once the body has been read, and what the backends ask, for each address.
+
+    Phone numbers for each user too: the operator pays for them, and a user has as many addresses as he likes.
+    """
     key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
     limiter = Limiter(
         _address,
@@ -32,9 +41,12 @@ def limit(app: Flask, settings: Settings, auth: WxAuth) -> None:
         storage_options={"redis": auth.store.redis, "key": key},  # type: ignore[dict-item]  # whatever it is, it is handed on
         in_memory_fallback_enabled=True,
         strategy="fixed-window",
-        on_breach=_refuse,
+        on_breach=_refuse_address,
     )
-    auth.log_in = limiter.limit(settings.login_rate)(auth.log_in)  # type: ignore[method-assign]
+    log_in = limiter.limit(settings.login_rate, on_breach=_count_login)(auth.log_in)
+    auth.log_in = log_in  # type: ignore[method-assign]
+    of_user = limiter.limit(settings.phone_rate, key_func=_user, on_breach=_refuse_user)
+    auth.phone_number = limiter.limit(settings.login_rate)(of_user(auth.phone_number))  # type: ignore[method-assign]
     metrics = app.view_functions["health.metrics"]
     app.view_functions["health.metrics"] = limiter.limit(settings.client_rate)(metrics)  # type: ignore[assignment]
     limiter.limit(settings.client_rate)(backends.bp)
@@ -44,15 +56,33 @@ def _address() -> str:
     return neighbourhood(request.remote_addr or "")
 
 
-def _refuse(breached: RequestLimit) -> Response:
+def _user() -> str:
+    return f"{wx_session.appid} {wx_session.openid}"
+
+
+def _count_login(_: RequestLimit) -> None:
+    """It never came to the counting of logins: the limit stands in front of that."""
+    LOGINS.labels(RATE_LIMITED.code).inc()
+
+
+def _refuse_address(breached: RequestLimit) -> Response:
+    return _refuse(breached, "address")
+
+
+def _refuse_user(breached: RequestLimit) -> Response:
+    return _refuse(breached, "user")
+
+
+def _refuse(breached: RequestLimit, source: str) -> Response:
     seconds = max(int(breached.reset_at - time.time()) + 1, 1)
-    return respond(RateLimited(seconds, breached.limit.amount, breached.limit.get_expiry()))
+    return respond(RateLimited(seconds, breached.limit.amount, breached.limit.get_expiry(), source))
 
 
 class Counters(Storage):
     """What Flask-Limiter asks of a store, over the one door to Redis: its TLS, its budget, its breaker.
 
-    Addresses are nobody's business in Redis, and so few that a plain hash would hide none: `key` keys it.
+    Addresses and users are nobody's business in Redis, and addresses so few that a plain hash would hide none: `key`
+    keys it.
     """
 
     STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - the base class declares it so

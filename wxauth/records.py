@@ -1,18 +1,23 @@
 """How a session and its user lie in Redis: names, seals, layouts. Pure functions; no Redis and no clock here.
 
     wxa:{rout}:s:<id>      a session's record, sealed under a key that only its token gives
-    wxa:{rout}:u:<name>    a user's hash: a sealed entry for each session, and the session_keys under "k"
+    wxa:{rout}:u:<name>    a user's hash: a sealed entry for each session, the session_key under "k", its forerunner
+                           under "p"
     wxa:{rout}:b:<name>    a ban, where a login sees it in its transaction
     wxa:b:<name>           the same ban, under a name that no rotation of our keys changes
 
 `{rout}` is the routing tag, Redis Cluster's hash tag, so all that belongs to one user lies in one slot.
+
+One value of more than 64 bytes would make Redis keep the whole hash in a form that takes twice the room. So what lies
+in it is packed, and each session_key has a field of its own: two under one seal come to more.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from base64 import urlsafe_b64encode
+import struct
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +25,14 @@ from .identity import Secret, User
 from .sealing import SealBroken, seal, unseal
 from .tokens import RingKey
 
-KEYS_FIELD: Final = b"k"
+NEWEST: Final = "k"
+PREVIOUS: Final = "p"
+
+# Times have 32 bits, which last until 2106.
+ENTRY: Final = struct.Struct(">LL")  # serial, created_at; the device follows
+SINCE: Final = struct.Struct(">L")  # the session_key follows
+#: What a session_key begins with there: the bytes that it spells in base64, as WeChat's do, or itself.
+DECODED, AS_IT_IS = b"b", b"t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,43 +111,66 @@ class Shelf:
         return record_name(self.tag, id)
 
     def seal_entry(self, entry: Entry) -> bytes:
-        return self._seal(entry.id, entry.ends_at, [entry.serial, entry.created_at, entry.device])
+        device = (entry.device or "").encode()
+        return self._seal(entry.id, entry.ends_at, ENTRY.pack(entry.serial, entry.created_at) + device)
 
-    def seal_session_keys(self, keys: SessionKeys, ends_at: int) -> bytes:
-        previous = keys.previous.reveal() if keys.previous else None
-        return self._seal(KEYS_FIELD.decode(), ends_at, [keys.newest.reveal(), keys.since, previous])
+    def seal_session_keys(self, keys: SessionKeys, ends_at: int) -> dict[bytes, bytes]:
+        """The fields of the user's hash that hold them."""
+        packed = {NEWEST: SINCE.pack(keys.since) + _packed(keys.newest)}
+        if keys.previous:
+            packed[PREVIOUS] = _packed(keys.previous)
+        return {field.encode(): self._seal(field, ends_at, payload) for field, payload in packed.items()}
 
     def entries(self, fields: dict[bytes, bytes]) -> list[Entry]:
         """The sessions in the user's hash, oldest first. An entry that does not open is nobody's session."""
-        found = [self._entry(id, fields[id.encode("latin-1")]) for id in self.ids(fields)]
+        found = [self._entry(id, fields) for id in self.ids(fields)]
         return sorted(filter(None, found), key=lambda entry: entry.serial)
 
     def ids(self, fields: dict[bytes, bytes]) -> frozenset[str]:
         """The ids of all sessions in the user's hash, also of those whose entry does not open."""
-        return frozenset(id.decode("latin-1") for id in fields if id != KEYS_FIELD)
+        return frozenset(field.decode("latin-1") for field in fields) - {NEWEST, PREVIOUS}
 
     def session_keys(self, fields: dict[bytes, bytes]) -> SessionKeys | None:
         """The user's session_keys, or None if there are none that open."""
-        sealed = fields.get(KEYS_FIELD)
+        newest, previous = self._opened(NEWEST, fields), self._opened(PREVIOUS, fields)
+        if newest is None:
+            return None
+        payload = newest[1]
+        (since,) = SINCE.unpack_from(payload)
+        return SessionKeys(_unpacked(payload[SINCE.size :]), since, _unpacked(previous[1]) if previous else None)
+
+    def _entry(self, id: str, fields: dict[bytes, bytes]) -> Entry | None:
+        opened = self._opened(id, fields)
+        if opened is None:
+            return None
+        ends_at, payload = opened
+        serial, created_at = ENTRY.unpack_from(payload)
+        return Entry(id, serial, created_at, ends_at, payload[ENTRY.size :].decode() or None)
+
+    def _seal(self, field: str, ends_at: int, payload: bytes) -> bytes:
+        return seal(self._seal_key, f"{self.hash} {field}", ends_at, payload)
+
+    def _opened(self, field: str, fields: dict[bytes, bytes]) -> tuple[int, bytes] | None:
+        """The end and the payload of what lies under `field`, or None if nothing there opens."""
         try:
-            newest, since, previous = json.loads(self._unseal(KEYS_FIELD.decode(), sealed or b"")[1])
+            return unseal(self._seal_key, f"{self.hash} {field}", fields.get(field.encode("latin-1"), b""))
         except SealBroken:
             return None
-        return SessionKeys(Secret(newest), since, Secret(previous) if previous else None)
 
-    def _entry(self, id: str, sealed: bytes) -> Entry | None:
-        try:
-            ends_at, payload = self._unseal(id, sealed)
-        except SealBroken:
-            return None
-        serial, created_at, device = json.loads(payload)
-        return Entry(id, serial, created_at, ends_at, device)
 
-    def _seal(self, field: str, ends_at: int, payload: list[object]) -> bytes:
-        return seal(self._seal_key, f"{self.hash} {field}", ends_at, _dump(payload))
+def _packed(session_key: Secret) -> bytes:
+    text = session_key.reveal().encode()
+    try:
+        decoded = b64decode(text, validate=True)
+    except ValueError:
+        decoded = b""
+    # Base64 has several spellings for some bytes: only what comes back as it was may be decoded.
+    return DECODED + decoded if b64encode(decoded) == text else AS_IT_IS + text
 
-    def _unseal(self, field: str, sealed: bytes) -> tuple[int, bytes]:
-        return unseal(self._seal_key, f"{self.hash} {field}", sealed)
+
+def _unpacked(packed: bytes) -> Secret:
+    form, content = packed[:1], packed[1:]
+    return Secret((b64encode(content) if form == DECODED else content).decode())
 
 
 def _dump(payload: list[object]) -> bytes:

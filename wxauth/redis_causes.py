@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import redis
-from redis.exceptions import AskError, MovedError, RedisClusterException, TryAgainError
+from redis.exceptions import AskError, MovedError, RedisClusterException, SlotNotCoveredError, TryAgainError
 
 from .errors import StoreUnavailable
 
 FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
-REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
+#: The slot is on its way, or was when we last looked.
+REDIRECTIONS: Final = (MovedError, AskError, TryAgainError, SlotNotCoveredError)
 #: The first fit names the cause; the one word is what the log and `/readyz` say.
 CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.MaxConnectionsError, "pool_exhausted"),
@@ -36,6 +37,10 @@ CAUSES_BY_TEXT: Final[Mapping[str, str]] = {
     # redis-py says this where a new connection brings something unasked, which can only be a refusal.
     "Connection not ready": "max_clients",
     "No connection available": "pool_exhausted",
+    # Of several nodes, or sentinels, redis-py says that none could be reached, and then why.
+    "invalid username-password pair": "noauth",
+    "Authentication required": "noauth",
+    "AuthenticationError": "noauth",
 }
 CURES: Final[Mapping[str, str]] = {
     "noauth": "the user or the password in REDIS_URL is missing or wrong",
@@ -48,7 +53,8 @@ CURES: Final[Mapping[str, str]] = {
     "loading": "Redis is reading its data: wait",
     "garbled": "these are not the answers to what was asked: something between here and Redis mixes them up",
     "timeout": "Redis does not answer in time: is it overloaded, or far away?",
-    "unreachable": "nobody listens at REDIS_URL, or the TLS certificate is not to be trusted",
+    "unreachable": "nobody listens at REDIS_URL, the TLS certificate is not to be trusted, or no sentinel knows a"
+    " primary of that name",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
     "contention": "many requests change the same user's sessions at once: try again",
     "slot_moving": "the cluster is moving a slot to another node, and takes its time: wait",
@@ -57,6 +63,8 @@ CURES: Final[Mapping[str, str]] = {
     "evicting": "set maxmemory-policy to noeviction: any other throws sessions away",
     "too_old": "Redis 4 or newer is needed",
 }
+#: Those of them under which Redis takes sessions all the same.
+DANGERS: Final = ("too_old", "evicting")
 OLDEST_REDIS: Final = 4
 
 

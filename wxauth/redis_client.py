@@ -25,7 +25,22 @@ from .errors import StoreUnavailable
 from .metrics import BREAKER_OPEN, REDIS_SECONDS
 from .redis_causes import FAILURES, REDIRECTIONS, cause, dangers, unavailable
 from .redis_connect import AnyClient
-from .redis_wire import FEED, Command, Reader, Wire, carried_out, expire, facts, sound, time_of, value
+from .redis_wire import (
+    FEED,
+    Command,
+    Reader,
+    Wire,
+    add,
+    carried_out,
+    claimed,
+    delete,
+    expire,
+    facts,
+    sound,
+    time_of,
+    value,
+    write,
+)
 
 T = TypeVar("T")
 
@@ -33,9 +48,12 @@ T = TypeVar("T")
 PATIENCE: Final = 0.3
 CONTENTION_PAUSE: Final = 0.01
 REFRESH_INTERVAL: Final = 0.1
+A_MOMENT: Final = 0.25
 MOVE_PAUSE: Final = 0.01
 WAIT_MILLISECONDS: Final = 150
 PROBE: Final = "wxa:{ready}:p"
+#: So many that each node of a cluster has one.
+CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: What it looks like where a command is not allowed.
 FORBIDDEN: Final = ("noperm", "error")
 
@@ -55,17 +73,48 @@ class RedisClient:
         self._connecting = Breaker()
         self._refreshing = threading.Lock()
         self._refreshed_at = 0.0
+        self._answered_at = float("-inf")
 
     def ping(self) -> None:
-        """Returns if Redis answers. Of a cluster no one node speaks for the others, so there it is not asked."""
-        if not isinstance(self._connected_or_refused(), RedisCluster):
+        """Returns if Redis answers, or did a moment ago. Of a cluster no one node speaks for the others, so there it
+        is not asked.
+        """
+        if time.monotonic() - self._answered_at > A_MOMENT and not isinstance(
+            self._connected_or_refused(), RedisCluster
+        ):
             self.read(PROBE)
 
     def examine(self) -> str:
-        """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept."""
-        self._talk(PROBE, lambda wire: wire.ask(("SET", PROBE, "", "EX", 10), ("PUBLISH", FEED, "")))
+        """`ok`, or a word of CURES for what endangers sessions; StoreUnavailable if none can be kept.
+
+        A cluster keeps the sessions of those nodes that are well: the word then is what ails the others.
+        """
+        words, refusals = [], []
+        for probe in self.probes():
+            try:
+                words.append(self._examine(probe))
+            except StoreUnavailable as error:
+                refusals.append(error)
+        if not words:
+            raise refusals[0]
+        return next((word for word in (*(it.cause for it in refusals), *words) if word != "ok"), "ok")
+
+    def probes(self) -> list[str]:
+        """A key on each node that is written to."""
+        client = self._connected_or_refused()
+        if not isinstance(client, RedisCluster):
+            return [PROBE]
+        homes = client.nodes_manager.slots_cache
+        found: dict[str, str] = {}
+        for key in CLUSTER_PROBES:
+            home = homes.get(client.keyslot(key))
+            found.setdefault(home[0].name if home else "nobody", key)
+        return list(found.values())
+
+    def _examine(self, probe: str) -> str:
+        self._talk(probe, lambda wire: wire.ask(("SET", probe, "", "EX", 10), ("PUBLISH", FEED, "")))
         try:
-            return next(dangers(self.facts()), "ok")
+            return next(dangers(self.facts(probe)), "ok")
         except StoreUnavailable as error:
             if error.cause not in FORBIDDEN:
                 raise
@@ -88,26 +137,32 @@ class RedisClient:
         """Gives `key` `seconds` from now. False if it is absent: this brings nothing back."""
         return self._talk(key, lambda wire: expire(wire, key, seconds))
 
-    def set(self, key: str, seconds: int) -> None:
-        """Sets a mark at `key` for `seconds`."""
-        self._talk(key, lambda wire: wire.ask(("SET", key, "", "EX", seconds)))
+    def set(self, key: str, seconds: int, value: bytes = b"") -> None:
+        """Sets `value`, or a mark, at `key` for `seconds`."""
+        self._talk(key, lambda wire: write(wire, key, seconds, value))
+
+    def claim(self, key: str, owner: str, seconds: float) -> bool:
+        """Whether `key` is `owner`'s for `seconds` from now; not if somebody else has claimed it before."""
+        return self._talk(key, lambda wire: claimed(wire, key, owner, int(seconds * 1000)))
 
     def count(self, key: str, seconds: int, amount: int) -> int:
-        """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum."""
-        *_, sums = self._talk(
-            key,
-            lambda wire: wire.ask(
-                ("MULTI",), ("SET", key, 0, "EX", seconds, "NX"), ("INCRBY", key, amount), ("EXEC",)
-            ),
-        )
-        return int(sums[1])
+        """Adds `amount` to the counter at `key`, which lives `seconds` from its first use; the sum.
+
+        Not asked again over a lost connection: it might count twice.
+        """
+        return self._talk(key, lambda wire: add(wire, key, seconds, amount), once=True)
 
     def delete(self, key: str) -> None:
-        self._talk(key, lambda wire: wire.ask(("DEL", key)))
+        self._talk(key, lambda wire: delete(wire, key))
 
-    def facts(self) -> dict[str, str]:
-        """What INFO says; StoreUnavailable also where a host forbids it."""
-        return self._talk(PROBE, facts)
+    def ensure_replicas(self, key: str) -> None:
+        """Returns if as many replicas as a confirmation takes follow the node of `key`; else StoreUnavailable."""
+        if self._wait_replicas:
+            self._talk(key, lambda wire: self._wait(wire, key))
+
+    def facts(self, probe: str = PROBE) -> dict[str, str]:
+        """What INFO says on the node of `probe`; StoreUnavailable also where a host forbids it."""
+        return self._talk(probe, facts)
 
     def clock(self) -> float:
         """The time that Redis has, Unix seconds; StoreUnavailable also where a host forbids TIME."""
@@ -153,14 +208,14 @@ class RedisClient:
         if count < self._wait_replicas:
             raise unavailable("not_replicated")
 
-    def _talk(self, key: str, conversation: Callable[[Wire], T], *, afresh: bool = False) -> T:
-        """Has the conversation with the node that holds `key`; once more if the connection was lost, and for a while
-        longer if the slot of `key` is being moved.
+    def _talk(self, key: str, conversation: Callable[[Wire], T], *, afresh: bool = False, once: bool = False) -> T:
+        """Has the conversation with the node that holds `key`; once more if the connection was lost (but not where it
+        may take place only `once`), and for a while longer if the slot of `key` is being moved.
         """
         with REDIS_SECONDS.time():
-            return self._talk_on(key, conversation, afresh)
+            return self._talk_on(key, conversation, afresh, once)
 
-    def _talk_on(self, key: str, conversation: Callable[[Wire], T], afresh: bool) -> T:
+    def _talk_on(self, key: str, conversation: Callable[[Wire], T], afresh: bool, once: bool) -> T:
         deadline = time.monotonic() + PATIENCE
         asked: AskError | None = None
         lost = False
@@ -170,7 +225,7 @@ class RedisClient:
             except FAILURES as error:
                 failure = error
             self._look_around(failure)
-            again = isinstance(failure, REDIRECTIONS) if lost else _may_pass(failure)
+            again = isinstance(failure, REDIRECTIONS) if lost or once else _may_pass(failure)
             if not again or time.monotonic() > deadline:
                 raise unavailable(cause(failure))
             time.sleep(MOVE_PAUSE if isinstance(failure, REDIRECTIONS) else 0)
@@ -198,6 +253,7 @@ class RedisClient:
         finally:
             if connection is not None:
                 pool.release(connection)
+        self._answered_at = time.monotonic()
         if breaker.succeeded():
             BREAKER_OPEN.set(False)
         return answer

@@ -58,26 +58,31 @@ class Reader:
 
     def fields(self, key: str) -> dict[bytes, bytes]:
         """The hash at `key`; empty if it is absent."""
-        flat = self._talk(lambda wire: _flat_fields(wire, key))
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return cast(dict[bytes, bytes], self._talk(lambda wire: _fields(*wire.ask(("HGETALL", key)))))
+
+    def fields_and_mark(self, key: str, mark: str) -> tuple[dict[bytes, bytes], bool]:
+        """The hash at `key`, and whether there is a `mark` (of the same slot), in one round trip."""
+        return cast(tuple[dict[bytes, bytes], bool], self._talk(lambda wire: _fields_and_mark(wire, key, mark)))
 
     def present(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` (all of one slot) that are there."""
-        values = self._talk(lambda wire: _values(wire, keys)) if keys else []
-        return {key for key, value in zip(keys, values, strict=True) if value is not None}
+        # EXISTS would only count them.
+        return cast(set[str], self._talk(lambda wire: _present(keys, *wire.ask(("MGET", *keys))))) if keys else set()
 
 
-def _flat_fields(wire: Wire, key: str) -> list[bytes]:
-    (flat,) = wire.ask(("HGETALL", key))
+def _fields_and_mark(wire: Wire, key: str, mark: str) -> tuple[dict[bytes, bytes], bool]:
+    flat, values = wire.ask(("HGETALL", key), ("MGET", mark))
+    return _fields(flat), mark in _present([mark], values)
+
+
+def _fields(flat: Any) -> dict[bytes, bytes]:
     sound(is_list_of(bytes, flat) and len(flat) % 2 == 0)
-    return cast(list[bytes], flat)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _values(wire: Wire, keys: Sequence[str]) -> list[bytes | None]:
-    # EXISTS would only count them.
-    (values,) = wire.ask(("MGET", *keys))
+def _present(keys: Sequence[str], values: Any) -> set[str]:
     sound(is_list_of(bytes | None, values) and len(values) == len(keys))
-    return cast(list[bytes | None], values)
+    return {key for key, value in zip(keys, values, strict=True) if value is not None}
 
 
 def value(wire: Wire, key: str) -> tuple[bytes, float] | None:
@@ -94,6 +99,31 @@ def expire(wire: Wire, key: str, seconds: int) -> bool:
     (done,) = wire.ask(("EXPIRE", key, seconds))
     sound(done in (0, 1))
     return bool(done)
+
+
+def write(wire: Wire, key: str, seconds: int, value: bytes) -> None:
+    sound(wire.ask(("SET", key, value, "EX", seconds)) == [b"OK"])
+
+
+def delete(wire: Wire, key: str) -> None:
+    (count,) = wire.ask(("DEL", key))
+    sound(count in (0, 1))
+
+
+def add(wire: Wire, key: str, seconds: int, amount: int) -> int:
+    begun, *queued, results = wire.ask(
+        ("MULTI",), ("SET", key, 0, "EX", seconds, "NX"), ("INCRBY", key, amount), ("EXEC",)
+    )
+    sound(begun == b"OK" and queued == [b"QUEUED"] * 2)
+    sound(isinstance(results, list) and len(results) == 2 and type(results[1]) is int)
+    return cast(int, results[1])
+
+
+def claimed(wire: Wire, key: str, owner: str, milliseconds: int) -> bool:
+    # Asked whose it is, because SET may have been carried out and its answer lost.
+    done, found = wire.ask(("SET", key, owner, "NX", "PX", milliseconds), ("GET", key))
+    sound(done in (None, b"OK") and isinstance(found, bytes | None))
+    return bool(found == owner.encode())
 
 
 def facts(wire: Wire) -> dict[str, str]:

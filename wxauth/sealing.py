@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 #: Another layout of anything that is sealed is another version.
-VERSION: Final = 1
+VERSION: Final = 2
 NONCE: Final = 12
 HEAD: Final = struct.Struct(">BQ")  # version, absolute expiry in Unix seconds
 

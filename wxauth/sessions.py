@@ -7,20 +7,22 @@ session that a logout has just ended.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
 from .metrics import ENDED
+from .opendata import Expected, Sealed, Signed
 from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
 from .redis_client import RedisClient
 from .redis_wire import Command, Reader
-from .roster import Roster, dismiss
+from .roster import Roster
 from .sealing import SealBroken
 from .tokens import KeyRing, Token
 
@@ -63,14 +65,30 @@ class WxSession:
         keys = self._store.session_keys(self.user)
         return keys.newest.reveal() if keys else None
 
+    def decrypt(self, encrypted_data: str, iv: str) -> dict[str, Any]:
+        """What WeChat sealed for this user as `encryptedData` and `iv`, its watermark included.
+
+        Raises SessionKeyStale if it does not open or is too old, BadRequest if it can't be such data at all, and
+        StoreUnavailable.
+        """
+        sealed = Sealed.read(encrypted_data, iv)
+        expected = Expected(self.appid, self._store.now(), self._store.userdata_max_age)
+        return sealed.open(self._store.session_keys(self.user), expected)
+
+    def verify(self, raw_data: str, signature: str) -> dict[str, Any]:
+        """What `rawData` says, if WeChat signed it for this user. Raises as `decrypt` does."""
+        signed = Signed.read(raw_data, signature)
+        return signed.check(self._store.session_keys(self.user), self._store.now())
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long sessions live, in seconds, and how many a user may have."""
+    """How long sessions live, how many a user may have, and how old user data may be. Times are seconds."""
 
     idle_ttl: int
     max_ttl: int
     max_sessions: int
+    userdata_max_age: int = 600
 
     @property
     def touch_after(self) -> float:
@@ -94,6 +112,11 @@ class SessionStore:
         #: Told the ids of sessions that are over, before anybody else is.
         self.on_ended: Callable[[Iterable[str]], None] = lambda ids: None
 
+    @property
+    def userdata_max_age(self) -> int:
+        """In seconds."""
+        return self._limits.userdata_max_age
+
     def ping(self) -> None:
         """Returns if the store answers."""
         self.redis.ping()
@@ -114,28 +137,12 @@ class SessionStore:
         now = int(self.now())
         token = self._ring.mint(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
-        shelf, *older = self._shelves(identity.user)
-        rosters = [self._roster(old) for old in older]
-        surplus: list[Entry] = []
-
-        def plan(reader: Reader) -> Iterator[Command]:
-            roster = Roster.read(shelf, reader)
-            if roster.banned:
-                raise UserBanned
-            serial = max(known.last_serial for known in (roster, *rosters)) + 1
-            entry = Entry(token.id, serial, now, record.ends_at, device)
-            keys = _followed([roster, *rosters], identity.session_key, now)
-            queue = roster.joined_by(entry, replacing.id if replacing else None)
-            surplus[:] = queue[: -self._limits.max_sessions]
-            yield self._write_record(token, record)
-            yield from roster.admit(queue[len(surplus) :], keys, now)
-
-        self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
-        self.on_ended(entry.id for entry in surplus)
-        ENDED.labels("cap").inc(len(surplus))
-        if replacing:
+        several = len(self._ring) > 1
+        replaced = {replacing.id} if replacing and replacing.user == identity.user else set[str]()
+        self._enter(token, record, identity.session_key, replaced)
+        if replacing and (several or not replaced):
             self.revoke(replacing)
-        if older:
+        if several:
             self._trim(identity.user)
         return Secret(token.text), self._session(token.id, record, now + self._first_life)
 
@@ -168,6 +175,12 @@ class SessionStore:
         shelves = self._shelves(user)
         return _newest(shelf.session_keys(self.redis.at(shelf.hash).fields(shelf.hash)) for shelf in shelves)
 
+    def replace_session_key(self, user: User, session_key: Secret) -> None:
+        """Keep the session_key that a reset brought. Those before it are dead; who has logged out has none."""
+        keys = SessionKeys(session_key, int(self.now()))
+        for shelf in self._shelves(user):
+            self.redis.transact([shelf.hash], functools.partial(_with_session_keys, shelf, keys))
+
     def revoke(self, session: WxSession) -> None:
         """End this session, whether its user's list knows of it or not."""
         for shelf in self._shelves(session.user):
@@ -175,10 +188,8 @@ class SessionStore:
 
     def end(self, user: User, id: str) -> None:
         """End one of the user's own sessions; SessionNotFound if it is not alive or somebody else's."""
-        if all(entry.id != id for entry in self.sessions_of(user)):
+        if not any(self._dismiss(shelf, lambda ids: ids & {id}, "logout") for shelf in self._shelves(user)):
             raise SessionNotFound("You have no such session.")
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids & {id}, "logout")
 
     def end_all(self, user: User) -> None:
         """End all of the user's sessions."""
@@ -189,6 +200,11 @@ class SessionStore:
         """End all sessions of the user but this one."""
         for shelf in self._shelves(session.user):
             self._dismiss(shelf, lambda ids: ids - {session.id}, "everywhere")
+
+    def purge(self, user: User) -> None:
+        """End all of the user's sessions and forget the session_keys, also where no session is left."""
+        for shelf in self._shelves(user):
+            self._dismiss(shelf, lambda ids: ids, "purge", ("DEL", shelf.hash))
 
     def ban(self, user: User) -> None:
         """End all of the user's sessions, and refuse every login until `unban`."""
@@ -210,6 +226,37 @@ class SessionStore:
 
     def _shelves(self, user: User) -> list[Shelf]:
         return [Shelf.of(key, user) for key in self._ring]
+
+    def _enter(self, token: Token, record: Record, session_key: Secret, replaced: set[str]) -> None:
+        """Write the record and its entry; the user's sessions that it replaces end, and the oldest past the cap."""
+        shelf, *older = self._shelves(record.user)
+        rosters = [self._roster(old) for old in older]
+        listed: set[str] = set()
+        over = set(replaced)
+
+        def plan(reader: Reader) -> Iterator[Command]:
+            # Who is dead matters only where there would be too many.
+            roster = Roster.read(shelf, reader, unasked=self._limits.max_sessions - 1)
+            if roster.banned:
+                raise UserBanned
+            serial = max(known.last_serial for known in (roster, *rosters)) + 1
+            entry = Entry(token.id, serial, record.created_at, record.ends_at, record.device)
+            keys = _followed([roster, *rosters], session_key, record.created_at)
+            ended = replaced.union(roster.surplus(self._limits.max_sessions, token.id, replaced))
+            listed.update(roster.listed)
+            over.update(ended)
+            yield self._write_record(token, record)
+            yield from roster.admit(entry, keys, record.created_at, ended)
+
+        # A login that no replica would confirm is refused before it has ended anything.
+        self.redis.ensure_replicas(shelf.hash)
+        try:
+            self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
+        finally:
+            # Also where it is not known whether they ended: then Redis is to be asked.
+            self.on_ended(over)
+        ENDED.labels("cap").inc(len(over - replaced))
+        ENDED.labels("logout").inc(len(replaced & listed))
 
     def _write_record(self, token: Token, record: Record) -> Command:
         name = record_name(token.tag, token.id)
@@ -244,30 +291,38 @@ class SessionStore:
 
     def _dismiss(
         self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], cause: str, *also: Command
-    ) -> None:
-        """End those sessions of the shelf that `choose` picks out of all that are listed there."""
-        listed: AbstractSet[str] = frozenset()
-        doomed: AbstractSet[str] = frozenset()
+    ) -> AbstractSet[str]:
+        """End those sessions of the shelf that `choose` picks out of all that are alive there: the ids of these."""
+        alive: set[str] = set()
+        over: set[str] = set()
 
         def plan(reader: Reader) -> Iterator[Command]:
-            nonlocal listed, doomed
-            listed = shelf.ids(reader.fields(shelf.hash))
-            doomed = choose(listed)
+            # Whether one that is listed alone is dead makes no difference.
+            roster = Roster.read(shelf, reader, unasked=1)
+            doomed = choose(roster.alive)
+            # Attempts add up: one whose answer was lost may have done its work.
+            alive.update(roster.alive)
+            over.update(doomed)
             yield from also
-            yield from dismiss(shelf, listed, doomed)
+            yield from roster.dismiss(doomed)
 
         try:
             self.redis.transact([shelf.hash], plan, confirmed=True)
         finally:
             # Also where it is not known whether they ended: then Redis is to be asked.
-            self.on_ended(doomed)
-        ENDED.labels(cause).inc(len(doomed & listed))
+            self.on_ended(over)
+        ENDED.labels(cause).inc(len(over & alive))
+        return over & alive
 
     def _trim(self, user: User) -> None:
         """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""
         surplus = {entry.id for entry in self.sessions_of(user)[: -self._limits.max_sessions]}
         for shelf in self._shelves(user) if surplus else ():
             self._dismiss(shelf, lambda ids: ids & surplus, "cap")
+
+
+def _with_session_keys(shelf: Shelf, keys: SessionKeys, reader: Reader) -> Iterator[Command]:
+    return Roster.read(shelf, reader).rekeyed(keys)
 
 
 def _followed(rosters: list[Roster], session_key: Secret, now: int) -> SessionKeys:

@@ -29,7 +29,8 @@ REDIS_FORMS: Final = {
 }
 #: What an appid or a client's id may look like; not what it must, for that only WeChat knows.
 NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
-SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", "WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", *REDIS_URL_NAMES)
+OUR_SECRETS: Final = ("WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", "WXAUTH_PUSH_TOKEN", "WXAUTH_PUSH_AES_KEY")
+SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_NAMES)
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 KEY_LENGTH: Final = 32
 SANDBOX_APPID: Final = "wxsandbox00000000"
@@ -58,6 +59,7 @@ class Settings:
     max_sessions: int = 10
     clients: Mapping[str, Client] = field(default_factory=dict)
     login_rate: str = "300/minute"
+    phone_rate: str = "10/hour"
     client_rate: str = "60000/minute"
     threads: int = 96
     trusted_proxies: int = 0
@@ -65,6 +67,9 @@ class Settings:
     wechat_timeout: float = 4.0
     wait_replicas: int = 0
     cache_size: int = 10000
+    userdata_max_age: int = 600
+    push_token: Secret | None = None
+    push_aes_key: Secret | None = None
     log_level: str = "info"
     sandbox: bool = False
 
@@ -91,7 +96,8 @@ class Settings:
         """Whether `text` holds one of these secrets, but for those that are too short to tell."""
         password = urlsplit(self.redis_url.reveal()).password
         clients = (client.secret for client in self.clients.values())
-        known = [secret.reveal() for secret in (*self.apps.values(), *self.secret_keys, *clients)]
+        push = filter(None, (self.push_token, self.push_aes_key))
+        known = [secret.reveal() for secret in (*self.apps.values(), *self.secret_keys, *clients, *push)]
         return any(secret in text for secret in [*known, password or ""] if len(secret) >= 8)
 
 
@@ -112,6 +118,7 @@ def _read(cls: type[Settings], reader: _Reader) -> Settings:
         max_sessions=reader.number("WXAUTH_MAX_SESSIONS", cls.max_sessions, 1, 1000, int),
         clients=_clients(reader),
         login_rate=_rate(reader, "WXAUTH_LOGIN_RATE", cls.login_rate),
+        phone_rate=_rate(reader, "WXAUTH_PHONE_RATE", cls.phone_rate),
         client_rate=_rate(reader, "WXAUTH_CLIENT_RATE", cls.client_rate),
         threads=reader.number("WXAUTH_THREADS", cls.threads, 1, 1000, int),
         trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", cls.trusted_proxies, 0, 10, int),
@@ -119,6 +126,9 @@ def _read(cls: type[Settings], reader: _Reader) -> Settings:
         wechat_timeout=reader.number("WXAUTH_WECHAT_TIMEOUT", cls.wechat_timeout, 0.1, 30.0, float),
         wait_replicas=reader.number("WXAUTH_WAIT_REPLICAS", cls.wait_replicas, 0, 1, int),
         cache_size=reader.number("WXAUTH_CACHE_SIZE", cls.cache_size, 0, 10000000, int),
+        userdata_max_age=reader.number("WXAUTH_USERDATA_MAX_AGE", cls.userdata_max_age, 1, 1000000000, int),
+        push_token=_push_secret(reader, "WXAUTH_PUSH_TOKEN", r"[A-Za-z0-9]{3,32}", "3 to 32 letters and digits"),
+        push_aes_key=_push_aes_key(reader),
         log_level=reader.choice("WXAUTH_LOG_LEVEL", cls.log_level, {"debug", "info", "warning", "error"}),
         sandbox=sandbox,
     )
@@ -260,6 +270,21 @@ def _rate(reader: _Reader, name: str, default: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", text):
         reader.fault(name, "a number and a span are needed, such as 300/minute.")
     return text
+
+
+def _push_secret(reader: _Reader, name: str, shape: str, told: str) -> Secret | None:
+    text = reader.text(name)
+    if text and not re.fullmatch(shape, text):
+        reader.fault(name, f"{told}, as it stands in the WeChat console under Message Push.")
+    return Secret(text) if text else None
+
+
+def _push_aes_key(reader: _Reader) -> Secret | None:
+    name = "WXAUTH_PUSH_AES_KEY"
+    if reader.text(name) and not reader.text("WXAUTH_PUSH_TOKEN"):
+        reader.fault(name, "of no use without WXAUTH_PUSH_TOKEN, which turns the message push on.")
+        return None
+    return _push_secret(reader, name, r"[A-Za-z0-9]{43}", "43 letters and digits")
 
 
 def _wechat_url(reader: _Reader) -> str:

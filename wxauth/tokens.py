@@ -1,4 +1,4 @@
-"""The door to `itsdangerous`: mint a token, check one, and what a ring key derives for a user or a token.
+"""The door to `itsdangerous`: mint a token, check one, and what a ring key derives for a token, a user or an app.
 
     wxa_ rout <43 characters: 256 random bits> . <43 characters: HMAC-SHA256>
 
@@ -33,7 +33,7 @@ def _text(raw: bytes) -> str:
 
 
 class RingKey:
-    """One of our own keys, and everything that is derived from it for a user."""
+    """One of our own keys, and everything that is derived from it."""
 
     def __init__(self, secret: Secret) -> None:
         self._key = hashlib.sha256(secret.reveal().encode()).digest()
@@ -49,11 +49,17 @@ class RingKey:
         # The zero byte can be part of neither, so no two users give the same bytes.
         return derive(self._key, f"{user.appid}\0{user.openid}".encode(), f"wxauth user {label}", length)
 
+    def for_app(self, appid: str, label: str, length: int = 32) -> bytes:
+        return derive(self._key, appid.encode(), f"wxauth app {label}", length)
+
     def tag(self, user: User) -> str:
         return _text(self.for_user(user, "tag", 3))
 
     def user_name(self, user: User) -> str:
         return _text(self.for_user(user, "name", 16))
+
+    def app_name(self, appid: str) -> str:
+        return _text(self.for_app(appid, "name", 16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,9 @@ class KeyRing:
 
     def __iter__(self) -> Iterator[RingKey]:
         return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
     @property
     def newest(self) -> RingKey:

@@ -11,6 +11,9 @@ import pytest
 FULL = os.environ.get("FAULTS") == "full"
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 
+#: The same fault with sessions kept at hand and with none: WXAUTH_CACHE_SIZE.
+cache_on_and_off = pytest.mark.parametrize("cache", ["10000", "0"], ids=["cache on", "cache off"])
+
 ROWS = pytest.StashKey[list[str]]()
 
 

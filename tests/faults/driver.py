@@ -22,10 +22,11 @@ from tests.service import WeChatServer
 
 #: How often each operation comes up, beside the others.
 MIX: Mapping[str, float] = {
-    "check": 70,
+    "check": 65,
     "login": 12,
     "logout": 7,
     "list": 6,
+    "verify": 5,
     "relogin": 2,
     "others": 1,
     "everywhere": 1,
@@ -36,6 +37,7 @@ CHECKS: Mapping[str, float] = {"check": 1}
 ROUTES = {
     "check": ("GET", "/session"),
     "list": ("GET", "/sessions"),
+    "verify": ("GET", "/verify"),
     "logout": ("DELETE", "/session"),
     "everywhere": ("DELETE", "/sessions"),
     "others": ("DELETE", "/sessions?keep=current"),
@@ -87,7 +89,8 @@ class Caller:
     def ask(self, operation: str, person: Person, token: str) -> Call:
         """Any of ROUTES, as `person` with `token`."""
         call, answer = self._call(operation, *ROUTES[operation], person, token)
-        call = dataclasses.replace(call, token_id=token, openid=answer.get("openid"))
+        openid = answer.get("openid") or call.headers.get("x-wx-openid")
+        call = dataclasses.replace(call, token_id=token, openid=openid)
         self._log(call)
         return call
 
@@ -212,7 +215,8 @@ class Load:
         if operation == "login" or presented is None:
             caller.log_in(person)
         elif operation == "relogin":
-            caller.log_in(person, presented)
+            if caller.log_in(person, presented).unknown:
+                self._keep(person, presented)
         else:
             if operation == "everywhere":
                 self._forget(person)

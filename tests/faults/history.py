@@ -38,6 +38,8 @@ PROBLEMS = {
     "unsupported_media_type": (415, "none"),
 }
 PASSED = (200, 204)
+#: What answers with an identity.
+NAMING = ("check", "verify")
 #: How long after its caller gave up a request may still do something.
 LINGERING = 10.0
 
@@ -71,12 +73,14 @@ class Call:
 
     @property
     def refused_the_token(self) -> bool:
-        return self.operation != "login" and (self.status in (401, 403) or self.active is False)
+        """Whatever is no 429 and no 5xx says that the token is not good for this."""
+        refused = self.status is not None and 400 <= self.status < 500 and self.status != 429
+        return self.operation != "login" and (refused or self.active is False)
 
     @property
     def unknown(self) -> bool:
         """Whether it may have done its work although it did not say so."""
-        return self.status is None or self.status >= 500
+        return self.status is None or (self.status >= 500 and not (self.code or "").startswith("wechat_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +153,8 @@ class _Judge:
 
     def _of_token(self, call: Call) -> Iterator[tuple[str, str]]:
         fate = self._fates.get(call.token_id or "")
-        if call.passed and call.openid is not None and call.openid != call.user:
-            yield "I3", "somebody else's identity"
+        if call.passed and call.openid != call.user and (call.openid is not None or call.operation in NAMING):
+            yield "I3", "not the identity that logged in"
         if fate is None:
             if call.passed:
                 yield "I4", "a token that was never given out passes"

@@ -12,9 +12,8 @@ from redis.crc import key_slot
 
 from tests.conftest import APPID, RING_KEY
 from tests.faults.clusters import ClusterSet
-from tests.faults.conftest import Run
+from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import Load
-from tests.faults.failover import assert_clean_after_failover
 from tests.faults.history import Call
 from tests.faults.rig import Inside, Progress, assert_clean, bar, events, serving, slowest
 from tests.faults.topologies import Node
@@ -22,7 +21,7 @@ from tests.service import Service, WeChatServer
 from wxauth.identity import Secret, User
 from wxauth.tokens import RingKey
 
-READS = ("check", "list")
+READS = ("check", "list", "verify")
 LOGOUTS = ("logout", "everywhere", "others")
 PASSWORD = "password-of-the-cluster"
 KEY = RingKey(Secret(RING_KEY))
@@ -91,23 +90,26 @@ def lose(cluster: ClusterSet, primary: Node, hang: bool) -> tuple[float, float]:
     return start, promoted_at
 
 
-def test_a_primary_is_lost(run: Run, progress: Progress, wechat: WeChatServer, cluster: ClusterSet) -> None:
+@cache_on_and_off
+def test_a_primary_is_lost(
+    run: Run, progress: Progress, wechat: WeChatServer, cluster: ClusterSet, cache: str
+) -> None:
     """Only those whose slots it held are asked to wait, and only until its replica has taken over."""
     chance = random.Random(run.seed)  # noqa: S311 - the same again is the point
-    before = cluster.elections()
-    with serving(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
+    before, kept = cluster.elections(), f"{cache} kept"
+    with serving(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all()
         inside = Inside(service)
         with load:
             for how, hang in {"kill -9": False, "SIGSTOP": True}.items():
                 losses = [loss(cluster, load, chance, hang, progress) for _ in range(run.of(1, 6))]
-                report(run, f"cluster: primary lost ({how})", losses)
+                report(run, f"cluster: primary lost ({how}), {kept}", losses)
         load.check_all()
-        assert_elections(run, "cluster: primaries lost", cluster, before, 2 * run.of(1, 6))
-        inside.assert_back(run, "cluster: primaries lost")
-        assert_causes(run, "cluster: primaries lost", service, "not_replicated", "timeout", "unreachable")
-        assert_clean_after_failover(run, "cluster: primaries lost", load.calls)
+        assert_elections(run, f"cluster: primaries lost, {kept}", cluster, before, 2 * run.of(1, 6))
+        inside.assert_back(run, f"cluster: primaries lost, {kept}")
+        assert_causes(run, f"cluster: primaries lost, {kept}", service, "not_replicated", "timeout", "unreachable")
+        assert_clean(run, f"cluster: primaries lost, {kept}", load.calls)
 
 
 @dataclass(frozen=True)

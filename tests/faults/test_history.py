@@ -54,6 +54,12 @@ BREACHES = {
     "passes after it was replaced": ("I2", [login(0), login(2, "u", ended="t"), passed(4)]),
     "back after a doubtful logout and a sure one": ("I2", [login(0), in_doubt(2), ended(4), passed(6)]),
     "somebody else": ("I3", [login(0), passed(2, openid="bob")]),
+    "nobody in particular": ("I3", [login(0), passed(2, openid=None)]),
+    "not found while alive": ("I1", [login(0), replace(refused(2), status=404, code="not_found", action="none")]),
+    "refused after a login that WeChat refused": (
+        "I1",
+        [login(0), replace(in_doubt(2, "login"), ended="t", token_id=None, code="wechat_busy"), refused(4)],
+    ),
     "never given out": ("I4", [passed(0, "forged")]),
     "no token at all": ("I4", [replace(passed(0), token_id=None)]),
     "expired": ("I4", [login(0), passed(2_600_000)]),

@@ -55,6 +55,19 @@ MUTANTS = {
         "    done = 1\n",
         "I2",
     ),
+    "a login that ends nobody": Fault(
+        "roster",
+        "        yield from self._drop(self.dead | ended)\n",
+        "        yield from self._drop(self.dead)\n",
+        "I2",
+    ),
+    "another identity than that of the login": Fault(
+        "login",
+        "{name: getattr(wx_session, name) for name in names}",
+        '{name: getattr(wx_session, name.replace("openid", "id")) for name in names}',
+        "I3",
+    ),
+    "no Retry-After": Fault("problems", 'headers.append(("Retry-After"', 'headers.append(("X-Retry-After"', "I5"),
     "a revoke that does nothing": Fault(
         "sessions",
         '            self._dismiss(shelf, lambda _: {session.id}, "logout")\n',

@@ -10,11 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.conftest import Run
+from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import CHECKS, Load
+from tests.faults.history import Bounds
 from tests.faults.rig import Inside, Progress, assert_clean, events, serving
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer
+
+#: Few enough that logins end others' sessions all the time.
+CAP = 2
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,8 @@ def progress(request: pytest.FixtureRequest) -> Progress:
 
 def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -> None:
     """Redis with `timeout 1` closes what nobody used for a second; nobody notices."""
-    with RedisServer("--timeout", "1") as redis, serving(redis.url, wechat) as service:
+    every_check_asks = {"WXAUTH_CACHE_SIZE": "0"}
+    with RedisServer("--timeout", "1") as redis, serving(redis.url, wechat, **every_check_asks) as service:
         load = Load(service.url, wechat, seed=run.seed, threads=4, users=4)
         load.log_in_all()
         for _ in range(run.of(1, 10)):
@@ -42,24 +47,30 @@ def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -
         assert_clean(run, "idle connections closed", load.calls)
 
 
-def test_connections_killed_under_load(run: Run, wechat: WeChatServer) -> None:
+@cache_on_and_off
+def test_connections_killed_under_load(run: Run, wechat: WeChatServer, cache: str) -> None:
     """CLIENT KILL TYPE normal, again and again: a lost connection is made anew, and nobody notices."""
-    with RedisServer() as redis, serving(redis.url, wechat) as service, redis.client() as admin:
+    fault = f"client kill, {cache} kept"
+    with (
+        RedisServer() as redis,
+        serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache, WXAUTH_MAX_SESSIONS=str(CAP)) as service,
+        redis.client() as admin,
+    ):
         load = Load(service.url, wechat, seed=run.seed, threads=4, users=40)
         load.log_in_all()
         killed = 0
         with load:
-            for _ in range(run.of(3, 200)):
+            for _ in range(run.of(3, 100)):
                 # Long enough that not both tries of one conversation fall to it.
                 time.sleep(1)
                 killed += int(admin.client_kill_filter(_type="normal", skipme=True))
         errors = [call for call in load.calls if call.unknown]
-        run.figure("client kill under load", f"errors, {killed} killed in {len(load.calls)} calls", len(errors), 0)
+        run.figure(fault, f"errors, {killed} killed in {len(load.calls)} calls", len(errors), 0)
         causes = Counter(event["cause"] for event in events(service) if event["event"] == "store_unavailable")
-        run.figure("client kill under load", "their causes", dict(causes), "none")
+        run.figure(fault, "their causes", dict(causes), "none")
         assert killed > 0
         assert errors == []
-        assert_clean(run, "client kill under load", load.calls)
+        assert_clean(run, fault, load.calls, Bounds(max_sessions=CAP))
 
 
 def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer) -> None:

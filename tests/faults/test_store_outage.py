@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.faults.conftest import Run
+from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import Load, forged, milliseconds
 from tests.faults.history import Call
 from tests.faults.relay import Relay
@@ -18,6 +18,7 @@ from tests.faults.rig import Inside, Progress, assert_clean, bar, first_success,
 from tests.servers import RedisServer, wait_until
 from tests.service import Service, WeChatServer
 
+UNCACHED = {"WXAUTH_CACHE_SIZE": "0"}
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -38,12 +39,13 @@ def ready(service: Service) -> tuple[int, str]:
     return answer.status_code, word
 
 
-def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+@cache_on_and_off
+def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
     """kill -9, a while in the dark, a restart, again and again: what was acknowledged holds, and no worker dies."""
-    fault, times, dark = "redis killed with -9", run.of(2, 20), run.of(1, 10)
+    fault, times, dark = f"redis killed with -9, {cache} kept", run.of(2, 20), run.of(1, 10)
     lost: list[float] = []
     in_the_dark = []
-    with RedisServer(*DURABLE) as redis, serving(redis.url, wechat) as service:
+    with RedisServer(*DURABLE) as redis, serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12, rate=400)
         load.log_in_all()
         time.sleep(0.5)
@@ -91,10 +93,11 @@ def test_started_before_redis_is_there(run: Run, wechat: WeChatServer) -> None:
             assert ready(service) == (200, "ok")
 
 
-def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+@cache_on_and_off
+def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
     """SIGSTOP, then SIGCONT: no thread is held for long, and no late answer reaches another request."""
-    fault, seconds = "redis stopped (SIGSTOP)", run.of(1, 10)
-    with RedisServer() as redis, serving(redis.url, wechat) as service:
+    fault, seconds = f"redis stopped (SIGSTOP), {cache} kept", run.of(1, 10)
+    with RedisServer() as redis, serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12)
         load.log_in_all()
         with load:
@@ -117,7 +120,7 @@ def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer) -
 def test_slow(run: Run, wechat: WeChatServer, latency: int) -> None:
     """Every answer of Redis comes late: within the budget it is waited for, past it nobody is held."""
     fault, seconds = f"latency of {latency} ms", run.of(1, 10)
-    with RedisServer() as redis, Relay(redis.port) as relay, serving(relay.url, wechat) as service:
+    with RedisServer() as redis, Relay(redis.port) as relay, serving(relay.url, wechat, **UNCACHED) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12)
         load.log_in_all()
         with load:
@@ -141,3 +144,6 @@ def test_slow(run: Run, wechat: WeChatServer, latency: int) -> None:
             )
         run.figure(fault, "statuses", sorted(map(str, statuses(slow))), "")
         assert_clean(run, fault, load.calls)
+        # Within the budget of 250 ms it is waited for, past it there is nothing to hope for.
+        assert {"check", "login", "logout"} <= {call.operation for call in slow if call.passed} or latency > 250
+        assert not any(call.passed for call in slow) or latency < 250

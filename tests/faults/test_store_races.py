@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import pytest
 import redis
@@ -16,7 +17,7 @@ from tests.faults.rig import Progress, together
 from tests.servers import RedisServer
 from wxauth.errors import TokenInvalid
 from wxauth.identity import Identity, Secret, User
-from wxauth.records import record_name
+from wxauth.records import Shelf, record_name
 from wxauth.redis_client import RedisClient
 from wxauth.redis_connect import connector
 from wxauth.sessions import Limits, SessionStore, WxSession
@@ -112,7 +113,8 @@ def strays(ours: SessionStore, admin: redis.Redis, ring: KeyRing, user: User) ->
     """Records without an entry, and entries without a record."""
     tag = ring.newest.tag(user)
     records = {key.decode().rpartition(":")[2] for key in admin.scan_iter(f"wxa:{{{tag}}}:s:*", count=10_000)}
-    return records ^ {entry.id for entry in ours.sessions_of(user)}
+    shelf = Shelf.of(ring.newest, user)
+    return records ^ shelf.ids(cast(dict[bytes, bytes], admin.hgetall(shelf.hash)))
 
 
 def test_logins_at_once_keep_the_cap(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -48,6 +48,16 @@ class Node(RedisServer):
 
     def ask(self, *command: str | int | bytes) -> Any:
         return self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's own
+
+    @contextlib.contextmanager
+    def option(self, name: str, value: str) -> Iterator[None]:
+        """Another configuration, for a while."""
+        before = self.ask("CONFIG", "GET", name)[1]
+        self.ask("CONFIG", "SET", name, value)
+        try:
+            yield
+        finally:
+            self.ask("CONFIG", "SET", name, before)
 
     def replication(self) -> dict[str, Any]:
         """What it says of its role; nothing while it can't be asked."""

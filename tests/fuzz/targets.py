@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wxauth.errors import CodeInvalid, CodeUsed, TokenInvalid, UserBlocked, WeChatError, WeChatUnreachable
 from wxauth.identity import Identity, Secret, User
-from wxauth.records import KEYS_FIELD, Record, Shelf, open_record, record_name
+from wxauth.records import Record, Shelf, open_record, record_name
 from wxauth.sealing import SealBroken, unseal
 from wxauth.tokens import KeyRing
-from wxauth.transport import Transport
+from wxauth.transport import Fields, Transport
 from wxauth.wechat import WeChatClient
 
 # Not from conftest: what that imports would be loaded for each fuzzer, too.
@@ -73,7 +73,7 @@ def _is_ours(raw: bytes) -> bool:
 
 def _sealed_by_hand() -> bytes:
     payload = json.dumps([ALICE.appid, ALICE.openid, None, "手机", RECORD.created_at]).encode()
-    head, nonce = struct.pack(">BQ", 1, RECORD.ends_at), bytes(12)
+    head, nonce = struct.pack(">BQ", 2, RECORD.ends_at), bytes(12)
     return head + nonce + AESGCM(SEAL_KEY).encrypt(nonce, payload, head + NAME.encode())
 
 
@@ -84,7 +84,7 @@ def record(data: bytes) -> bool:
     """Any bytes are the one record that was sealed, or SealBroken; in a user's hash they are nobody's."""
     sealed = _edited(data[1:]) if data[:1] == EDIT else data
     assert SHELF.entries({b"id-1": sealed}) == []
-    assert SHELF.session_keys({KEYS_FIELD: sealed}) is None
+    assert SHELF.session_keys({b"k": sealed, b"p": sealed}) is None
     try:
         found = open_record(SEAL_KEY, NAME, sealed)
         ends_at, _ = unseal(SEAL_KEY, NAME, sealed)
@@ -110,7 +110,7 @@ class Answering(Transport):
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
 
-    def get(self, path: str, query: Mapping[str, str | Secret], deadline: float) -> bytes:
+    def get(self, path: str, query: Fields, deadline: float) -> bytes:
         return self._answer
 
 

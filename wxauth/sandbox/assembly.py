@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from ..body import json_object, text
 from ..errors import BadRequest
-from ..extension import session_store, wechat_client
+from ..extension import session_store, wechat_client, wxauth
 from ..factory import create_app as create_service
 from ..guard import presented_token
 from ..logs import request_id
@@ -19,6 +19,7 @@ from ..settings import Settings
 from ..tokens import KeyRing
 from ..transport import Transport
 from . import playground
+from .fake_api import OUTCOMES as PHONE_OUTCOMES
 from .fake_redis import FakeRedis
 from .fake_wechat import OUTCOMES, FakeWeChat
 from .trace import Trace
@@ -41,7 +42,7 @@ class Fakes:
 
 def create_app(settings: Settings) -> Flask:
     """The service over a fake WeChat and an in-memory Redis, both of this process alone."""
-    trace = Trace(request_id.get)
+    trace = Trace(request_id)
     fakes = Fakes(FakeWeChat(settings.apps), FakeRedis(trace), trace, KeyRing(settings.secret_keys))
     transport = Transport(settings.wechat_url, WatchedWeChat(fakes.wechat, trace))
     app = create_service(
@@ -57,11 +58,30 @@ def create_app(settings: Settings) -> Flask:
 
 @bp.post("/wx.login")
 def wx_login() -> dict[str, Any]:
-    body = json_object() if request.content_length or request.is_json else {}
-    user, outcome = text(body, "user", 64), text(body, "outcome", 16)
+    body = _body()
+    user, outcome, new_key = text(body, "user", 64), text(body, "outcome", 16), body.get("new_key", False)
     if outcome is not None and outcome not in OUTCOMES:
         raise BadRequest(f"outcome may be one of {', '.join(OUTCOMES)}.")
-    return {"code": _fakes().wechat.wx_login(user or "visitor", outcome)}
+    if not isinstance(new_key, bool):
+        raise BadRequest("new_key may be true or false.")
+    return {"code": _fakes().wechat.wx_login(user or "visitor", outcome, new_key=new_key)}
+
+
+@bp.post("/wx.getUserProfile")
+def wx_get_user_profile() -> dict[str, Any]:
+    """Of the only app there is."""
+    (appid,) = wxauth().settings.apps
+    return _fakes().wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
+
+
+@bp.post("/getPhoneNumber")
+def tap_phone_button() -> dict[str, Any]:
+    """What the phone button would have given; not for wx.login."""
+    body = _body()
+    user, outcome = text(body, "user", 64), text(body, "outcome", 16)
+    if outcome is not None and outcome not in PHONE_OUTCOMES:
+        raise BadRequest(f"outcome may be one of {', '.join(PHONE_OUTCOMES)}.")
+    return {"code": _fakes().wechat.tap_phone_button(user or "visitor", outcome=outcome)}
 
 
 @bp.get("/trace/<id>")
@@ -100,8 +120,12 @@ def expire() -> tuple[str, int]:
 @bp.after_app_request
 def _say_that_this_is_no_wechat(response: Response) -> Response:
     response.headers["X-WXAuth-Mode"] = "sandbox"
-    response.headers["X-WXAuth-Request"] = request_id.get() or ""
+    response.headers["X-WXAuth-Request"] = request_id() or ""
     return response
+
+
+def _body() -> dict[str, Any]:
+    return json_object() if request.content_length or request.is_json else {}
 
 
 def _fakes() -> Fakes:

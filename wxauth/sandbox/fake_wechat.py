@@ -22,6 +22,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..identity import Secret
+from .fake_api import FakeAPI, error
+from .sealer import compact, seal, seal_push, sign, sign_push, written
 
 CODE_LIFE: Final = 300
 KEY_LIFE: Final = 300
@@ -44,6 +46,7 @@ OUTCOMES: Final = (*ERRORS, *FAILURES)
 class _Code:
     user: str
     outcome: str | None
+    new_key: bool
     born_at: float
     used: bool = False
 
@@ -58,20 +61,68 @@ class FakeWeChat(HTTPAdapter):
         self._lock = threading.Lock()
         self._codes: dict[str, _Code] = {}
         self._session_keys: dict[tuple[str, str], tuple[str, float]] = {}
+        self.api = FakeAPI(apps, self, clock)
 
-    def wx_login(self, user: str = "visitor", outcome: str | None = None) -> str:
-        """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given."""
+    def wx_login(self, user: str = "visitor", outcome: str | None = None, *, new_key: bool = False) -> str:
+        """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given.
+
+        With `new_key` the exchange replaces the user's session_key, whatever its age.
+        """
         code = "0" + secrets.token_hex(15) + "A"
         with self._lock:
-            self._codes[code] = _Code(user, outcome, self._clock())
+            self._codes[code] = _Code(user, outcome, new_key, self._clock())
             _forget_oldest(self._codes)
         return code
+
+    def wx_get_user_profile(self, appid: str, user: str = "visitor") -> dict[str, str]:
+        """What wx.getUserProfile would give on the phone of `user`: `rawData`, `signature`, `encryptedData`, `iv`."""
+        with self._lock:
+            session_key = self._session_key(appid, user)
+        profile = {"nickName": user, "gender": 0, "language": "zh_CN", "city": "", "province": "", "country": ""}
+        watermark = {"timestamp": int(self._clock()), "appid": appid}
+        raw_data = compact(profile)
+        sealed = seal(session_key, profile | {"watermark": watermark})
+        return {"rawData": raw_data, "signature": sign(session_key, raw_data), **sealed}
+
+    def push(
+        self, appid: str, user: str, event: str, token: str, aes_key: str = "", form: str = "json"
+    ) -> tuple[dict[str, str], bytes]:
+        """Query and body of the request by which WeChat would tell of `event`; sealed if there is an `aes_key`."""
+        openid = self.openid_of(appid, user)
+        message = {"ToUserName": "gh_sandbox", "FromUserName": "oSANDBOXwechat", "CreateTime": int(self._clock())}
+        message |= {"MsgType": "event", "Event": event, "OpenID": openid, "AppID": appid, "RevokeInfo": "1"}
+        timestamp, nonce = str(int(self._clock())), str(secrets.randbelow(10**9))
+        query = {"timestamp": timestamp, "nonce": nonce, "signature": sign_push(token, timestamp, nonce)}
+        if not aes_key:
+            return query, written(message, form)
+        sealed = seal_push(aes_key, appid, written(message, form))
+        query |= {"encrypt_type": "aes", "msg_signature": sign_push(token, timestamp, nonce, sealed)}
+        return query, written({"ToUserName": "gh_sandbox", "Encrypt": sealed}, form)
+
+    def tap_phone_button(self, user: str = "visitor", appid: str | None = None, outcome: str | None = None) -> str:
+        """The code that the phone button would give on the phone of `user`, in the first app if none is named."""
+        with self._lock:
+            return self.api.tap_phone_button(user, appid, outcome)
+
+    def openid_of(self, appid: str, user: str) -> str:
+        return f"oSANDBOX{_digest(appid, user)}"
+
+    def session_key_of(self, appid: str, openid: str) -> str | None:
+        """The session_key of whoever has logged in as `openid`."""
+        found = [key for (app, user), (key, _) in self._session_keys.items() if self.openid_of(app, user) == openid]
+        return found[0] if found else None
+
+    def replace_session_key(self, appid: str, openid: str) -> str:
+        """Another session_key, for as long as the former would have lived."""
+        user = next(user for app, user in self._session_keys if self.openid_of(app, user) == openid)
+        session_key = base64.b64encode(secrets.token_bytes(16)).decode()
+        self._session_keys[appid, user] = session_key, self._session_keys[appid, user][1]
+        return session_key
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         parts = urlsplit(request.url or "")
         query = {name: values[0] for name, values in parse_qs(str(parts.query)).items()}
-        known = parts.path == "/sns/jscode2session" and request.method == "GET"
-        answer = self._jscode2session(query) if known else {"errcode": 40066, "errmsg": "invalid url"}
+        answer = self._answer(str(request.method), str(parts.path), query, request.body)
         if answer == "stall":
             time.sleep(kwargs["timeout"][1])
             raise requests.ReadTimeout(f"{request.url} timed out", request=request)
@@ -81,20 +132,26 @@ class FakeWeChat(HTTPAdapter):
         )
         return self.build_response(request, raw)
 
+    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> dict[str, Any] | str:
+        if (method, path) == ("GET", "/sns/jscode2session"):
+            return self._jscode2session(query)
+        with self._lock:
+            return self.api.answer(method, path, query, json.loads(body or "{}"))
+
     def _jscode2session(self, query: Mapping[str, str]) -> dict[str, object] | str:
         appid, secret = query.get("appid"), query.get("secret")
         if not appid:
-            return _error(41002, "appid missing")
+            return error(41002, "appid missing")
         if not secret:
-            return _error(41004, "appsecret missing")
+            return error(41004, "appsecret missing")
         if appid not in self._apps:
-            return _error(40013, "invalid appid")
+            return error(40013, "invalid appid")
         if self._apps[appid].reveal() != secret:
-            return _error(40125, "invalid appsecret")
+            return error(40125, "invalid appsecret")
         if query.get("grant_type") != "authorization_code":
-            return _error(40002, "invalid grant_type")
+            return error(40002, "invalid grant_type")
         if not query.get("js_code"):
-            return _error(41008, "missing code")
+            return error(41008, "missing code")
         with self._lock:
             return self._exchange(appid, query["js_code"])
 
@@ -103,37 +160,37 @@ class FakeWeChat(HTTPAdapter):
             return self._identity(appid, "visitor")
         code = self._codes.get(text)
         if code is None or self._clock() - code.born_at >= CODE_LIFE:
-            return _error(40029, ERRORS["40029"])
+            return error(40029, ERRORS["40029"])
         if code.used:
-            return _error(40163, ERRORS["40163"])
+            return error(40163, ERRORS["40163"])
         if code.outcome == "-1":
-            return _error(-1, ERRORS["-1"])
+            return error(-1, ERRORS["-1"])
         code.used = True
         if code.outcome is not None and code.outcome in ERRORS:
-            return _error(int(code.outcome), ERRORS[code.outcome])
-        return code.outcome or self._identity(appid, code.user)
+            return error(int(code.outcome), ERRORS[code.outcome])
+        return code.outcome or self._identity(appid, code.user, new_key=code.new_key)
 
-    def _identity(self, appid: str, user: str) -> dict[str, object]:
-        session_key, born_at = self._session_keys.get((appid, user), ("", 0.0))
-        if not session_key or self._clock() - born_at >= KEY_LIFE:
-            session_key = base64.b64encode(secrets.token_bytes(16)).decode()
+    def _identity(self, appid: str, user: str, *, new_key: bool = False) -> dict[str, object]:
+        _, born_at = self._session_keys.get((appid, user), ("", 0.0))
+        if new_key or self._clock() - born_at >= KEY_LIFE:
             self._session_keys.pop((appid, user), None)
-            self._session_keys[appid, user] = session_key, self._clock()
-            _forget_oldest(self._session_keys)
         return {
-            "openid": f"oSANDBOX{_digest(appid, user)}",
+            "openid": self.openid_of(appid, user),
             "unionid": f"uSANDBOX{_digest('', user)}",
-            "session_key": session_key,
+            "session_key": self._session_key(appid, user),
         }
+
+    def _session_key(self, appid: str, user: str) -> str:
+        """The one that the user has, or a new one."""
+        if (appid, user) not in self._session_keys:
+            self._session_keys[appid, user] = base64.b64encode(secrets.token_bytes(16)).decode(), self._clock()
+            _forget_oldest(self._session_keys)
+        return self._session_keys[appid, user][0]
 
 
 def _forget_oldest(entries: dict[Any, Any]) -> None:
     if len(entries) > MOST_CODES:
         del entries[next(iter(entries))]
-
-
-def _error(errcode: int, errmsg: str) -> dict[str, object]:
-    return {"errcode": errcode, "errmsg": f"{errmsg}, rid: {secrets.token_hex(4)}-{secrets.token_hex(4)}"}
 
 
 def _digest(*parts: str) -> str:

@@ -1,0 +1,704 @@
+// examples/miniprogram/wxauth.js against the real service. Each name says the rule; no rule is timed by a real clock.
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const path = require('node:path')
+const { after, before, beforeEach, test: nodeTest } = require('node:test')
+const { Clock, EXAMPLE, load, open, shown, Wx } = require('./phone.js')
+const { ask, Front, Sandbox } = require('./service.js')
+
+const GAP = 3000
+const TOO_LONG = 60000 // ms: a promise that is never settled is a failure, too
+const SESSION = { url: '/session' }
+const FILE = { url: '/upload', filePath: __filename, name: 'file' }
+
+const sandbox = new Sandbox()
+const front = new Front(sandbox)
+
+before(async () => { await Promise.all([sandbox.start(), front.start()]) })
+after(async () => { front.stop(); await sandbox.stop() })
+beforeEach(() => front.forget())
+
+const test = (rule, work) => nodeTest(rule, { timeout: TOO_LONG }, work)
+
+// A phone with nothing on it, and a client in it.
+function phone(t, { service = front, baseURL = service.url, ...settings } = {}) {
+  const wx = new Wx(service)
+  const clock = new Clock()
+  t.after(() => wx.drop())
+  const start = more => load(clock).create({ baseURL, wx, ...settings, ...more })
+  return { wx, clock, start, auth: start() }
+}
+
+// The same after a login, when wx.login may be called again.
+async function phoneLoggedIn(t, settings) {
+  const it = phone(t, settings)
+  await it.auth.login()
+  it.clock.advance(GAP)
+  front.forget()
+  return it
+}
+
+const stored = wx => [...wx.storage.values()][0]
+const statusOf = async token => {
+  const headers = { Authorization: `Bearer ${token}` }
+  return (await ask(`${sandbox.url}/session`, { headers })).status
+}
+// What a logout on another phone, or an operator, does.
+const endSession = wx => {
+  const headers = { Authorization: `Bearer ${stored(wx).token}` }
+  return ask(`${sandbox.url}/session`, { method: 'DELETE', headers })
+}
+const ten = work => Promise.all(Array.from({ length: 10 }, work))
+const statuses = answers => answers.map(answer => answer.statusCode)
+const TEN_TIMES_200 = Array(10).fill(200)
+// Everything that can go on without the network or the clock has gone on.
+const idle = () => new Promise(resolve => setImmediate(resolve))
+
+// --- Logging in
+
+test('the first request logs in by itself', async t => {
+  const { auth, wx } = phone(t)
+  const answer = await auth.request(SESSION)
+  assert.equal(answer.statusCode, 200)
+  assert.match(answer.data.openid, /^oSANDBOX/)
+  assert.equal(wx.logins, 1)
+})
+
+test('ten requests at once share one login', async t => {
+  const { auth, wx } = phone(t)
+  assert.deepEqual(statuses(await ten(() => auth.request(SESSION))), TEN_TIMES_200)
+  assert.equal(wx.logins, 1)
+})
+
+test('a login is not repeated while there is a token, but with force', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await auth.login()
+  assert.equal(wx.logins, 1)
+  await Promise.all([auth.login({ force: true }), auth.login({ force: true }), auth.login()])
+  assert.equal(wx.logins, 2)
+})
+
+test('a forced login ends the session that it replaces', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const { token } = stored(wx)
+  await auth.login({ force: true })
+  assert.deepEqual([await statusOf(token), await statusOf(stored(wx).token)], [401, 200])
+})
+
+test('a request that comes during a login waits for it', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const old = stored(wx).token
+  const release = front.hold('POST /login')
+  const login = auth.login({ force: true })
+  await front.arrived('POST /login', 1)
+  const request = auth.request(SESSION)
+  await idle()
+  release()
+  await Promise.all([login, request])
+  assert.notEqual(stored(wx).token, old)
+  assert.deepEqual(front.all('GET /session').map(it => it.authorization), [`Bearer ${stored(wx).token}`])
+})
+
+test('wx.login is called at most once in three seconds', async t => {
+  const { auth, wx, clock } = phone(t)
+  await auth.login()
+  const second = auth.login({ force: true })
+  await idle()
+  clock.advance(GAP - 1)
+  await idle()
+  assert.equal(wx.logins, 1)
+  clock.advance(1)
+  await second
+  assert.equal(wx.logins, 2)
+})
+
+test('a clock that is set back keeps no login waiting', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  clock.now -= 86400e3
+  await auth.login({ force: true })
+  assert.equal(wx.logins, 2)
+})
+
+test('a login says which mini program and which device it is', async t => {
+  const { auth } = phone(t, { appid: 'wxsandbox00000000', device: 'a phone' })
+  const { data } = await auth.request({ url: '/sessions' })
+  assert.equal(data.sessions.find(it => it.current).device, 'a phone')
+  assert.equal(JSON.parse(front.all('POST /login')[0].body).appid, 'wxsandbox00000000')
+})
+
+// --- A login that fails
+
+test('a login that fails ends every request that waits for it, and is not hammered', async t => {
+  const { auth, wx } = phone(t)
+  wx.outcomes = ['40226']
+  const results = await Promise.allSettled(Array.from({ length: 10 }, () => auth.request(SESSION)))
+  assert.deepEqual(results.map(it => it.reason && it.reason.code), Array(10).fill('user_blocked'))
+  assert.equal(wx.logins, 1)
+  assert.equal(front.count('GET /session'), 0)
+})
+
+test('after a login that failed the next request tries again', async t => {
+  const { auth, wx, clock } = phone(t)
+  wx.outcomes = ['40226']
+  await assert.rejects(auth.login(), { code: 'user_blocked' })
+  clock.advance(GAP)
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+})
+
+test('a code that WeChat refuses is replaced once', async t => {
+  const { auth, wx, clock } = phone(t)
+  wx.outcomes = ['40029', '40029']
+  const login = auth.login()
+  await front.arrived('POST /login', 1)
+  clock.advance(GAP)
+  await assert.rejects(login, { code: 'code_invalid' })
+  assert.equal(wx.logins, 2)
+})
+
+test('a busy WeChat is asked again after Retry-After, with a new code', async t => {
+  const { auth, wx, clock } = phone(t)
+  wx.outcomes = ['-1']
+  const wait = clock.next(1000)
+  const login = auth.login()
+  const { ms } = await wait
+  assert.equal(wx.logins, 1)
+  clock.advance(Math.max(ms, GAP))
+  await login
+  const codes = front.all('POST /login').map(it => JSON.parse(it.body).code)
+  assert.equal(new Set(codes).size, 2)
+})
+
+test('what wx.login says when it fails reaches the caller', async t => {
+  const { auth, wx } = phone(t)
+  wx.outcomes = ['fail']
+  await assert.rejects(auth.request(SESSION), { code: 'wx_failed', message: 'login:fail interrupted' })
+})
+
+test('a wx.login that never answers is over after a while', async t => {
+  const { auth, wx, clock } = phone(t)
+  wx.outcomes = ['silent']
+  const wait = clock.next(10000)
+  const over = assert.rejects(auth.request(SESSION), { code: 'wx_failed' })
+  clock.advance((await wait).ms)
+  await over
+})
+
+const NO_LOGINS = {
+  'a page': '<html>', nothing: '', null: 'null', 'no token': '{"expires_in": 9}', 'no end': '{"token": "wxa_x"}',
+}
+
+for (const [what, body] of Object.entries(NO_LOGINS)) {
+  test(`a login answered with ${what} is no login`, async t => {
+    const { auth, wx } = phone(t)
+    front.answer('POST /login', 200, body)
+    await assert.rejects(auth.login(), { code: 'not_understood' })
+    assert.equal(wx.storage.size, 0)
+  })
+}
+
+// --- A token that ends
+
+test('a session that ended between two requests costs one login and one repeat', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+  await endSession(wx)
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+  assert.deepEqual([wx.logins, front.count('GET /session')], [2, 3])
+})
+
+test('a session that ends while a request is on its way is replaced', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const release = front.hold('POST /login')
+  await endSession(wx)
+  const request = auth.request(SESSION)
+  await front.arrived('POST /login', 1)
+  const meanwhile = auth.request({ url: '/sessions' })
+  await idle()
+  release()
+  assert.deepEqual(statuses(await Promise.all([request, meanwhile])), [200, 200])
+  assert.deepEqual([wx.logins, front.count('GET /sessions')], [2, 1])
+})
+
+test('ten parallel 401s are one login', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await endSession(wx)
+  const release = front.hold('GET /session')
+  const requests = ten(() => auth.request(SESSION))
+  await front.arrived('GET /session', 10)
+  release()
+  assert.deepEqual(statuses(await requests), TEN_TIMES_200)
+  assert.deepEqual([wx.logins, front.count('GET /session')], [2, 20])
+})
+
+test('a 401 that comes late is repeated with the newer token, without a login', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await endSession(wx)
+  const release = front.hold('GET /session')
+  const late = auth.request(SESSION)
+  await front.arrived('GET /session', 1)
+  await auth.request({ url: '/sessions' })
+  assert.equal(wx.logins, 2)
+  release()
+  assert.equal((await late).statusCode, 200)
+  assert.equal(wx.logins, 2)
+})
+
+test('a request is repeated once after a login, never twice', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  for (let times = 0; times < 5; times++) front.say('GET /orders', 401, 'token_invalid', 'login')
+  const request = auth.request({ url: '/orders' })
+  await front.arrived('GET /orders', 2)
+  clock.advance(GAP)
+  const answer = await request
+  assert.deepEqual([answer.statusCode, answer.data.code], [401, 'token_invalid'])
+  assert.deepEqual([wx.logins, front.count('GET /orders')], [2, 2])
+})
+
+test('a login that fails after a 401 settles all ten, and the token is forgotten', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await endSession(wx)
+  wx.outcomes = ['40226']
+  const release = front.hold('GET /session')
+  const requests = Promise.allSettled(Array.from({ length: 10 }, () => auth.request(SESSION)))
+  await front.arrived('GET /session', 10)
+  release()
+  const ends = (await requests).map(({ reason, value }) => (reason ? reason.code : value.statusCode))
+  assert.deepEqual(ends.filter(end => end !== 'user_blocked' && end !== 401), [])
+  assert.deepEqual([wx.logins, wx.storage.size], [2, 0])
+})
+
+test('an operation that asks for a fresh login keeps the live token until there is a new one', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const { token } = stored(wx)
+  front.say('POST /pay', 401, 'login_too_old', 'login')
+  front.answer('POST /pay', 200, '{}')
+  assert.equal((await auth.request({ url: '/pay', method: 'POST' })).statusCode, 200)
+  assert.deepEqual([await statusOf(token), front.all('POST /login')[0].authorization], [401, `Bearer ${token}`])
+})
+
+test('a forced login that fails takes nothing from a request with a live token', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  wx.outcomes = ['40226']
+  const release = front.hold('POST /login')
+  const login = assert.rejects(auth.login({ force: true }), { code: 'user_blocked' })
+  await front.arrived('POST /login', 1)
+  const request = auth.request(SESSION)
+  release()
+  await login
+  assert.equal((await request).statusCode, 200)
+})
+
+test('a token near its end is replaced before it is sent, and no earlier', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  clock.advance(0.5 * 604800e3)
+  await auth.login()
+  assert.equal(wx.logins, 1)
+  clock.advance(0.45 * 604800e3)
+  await auth.request(SESSION)
+  assert.equal(wx.logins, 2)
+  assert.deepEqual([front.count('POST /login'), front.count('GET /session')], [1, 1])
+})
+
+test('a problem is one by its status: a success may speak of logins', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  front.answer('GET /events', 200, '{"code": "token_invalid", "action": "login"}')
+  assert.equal((await auth.request({ url: '/events' })).data.action, 'login')
+  assert.deepEqual([wx.logins, front.count('GET /events')], [1, 1])
+})
+
+const NO_PROBLEMS = {
+  'a page': '<html>', nothing: '', null: 'null', 'a list': '[1]', 'another object': '{"action": 7}',
+}
+
+for (const [what, body] of Object.entries(NO_PROBLEMS)) {
+  test(`an error with ${what} is handed on`, async t => {
+    const { auth, wx } = await phoneLoggedIn(t)
+    front.answer('GET /orders', 401, body)
+    assert.equal((await auth.request({ url: '/orders' })).statusCode, 401)
+    assert.deepEqual([wx.logins, front.count('GET /orders')], [1, 1])
+  })
+}
+
+test('a problem is understood where the caller asked for bytes or for text', async t => {
+  for (const form of [{ responseType: 'arraybuffer' }, { dataType: 'text' }]) {
+    const { auth, wx } = await phoneLoggedIn(t)
+    await endSession(wx)
+    assert.equal((await auth.request({ ...SESSION, ...form })).statusCode, 200)
+  }
+})
+
+// --- Uploads and downloads
+
+test('an upload is repeated whole after a login', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await endSession(wx)
+  const answer = await auth.uploadFile(FILE)
+  const [first, second] = front.all('POST /upload').map(it => it.body)
+  assert.equal(answer.data, String(second.length))
+  assert.deepEqual(first, second)
+  assert.ok(second.includes(fs.readFileSync(__filename)))
+})
+
+test('a download whose file is a problem is repeated after a login', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await endSession(wx)
+  const { statusCode, tempFilePath } = await auth.downloadFile({ url: '/download' })
+  assert.deepEqual([statusCode, fs.readFileSync(tempFilePath, 'utf8')], [200, 'the file'])
+  assert.equal(wx.logins, 2)
+})
+
+// --- Retry
+
+test('a 503 of the service is repeated after Retry-After, in whatever case it is written', async t => {
+  for (const name of ['Retry-After', 'retry-after', 'RETRY-AFTER']) {
+    const { auth, clock } = await phoneLoggedIn(t)
+    front.say('POST /orders', 503, 'store_unavailable', 'retry', { [name]: '4' })
+    front.answer('POST /orders', 200, '{}')
+    const wait = clock.next(4000)
+    const request = auth.request({ url: '/orders', method: 'POST', data: { tea: 1 } })
+    const { ms } = await wait
+    assert.equal(front.count('POST /orders'), 1)
+    clock.advance(ms)
+    assert.equal((await request).statusCode, 200)
+    assert.deepEqual(front.all('POST /orders').map(it => it.body.toString()), Array(2).fill('{"tea":1}'))
+  }
+})
+
+test('after two repeats the 503 is the caller\'s', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  for (let times = 0; times < 5; times++) front.say('GET /orders', 503, 'store_unavailable', 'retry')
+  let wait = clock.next(1000)
+  const request = auth.request({ url: '/orders' })
+  for (let times = 0; times < 2; times++) {
+    const { ms } = await wait
+    wait = clock.next(1000)
+    clock.advance(ms)
+  }
+  assert.equal((await request).data.code, 'store_unavailable')
+  assert.deepEqual([wx.logins, front.count('GET /orders')], [1, 3])
+})
+
+for (const [what, say] of Object.entries({
+  'one that asks for a minute': () => front.say('GET /orders', 429, 'rate_limited', 'retry', { 'Retry-After': '60' }),
+  'one that names no action': () => front.answer('GET /orders', 503, '<html>', { 'Retry-After': '1' }),
+  'one that nothing can be done about': () => front.say('GET /orders', 503, 'wechat_misconfigured', 'none'),
+  'one that may have used a code up': () => front.say('GET /orders', 503, 'wechat_unreachable', 'retry'),
+})) {
+  test(`a refusal is handed on at once: ${what}`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    say()
+    assert.ok((await auth.request({ url: '/orders' })).statusCode >= 429)
+    assert.equal(front.count('GET /orders'), 1)
+  })
+}
+
+test('a connection that is cut settles the request', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  const release = front.hold('GET /session')
+  const over = assert.rejects(auth.request(SESSION), { code: 'wx_failed' })
+  await front.arrived('GET /session', 1)
+  front.server.closeAllConnections()
+  await over
+  release()
+})
+
+test('a platform whose calls are promises too leaves none of them unhandled', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  wx.request = ({ fail }) => { fail({ errMsg: 'request:fail' }); return Promise.reject(new Error('again')) }
+  await assert.rejects(auth.request(SESSION), { message: 'request:fail' })
+  wx.request = () => Promise.reject(new Error('alone'))
+  await assert.rejects(auth.request(SESSION), { message: 'alone' })
+})
+
+// --- Where the token is kept, and where it goes
+
+test('the next start of the mini program uses the token that is stored', async t => {
+  const { start, wx } = await phoneLoggedIn(t)
+  assert.equal((await start().request(SESSION)).statusCode, 200)
+  assert.equal(wx.logins, 1)
+})
+
+test('a full storage is no reason to fail, nor to log in twice', async t => {
+  const { auth, wx } = phone(t)
+  wx.full = true
+  await auth.login()
+  assert.deepEqual(statuses([await auth.request(SESSION), await auth.request(SESSION)]), [200, 200])
+  assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
+})
+
+test('a storage that can\'t be read is an empty one', async t => {
+  const { start, wx } = phone(t)
+  wx.getStorageSync = () => { throw new Error('getStorageSync:fail') }
+  assert.equal((await start().request(SESSION)).statusCode, 200)
+})
+
+const SPOILT = [
+  '', 'wxa_x', null, 7, [], {}, { token: 'wxa_x' }, { token: 'wxa_x', endsAt: 'soon' },
+  { token: 7, endsAt: 9e15 }, { token: '', endsAt: 9e15 },
+]
+
+for (const spoilt of SPOILT) {
+  test(`what is stored as ${JSON.stringify(spoilt)} is no token`, async t => {
+    const { start, wx } = await phoneLoggedIn(t)
+    for (const key of wx.storage.keys()) wx.storage.set(key, spoilt)
+    assert.equal((await start().request(SESSION)).statusCode, 200)
+    assert.deepEqual([wx.logins, front.count('GET /session')], [2, 1])
+  })
+}
+
+test('a token is not used at another service', async t => {
+  const { start, wx } = await phoneLoggedIn(t)
+  await start({ baseURL: sandbox.url }).request(SESSION)
+  assert.deepEqual([wx.logins, wx.storage.size], [2, 2])
+})
+
+// Asks nobody: notes where a token would have gone, and answers with a problem.
+async function notesOf(url) {
+  const notes = []
+  const request = ({ url, header, success }) => {
+    notes.push([url, header && header.Authorization])
+    success({ statusCode: 401, data: { code: 'token_invalid', action: 'login' }, header: {} })
+  }
+  const getStorageSync = () => ({ token: 'wxa_x', endsAt: 9e15 })
+  const wx = { request, getStorageSync, removeStorageSync() {}, login: ({ fail }) => fail({}) }
+  await load(new Clock()).create({ baseURL: 'https://login.example.com/', wx }).request({ url }).catch(() => {})
+  return notes
+}
+
+for (const url of [
+  'https://other.example.com/session', 'http://login.example.com/session', 'https://login.example.com:8443/session',
+  'https://login.example.com.evil.example/', 'https://login.example.com@evil.example/', 'wss://login.example.com/',
+  'https://evil.example/?https://login.example.com/', 'https://evil.example#https://login.example.com',
+  'https://login.example.com\\@evil.example/',
+]) {
+  test(`no token and no login for ${url}`, async () => {
+    assert.deepEqual(await notesOf(url), [[url, undefined]])
+  })
+}
+
+for (const [url, full] of Object.entries({
+  '/session': 'https://login.example.com/session',
+  session: 'https://login.example.com/session',
+  'https://login.example.com/session': 'https://login.example.com/session',
+  'HTTPS://LOGIN.example.com?a=b': 'HTTPS://LOGIN.example.com?a=b',
+  '.evil.example/': 'https://login.example.com/.evil.example/',
+  '@evil.example/': 'https://login.example.com/@evil.example/',
+  ':8443/': 'https://login.example.com/:8443/',
+  '//evil.example/': 'https://login.example.com/evil.example/',
+})) {
+  test(`${url} is at our own origin`, async () => {
+    assert.deepEqual(await notesOf(url), [[full, 'Bearer wxa_x']])
+  })
+}
+
+test('what the caller says reaches the platform', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  let seen
+  const { request } = wx
+  wx.request = options => { seen = options; return request(options) }
+  await auth.request({ ...SESSION, timeout: 1234, enableHttp2: true, header: { 'X-Page': 'index' } })
+  assert.deepEqual([seen.timeout, seen.enableHttp2, seen.header['X-Page']], [1234, true, 'index'])
+  assert.equal(seen.header.Authorization, `Bearer ${stored(wx).token}`)
+})
+
+// --- Logging out
+
+test('a logout ends the session and forgets the token', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const { token } = stored(wx)
+  assert.equal(await auth.logout(), true)
+  assert.deepEqual([await statusOf(token), wx.storage.size], [401, 0])
+})
+
+test('a logout without a token, or of a session that has ended, is done', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  await endSession(wx)
+  assert.deepEqual([await auth.logout(), await auth.logout(), front.count('DELETE /session')], [true, true, 1])
+})
+
+test('a logout that the service does not hear of says so, and forgets the token all the same', async t => {
+  for (const prepare of [
+    () => front.say('DELETE /session', 500, 'internal_error', 'none'),
+    wx => { wx.request = ({ fail }) => fail({ errMsg: 'request:fail' }) },
+  ]) {
+    const { auth, wx } = await phoneLoggedIn(t)
+    prepare(wx)
+    assert.equal(await auth.logout(), false)
+    assert.equal(wx.storage.size, 0)
+  }
+})
+
+test('a logout tries again while the store can\'t be asked', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  const { token } = stored(wx)
+  front.say('DELETE /session', 503, 'store_unavailable', 'retry', { 'Retry-After': '1' })
+  const wait = clock.next(1000)
+  const logout = auth.logout()
+  clock.advance((await wait).ms)
+  assert.deepEqual([await logout, await statusOf(token)], [true, 401])
+})
+
+test('a logout during a login ends what that login brings', async t => {
+  const { auth, wx } = phone(t)
+  const release = front.hold('POST /login')
+  const login = auth.login()
+  await front.arrived('POST /login', 1)
+  const logout = auth.logout()
+  release()
+  await login
+  assert.equal(await logout, true)
+  assert.deepEqual([wx.storage.size, front.count('DELETE /session')], [0, 1])
+})
+
+test('a request that a logout overtakes logs nobody in again', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const release = front.hold('GET /session')
+  await endSession(wx)
+  const request = auth.request(SESSION)
+  await front.arrived('GET /session', 1)
+  await auth.logout()
+  release()
+  assert.equal((await request).statusCode, 401)
+  assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
+})
+
+// --- The phone number, and what WeChat seals
+
+test('a phone code is sent, and the number comes back', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
+  assert.equal((await auth.phone('the-phone-code')).purePhoneNumber, '12066600001')
+  assert.equal(front.all('POST /phone')[0].body.toString(), '{"code":"the-phone-code"}')
+})
+
+test('who gives no phone number is told apart, and nothing is sent', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  await assert.rejects(auth.phone(undefined), { code: 'no_phone_code' })
+  assert.deepEqual(front.seen, [])
+})
+
+const USED_UP = { code_invalid: 'login', code_used: 'login', wechat_unreachable: 'retry' }
+
+for (const [code, action] of Object.entries(USED_UP)) {
+  test(`a phone code is not sent twice: ${code}`, async t => {
+    const { auth, wx } = await phoneLoggedIn(t)
+    front.say('POST /phone', 400, code, action)
+    await assert.rejects(auth.phone('c'), { code, message: `made up: ${code}` })
+    assert.deepEqual([wx.logins, front.count('POST /phone')], [1, 1])
+  })
+}
+
+test('a phone code outlives the token: the service never saw it', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  front.say('POST /phone', 401, 'token_invalid', 'login').answer('POST /phone', 200, '{}')
+  await auth.phone('c')
+  assert.deepEqual([wx.logins, front.count('POST /phone')], [2, 2])
+})
+
+test('user data is asked of WeChat after the login', async t => {
+  const { auth, wx } = phone(t)
+  front.answer('POST /userdata/decrypt', 200, '{"nickName": "Band"}')
+  const get = async () => ({ encryptedData: `after ${wx.logins}`, iv: 'iv', rawData: 'not asked for' })
+  assert.equal((await auth.userData(get)).nickName, 'Band')
+  const sent = front.all('POST /userdata/decrypt').map(it => JSON.parse(it.body))
+  assert.deepEqual(sent, [{ encryptedData: 'after 1', iv: 'iv' }])
+})
+
+test('stale user data is asked of WeChat again, after a new login', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  front.say('POST /userdata/decrypt', 409, 'session_key_stale', 'login').answer('POST /userdata/decrypt', 200, '{}')
+  await auth.userData(async () => ({ encryptedData: `after ${wx.logins}`, iv: 'iv' }))
+  const sent = front.all('POST /userdata/decrypt').map(it => JSON.parse(it.body).encryptedData)
+  assert.deepEqual(sent, ['after 1', 'after 2'])
+})
+
+test('a user who keeps the data settles the promise', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  const refusal = { errMsg: 'getUserInfo:fail auth deny' }
+  await assert.rejects(auth.userData(() => Promise.reject(refusal)), refusal)
+})
+
+// --- The types, and the mini program around it
+
+test('what the types promise is there, and nothing else', t => {
+  const types = fs.readFileSync(path.join(EXAMPLE, 'wxauth.d.ts'), 'utf8')
+  const [, client] = /export interface Client {(.*?)^}/ms.exec(types)
+  const promised = [...client.matchAll(/^  (\w+)[<(]/gm)].map(([, name]) => name)
+  assert.deepEqual(promised, Object.keys(phone(t).auth))
+})
+
+async function openedPage(t) {
+  const { wx, clock } = phone(t)
+  const page = open(clock, wx, front.url)
+  await page.onLoad()
+  return { page, wx, clock }
+}
+
+test('the page shows the session and the list, after one login', async t => {
+  const { page, wx } = await openedPage(t)
+  const { session, sessions, busy, error } = page.data
+  assert.match(session.openid, /^oSANDBOX/)
+  assert.equal(sessions.filter(it => it.current).length, 1)
+  assert.deepEqual([wx.logins, busy, error], [1, false, ''])
+})
+
+test('the page logs in again, and out', async t => {
+  const { page, wx, clock } = await openedPage(t)
+  clock.advance(GAP)
+  await page.logInAgain()
+  assert.deepEqual([wx.logins, page.data.error], [2, ''])
+  await page.logOut()
+  assert.deepEqual([page.data.session, page.data.sessions.length, page.data.error, wx.storage.size], [null, 0, '', 0])
+})
+
+test('the page shows the phone number, or that none was given', async t => {
+  const { page } = await openedPage(t)
+  front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
+  await page.givePhone({ detail: { code: 'c' } })
+  assert.equal(page.data.phone, '12066600001')
+  await page.givePhone({ detail: { errMsg: 'getPhoneNumber:fail user deny' } })
+  assert.match(page.data.error, /No phone number/)
+})
+
+test('the page says what went wrong', async t => {
+  const { wx, clock } = phone(t)
+  wx.outcomes = ['40226']
+  const page = open(clock, wx, front.url)
+  await page.onLoad()
+  assert.match(page.data.error, /WeChat has blocked/)
+  assert.deepEqual([page.data.session, page.data.busy], [null, false])
+})
+
+test('what the README shows works as it stands', async t => {
+  const { wx, clock } = phone(t)
+  front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
+  front.answer('POST /userdata/decrypt', 200, '{"stepInfoList": []}')
+  wx.getWeRunData = async () => ({ encryptedData: 'sealed', iv: 'iv' })
+  const page = shown(clock, wx, front.url)
+  await page.onLoad()
+  await page.onPhone({ detail: { code: 'c' } })
+  await page.onSteps()
+  assert.equal((await page.onUpload({ detail: { avatarUrl: __filename } })).statusCode, 200)
+  assert.match(page.data.session.openid, /^oSANDBOX/)
+  assert.deepEqual([page.data.purePhoneNumber, page.data.steps.stepInfoList.length], ['12066600001', 0])
+  await page.onLogout()
+  assert.deepEqual([page.data.session, page.data.ended, wx.logins, wx.storage.size], [null, true, 1, 0])
+})
+
+// --- The last test, for it ends the service
+
+test('a killed service settles what is on its way and what comes, and its successor is logged in to', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  wx.outcomes = ['stall']
+  const underWay = assert.rejects(auth.login({ force: true }), { code: 'wx_failed' })
+  await front.arrived('POST /login', 1)
+  await sandbox.stop()
+  await underWay
+  const ends = await Promise.allSettled([auth.request(SESSION), auth.uploadFile(FILE), auth.downloadFile(SESSION)])
+  assert.deepEqual(ends.map(it => it.reason && it.reason.code), Array(3).fill('wx_failed'))
+  await sandbox.start()
+  clock.advance(GAP)
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+  assert.equal(wx.logins, 3)
+})

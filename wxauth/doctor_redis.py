@@ -1,0 +1,108 @@
+"""doctor's look at Redis: can it keep a session, is it encrypted, which one is it, how far away, how late is it."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from .errors import StoreUnavailable
+from .findings import FAILURE, OK, SKIPPED, WARNING, Finding
+from .redis_causes import CURES, DANGERS, dangers
+from .redis_client import FORBIDDEN, PROBE, RedisClient
+from .settings import LOOPBACK, Settings
+
+PINGS: Final = 5
+SLOW_MILLISECONDS: Final = 20
+#: Seconds by which the clocks may differ.
+CLOCK_SKEW: Final = 5
+
+
+def examine_redis(settings: Settings, redis: RedisClient) -> Iterator[Finding]:
+    yield _redis_tls(settings)
+    try:
+        word = redis.examine()
+    except StoreUnavailable as error:
+        yield Finding("redis", FAILURE, f"no session can be kept: {error.cure or error.cause}", value=error.cause)
+        return
+    if word in ("ok", *DANGERS):
+        yield Finding("redis", OK, "a session can be kept")
+    else:
+        found = f"a part of the cluster keeps no session: {CURES.get(word, word)}"
+        yield Finding("redis", FAILURE, found, value=word)
+    for check, ask in (("redis.version", _facts), ("redis.latency", _latency), ("clock", _clock)):
+        yield from _told(check, ask, redis)
+
+
+def _told(check: str, ask: Callable[[RedisClient], Iterator[Finding]], redis: RedisClient) -> Iterator[Finding]:
+    """What `ask` finds; some hosts forbid the question, and what it is about is then the host's matter."""
+    try:
+        yield from ask(redis)
+    except StoreUnavailable as error:
+        status = SKIPPED if error.cause in FORBIDDEN else FAILURE
+        yield Finding(check, status, f"Redis does not tell: {error.cure or error.cause}", value=error.cause)
+
+
+def _redis_tls(settings: Settings) -> Finding:
+    url = urlsplit(settings.redis_url.reveal())
+    if url.scheme.startswith("rediss"):
+        if settings.redis_tls == "insecure":
+            cure = "the certificate is not looked at: set WXAUTH_REDIS_TLS to pin:<its sha256>, or to verify"
+            return Finding("redis.tls", WARNING, cure, value="insecure")
+        mode = settings.redis_tls.partition(":")[0]
+        return Finding("redis.tls", OK, f"in use, {'certificate pinned' if mode == 'pin' else mode}", value=mode)
+    if _on_loopback(url.netloc):
+        return Finding("redis.tls", OK, "not in use, and not needed on loopback", value="off")
+    cure = "not in use: anybody on the way reads the password; use rediss://, or a network of your own"
+    return Finding("redis.tls", WARNING, cure, value="off")
+
+
+def _on_loopback(netloc: str) -> bool:
+    """Whether all of one or several `host:port` are this machine."""
+    hosts = netloc.rpartition("@")[2].split(",")
+    return all(re.sub(r":\d+$", "", host).strip("[]") in LOOPBACK for host in hosts)
+
+
+def _facts(redis: RedisClient) -> Iterator[Finding]:
+    nodes = [redis.facts(probe) for probe in redis.probes()]
+    found = {danger for facts in nodes for danger in dangers(facts)}
+    versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
+    policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
+    yield _judged("redis.version", versions, FAILURE if "too_old" in found else OK, CURES["too_old"])
+    yield _judged("redis.policy", policies, WARNING if "evicting" in found else OK, CURES["evicting"])
+
+
+def _judged(check: str, value: str, status: str, cure: str) -> Finding:
+    return Finding(check, status, value if status == OK else f"{value}: {cure}", value=value)
+
+
+def _latency(redis: RedisClient) -> Iterator[Finding]:
+    took = [_milliseconds(lambda: redis.read(PROBE)) for _ in range(PINGS)]
+    middle = round(statistics.median(took), 2)
+    found = f"{middle} ms, at most {max(took):.2f} ms, of {PINGS} round trips"
+    if middle > SLOW_MILLISECONDS:
+        yield Finding("redis.latency", WARNING, f"{found}: bring Redis into the same region", value=middle)
+    else:
+        yield Finding("redis.latency", OK, found, value=middle)
+
+
+def _milliseconds(ask: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    ask()
+    return (time.perf_counter() - begun) * 1000
+
+
+def _clock(redis: RedisClient) -> Iterator[Finding]:
+    before = time.time()
+    there = redis.clock()
+    ahead = round((before + time.time()) / 2 - there, 3) + 0.0  # no -0.0
+    if abs(ahead) > CLOCK_SKEW:
+        found = (
+            f"{ahead} s ahead of Redis' clock: one of them is wrong, and so are the ends of sessions; set both by NTP"
+        )
+        yield Finding("clock", WARNING, found, value=ahead)
+    else:
+        yield Finding("clock", OK, f"{abs(ahead):.3f} s away from Redis' clock", value=ahead)

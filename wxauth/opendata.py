@@ -1,0 +1,128 @@
+"""User data that WeChat sealed or signed, judged under the session_keys it may be of. Knows no store and no clock.
+
+WeChat keeps one session_key for each user and may replace it at a login, so data can be on its way that was sealed
+under the one before: that is tried too, for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .errors import BadRequest, SessionKeyStale
+from .identity import Secret
+from .metrics import USERDATA
+from .records import SessionKeys
+from .strict_json import parse
+from .wechat_crypto import BLOCK, data_is_signed, decode, decrypt
+
+#: Seconds for which the previous session_key is still tried: time enough for what was on its way.
+PREVIOUS_KEY_LIFE: Final = 600
+#: Seconds by which WeChat's clock may be ahead of ours.
+CLOCK_SKEW: Final = 60
+
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What user data has to say of itself at `now`, Unix seconds: its app, and that it is at most `max_age` old."""
+
+    appid: str
+    now: float
+    max_age: int
+
+    def is_met_by(self, watermark: object) -> bool:
+        if not isinstance(watermark, dict) or type(watermark.get("timestamp")) is not int:
+            return False
+        is_young = -CLOCK_SKEW <= self.now - watermark["timestamp"] <= self.max_age
+        return is_young and watermark.get("appid") == self.appid
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """`encryptedData` and `iv`: AES-CBC under a session_key."""
+
+    ciphertext: bytes
+    iv: bytes
+
+    @classmethod
+    def read(cls, encrypted_data: str, iv: str) -> Sealed:
+        """Out of base64, in which a `+` may have become a space; BadRequest if no key whatsoever could open it."""
+        try:
+            found = cls(decode(encrypted_data.replace(" ", "+")), decode(iv.replace(" ", "+")))
+        except ValueError:
+            raise BadRequest("encryptedData and iv must be base64.") from None
+        if not found.ciphertext or len(found.ciphertext) % BLOCK or len(found.iv) != BLOCK:
+            raise BadRequest(f"encryptedData must be blocks of {BLOCK} bytes, and iv one such block.")
+        return found
+
+    def open(self, keys: SessionKeys | None, expected: Expected) -> Found:
+        """What was sealed, or SessionKeyStale."""
+        return _first("decrypt", keys, expected.now, lambda key: self._open_under(key, expected))
+
+    def _open_under(self, session_key: Secret, expected: Expected) -> Found | None:
+        key = _aes_key(session_key)
+        if key is None:
+            return None
+        # Each step is taken whatever became of the one before: the time must not tell which of them failed.
+        text, is_whole = decrypt(key, self.iv, self.ciphertext)
+        try:
+            found = parse(text)
+        except ValueError:
+            found = {}
+        is_met = expected.is_met_by(found.get("watermark"))
+        return found if is_whole and is_met else None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """`rawData` and `signature`: JSON in the clear, and SHA-1 over it and a session_key."""
+
+    raw_data: bytes = field(repr=False)
+    signature: str
+    content: Found = field(repr=False)
+
+    @classmethod
+    def read(cls, raw_data: str, signature: str) -> Signed:
+        """BadRequest if it is no JSON object: WeChat signs nothing else, and no key is needed to see it."""
+        try:
+            raw = raw_data.encode()
+            return cls(raw, signature, parse(raw))
+        except ValueError:
+            raise BadRequest("rawData must be one JSON object, letter by letter as WeChat gave it.") from None
+
+    def check(self, keys: SessionKeys | None, now: float) -> Found:
+        """What was signed, or SessionKeyStale."""
+        return _first("verify", keys, now, self._check_under)
+
+    def _check_under(self, session_key: Secret) -> Found | None:
+        return self.content if data_is_signed(self.raw_data, session_key.reveal(), self.signature) else None
+
+
+def _first(kind: str, keys: SessionKeys | None, now: float, attempt: Callable[[Secret], Found | None]) -> Found:
+    """What `attempt` finds under the first key that fits. Here alone is said that none does, and never why."""
+    for name, key in _to_try(keys, now):
+        found = attempt(key)
+        if found is not None:
+            USERDATA.labels(kind, name).inc()
+            return found
+    USERDATA.labels(kind, "none").inc()
+    raise SessionKeyStale
+
+
+def _to_try(keys: SessionKeys | None, now: float) -> Iterator[tuple[str, Secret]]:
+    if keys:
+        yield "newest", keys.newest
+        if keys.previous and now < keys.since + PREVIOUS_KEY_LIFE:
+            yield "previous", keys.previous
+
+
+def _aes_key(session_key: Secret) -> bytes | None:
+    """The bytes that a session_key spells; None if they are no key, so that nothing opens under it."""
+    try:
+        key = decode(session_key.reveal())
+    except ValueError:
+        return None
+    return key if len(key) == BLOCK else None

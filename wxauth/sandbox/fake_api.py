@@ -1,0 +1,203 @@
+"""The interfaces of the fake WeChat that take an access token, and the one that gives it. Keeps WeChat's rules.
+
+An access token lives two hours and is given again and again until its last five minutes; a forced one ends it, at
+most 20 times a day, 30 seconds apart. A phone code is single use, lives five minutes, and belongs to who tapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from ..identity import Secret
+
+TOKEN_LIFE: Final = 7200
+RENEWED_BEFORE: Final = 300
+FORCED_APART: Final = 30
+FORCED_A_DAY: Final = 20
+DAY: Final = 86400
+CODE_LIFE: Final = 300
+MOST_CODES: Final = 10000
+#: What WeChat's own test accounts have.
+FIRST_NUMBER: Final = 12066600001
+NUMBERS: Final = 4
+
+#: What a phone code can be scripted to end in: an errcode with WeChat's own words for it, or a failure.
+ERRORS: Final[Mapping[str, str]] = {
+    "40029": "invalid code",
+    "45011": "api minute-quota reach limit, must slower",
+    "-1": "system error",
+}
+FAILURES: Final = ("stall", "garbage")
+OUTCOMES: Final = (*ERRORS, *FAILURES)
+
+Query = Mapping[str, str]
+Answer = dict[str, Any] | str
+
+
+class Users(Protocol):
+    """What the login knows of its users."""
+
+    def openid_of(self, appid: str, user: str) -> str: ...
+
+    def session_key_of(self, appid: str, openid: str) -> str | None: ...
+
+    def replace_session_key(self, appid: str, openid: str) -> str: ...
+
+
+@dataclass(slots=True)
+class _App:
+    """The access tokens of an app: each with its end, the newest last; and when it was forced."""
+
+    tokens: dict[str, float] = field(default_factory=dict)
+    newest: str = ""
+    forced_at: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _PhoneCode:
+    appid: str
+    openid: str
+    number: int
+    outcome: str | None
+    born_at: float
+
+
+class FakeAPI:
+    """A part of the fake WeChat, which asks it under one lock."""
+
+    def __init__(self, apps: Mapping[str, Secret], users: Users, clock: Callable[[], float]) -> None:
+        self._secrets = apps
+        self._users = users
+        self._clock = clock
+        self._apps: dict[str, _App] = {}
+        self._codes: dict[str, _PhoneCode] = {}
+        self._interfaces: dict[str, tuple[str, Callable[[str, Query, Mapping[str, Any]], Answer]]] = {
+            "/wxa/business/getuserphonenumber": ("POST", self._phone_number),
+            "/wxa/checksession": ("GET", self._check_session),
+            "/wxa/resetusersessionkey": ("GET", self._reset_session_key),
+        }
+
+    def tap_phone_button(self, user: str, appid: str | None = None, outcome: str | None = None) -> str:
+        """The code that the phone button gives `user`; asking for the number ends in `outcome`, if given."""
+        appid = appid or next(iter(self._secrets))
+        code = secrets.token_hex(32)
+        number = FIRST_NUMBER + hashlib.sha256(user.encode()).digest()[0] % NUMBERS
+        openid = self._users.openid_of(appid, user)
+        self._codes[code] = _PhoneCode(appid, openid, number, outcome, self._clock())
+        if len(self._codes) > MOST_CODES:
+            del self._codes[next(iter(self._codes))]
+        return code
+
+    def newest_access_token(self, appid: str) -> str:
+        """Empty if there is none."""
+        return self._app(appid).newest
+
+    def disown_access_token(self, appid: str) -> None:
+        """From now on the app's access token is refused, though it is still given as the newest."""
+        self._app(appid).tokens.clear()
+
+    def answer(self, method: str, path: str, query: Query, body: Mapping[str, Any]) -> Answer:
+        """What WeChat says to a request, or "stall" or "garbage"."""
+        if path == "/cgi-bin/stable_token":
+            return self._stable_token(body) if method == "POST" else error(43002, "require POST method")
+        if path not in self._interfaces:
+            return error(40066, "invalid url")
+        needed, interface = self._interfaces[path]
+        if method != needed:
+            return error(43002 if needed == "POST" else 43001, f"require {needed} method")
+        token = query.get("access_token")
+        if not token:
+            return error(41001, "access_token missing")
+        appid, ends_at = self._owner(token)
+        if not appid:
+            return error(40001, "invalid credential, access_token is invalid or not latest")
+        return interface(appid, query, body) if self._clock() < ends_at else error(42001, "access_token expired")
+
+    def _stable_token(self, body: Mapping[str, Any]) -> Answer:
+        appid, secret = body.get("appid"), body.get("secret")
+        if body.get("grant_type") != "client_credential":
+            return error(40002, "invalid grant_type")
+        if not appid:
+            return error(41002, "appid missing")
+        if not secret:
+            return error(41004, "appsecret missing")
+        if appid not in self._secrets:
+            return error(40013, "invalid appid")
+        if self._secrets[appid].reveal() != secret:
+            return error(40125, "invalid appsecret")
+        return self._granted(self._app(appid), force=body.get("force_refresh") is True)
+
+    def _granted(self, app: _App, *, force: bool) -> Answer:
+        now = self._clock()
+        app.forced_at = [at for at in app.forced_at if now - at < DAY]
+        if force and len(app.forced_at) >= FORCED_A_DAY:
+            return error(45009, "reach max api daily quota limit")
+        # Too soon after the last one it gives the token that there is.
+        if force and not (app.forced_at and now - app.forced_at[-1] < FORCED_APART):
+            app.forced_at.append(now)
+            app.tokens.clear()
+            app.newest = ""
+        ends_at = app.tokens.get(app.newest, now + TOKEN_LIFE)
+        if not app.newest or ends_at - now <= RENEWED_BEFORE:
+            app.newest, ends_at = secrets.token_urlsafe(96), now + TOKEN_LIFE
+            app.tokens[app.newest] = ends_at
+        return {"access_token": app.newest, "expires_in": int(ends_at - now)}
+
+    def _app(self, appid: str) -> _App:
+        return self._apps.setdefault(appid, _App())
+
+    def _owner(self, token: str) -> tuple[str, float]:
+        found = ((appid, app.tokens[token]) for appid, app in self._apps.items() if token in app.tokens)
+        return next(found, ("", 0.0))
+
+    def _phone_number(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
+        code = self._codes.get(str(body.get("code")))
+        if code is None or self._clock() - code.born_at >= CODE_LIFE:
+            return error(40029, ERRORS["40029"])
+        if code.appid != appid:
+            return error(40013, "invalid appid")
+        if body.get("openid") not in (None, code.openid):
+            return error(40029, ERRORS["40029"])
+        if code.outcome == "-1":
+            return error(-1, ERRORS["-1"])
+        del self._codes[str(body["code"])]
+        if code.outcome is not None and code.outcome in ERRORS:
+            return error(int(code.outcome), ERRORS[code.outcome])
+        return code.outcome or self._phone_info(code)
+
+    def _phone_info(self, code: _PhoneCode) -> Answer:
+        watermark = {"timestamp": int(code.born_at), "appid": code.appid}
+        number = {"phoneNumber": str(code.number), "purePhoneNumber": str(code.number), "countryCode": "86"}
+        return {"errcode": 0, "errmsg": "ok", "phone_info": {**number, "watermark": watermark}}
+
+    def _check_session(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
+        return self._signature_refused(appid, query) or {"errcode": 0, "errmsg": "ok"}
+
+    def _reset_session_key(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
+        refused = self._signature_refused(appid, query)
+        if refused:
+            return refused
+        openid = query["openid"]
+        session_key = self._users.replace_session_key(appid, openid)
+        return {"errcode": 0, "errmsg": "ok", "openid": openid, "session_key": session_key}
+
+    def _signature_refused(self, appid: str, query: Query) -> Answer | None:
+        if not query.get("openid") or not query.get("signature"):
+            return error(40097, "invalid args")
+        if query.get("sig_method") != "hmac_sha256":
+            return error(87008, "invalid sig_method")
+        session_key = self._users.session_key_of(appid, query["openid"])
+        if session_key is None:
+            return error(87007, "session_key is not existed or expired")
+        expected = hmac.new(session_key.encode("ascii"), digestmod=hashlib.sha256).hexdigest()
+        return None if query["signature"] == expected else error(87009, "invalid signature")
+
+
+def error(errcode: int, errmsg: str) -> dict[str, Any]:
+    """As WeChat words it, with a request id."""
+    return {"errcode": errcode, "errmsg": f"{errmsg}, rid: {secrets.token_hex(4)}-{secrets.token_hex(4)}"}
