@@ -100,7 +100,7 @@ const EN = {
   'redis.empty': 'Nothing yet.', 'redis.back': 'Redis can’t be reached. It is back in {n} s; what it holds is kept.', 'redis.plug': 'Plug it in again',
   'redis.more': 'and {n} more', 'redis.left': '{left} left',
   'kind.s': 'session', 'kind.u': 'user', 'kind.b': 'ban', 'kind.l': 'counter', 'kind.p': 'probe', 'kind.other': 'other',
-  's': '{n} s', 'field.k': 'session_key',
+  's': '{n} s', 'field.k': 'session_key', 'field.p': 'session_key before',
 
   code: 'The code to copy', 'code.told': 'With your address filled in. More is in the README and in deploy/.',
   'code.address': 'Your address', copy: 'Copy', copied: 'Copied',
@@ -211,7 +211,7 @@ const ZH = {
   'redis.empty': '还什么都没有。', 'redis.back': '连不上 Redis。{n} 秒后恢复，里面的东西都还在。', 'redis.plug': '现在就接回去',
   'redis.more': '还有 {n} 个', 'redis.left': '还有 {left}',
   'kind.s': '会话', 'kind.u': '用户', 'kind.b': '封禁', 'kind.l': '计数', 'kind.p': '探测', 'kind.other': '其他',
-  's': '{n} 秒', 'field.k': 'session_key',
+  's': '{n} 秒', 'field.k': 'session_key', 'field.p': '上一个 session_key',
 
   code: '可以复制的代码', 'code.told': '已填好你的地址。更多内容见 README 和 deploy/。',
   'code.address': '你的地址', copy: '复制', copied: '已复制',

@@ -1,6 +1,6 @@
 // What Redis holds: names, kinds, time limits, sizes and the first bytes. The server has nothing else to show.
 
-import { duration, say } from './text.js'
+import { duration, has, say } from './text.js'
 import { ask } from './wire.js'
 
 const KINDS = [[/\}:s:/, 's'], [/\}:u:/, 'u'], [/:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready\}:p/, 'p']]
@@ -77,7 +77,7 @@ function entry(key, fresh) {
   say(add(facts, 'span'), 'redis.left', { left: duration(key.ttl) })
   for (const [name, value] of Object.entries(key.fields ?? { '': key })) {
     const line = add(item, 'code', 'bytes')
-    if (name === 'k') say(add(line, 'b'), 'field.k')
+    if (has(`field.${name}`)) say(add(line, 'b'), `field.${name}`)
     line.append(`${name ? ` ${name} ` : ''}${spaced(value)}`)
   }
   return item
