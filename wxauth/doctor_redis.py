@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from .errors import StoreUnavailable
 from .findings import FAILURE, OK, SKIPPED, WARNING, Finding
 from .redis_causes import CURES, DANGERS, dangers
-from .redis_client import FORBIDDEN, PROBE, RedisClient
+from .redis_client import FORBIDDEN, RedisClient
+from .redis_nodes import PROBE
 from .settings import LOOPBACK, Settings
 
 PINGS: Final = 5
@@ -67,7 +68,7 @@ def _on_loopback(netloc: str) -> bool:
 
 
 def _facts(redis: RedisClient) -> Iterator[Finding]:
-    nodes = [redis.facts(probe) for probe in redis.probes()]
+    nodes = [redis.facts(probe) for probe in redis.nodes.probes()]
     found = {danger for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))

@@ -9,22 +9,20 @@ repeat commands by themselves, and in a cluster go on without their WATCH after 
 
 from __future__ import annotations
 
-import contextlib
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
-from redis.cluster import PRIMARY, ClusterNode, RedisCluster
-from redis.exceptions import AskError, ClusterDownError, MovedError
+from redis.exceptions import AskError
 
 from .breaker import Breaker
 from .errors import StoreUnavailable
 from .metrics import BREAKER_OPEN, REDIS_SECONDS
 from .redis_causes import FAILURES, REDIRECTIONS, cause, dangers, unavailable
 from .redis_connect import AnyClient
+from .redis_nodes import PROBE, Nodes
 from .redis_wire import (
     FEED,
     Command,
@@ -47,13 +45,9 @@ T = TypeVar("T")
 #: How long a transaction may be begun anew because others change the same keys, or a slot is on its way.
 PATIENCE: Final = 0.3
 CONTENTION_PAUSE: Final = 0.01
-REFRESH_INTERVAL: Final = 0.1
 A_MOMENT: Final = 0.25
 MOVE_PAUSE: Final = 0.01
 WAIT_MILLISECONDS: Final = 150
-PROBE: Final = "wxa:{ready}:p"
-#: So many that each node of a cluster has one.
-CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: What it looks like where a command is not allowed.
 FORBIDDEN: Final = ("noperm", "error")
 
@@ -65,23 +59,15 @@ class RedisClient:
     """
 
     def __init__(self, connect: Callable[[], AnyClient], wait_replicas: int = 0) -> None:
-        self._connect = connect
+        self.nodes = Nodes(connect)
         self._wait_replicas = wait_replicas
-        self._client: AnyClient | None = None
-        self._lock = threading.Lock()
-        self._breakers: dict[str, Breaker] = {}
-        self._connecting = Breaker()
-        self._refreshing = threading.Lock()
-        self._refreshed_at = 0.0
         self._answered_at = float("-inf")
 
     def ping(self) -> None:
         """Returns if Redis answers, or did a moment ago. Of a cluster no one node speaks for the others, so there it
         is not asked.
         """
-        if time.monotonic() - self._answered_at > A_MOMENT and not isinstance(
-            self._connected_or_refused(), RedisCluster
-        ):
+        if time.monotonic() - self._answered_at > A_MOMENT and not self.nodes.are_a_cluster:
             self.read(PROBE)
 
     def examine(self) -> str:
@@ -90,7 +76,7 @@ class RedisClient:
         A cluster keeps the sessions of those nodes that are well: the word then is what ails the others.
         """
         words, refusals = [], []
-        for probe in self.probes():
+        for probe in self.nodes.probes():
             try:
                 words.append(self._examine(probe))
             except StoreUnavailable as error:
@@ -98,18 +84,6 @@ class RedisClient:
         if not words:
             raise refusals[0]
         return next((word for word in (*(it.cause for it in refusals), *words) if word != "ok"), "ok")
-
-    def probes(self) -> list[str]:
-        """A key on each node that is written to."""
-        client = self._connected_or_refused()
-        if not isinstance(client, RedisCluster):
-            return [PROBE]
-        homes = client.nodes_manager.slots_cache
-        found: dict[str, str] = {}
-        for key in CLUSTER_PROBES:
-            home = homes.get(client.keyslot(key))
-            found.setdefault(home[0].name if home else "nobody", key)
-        return list(found.values())
 
     def _examine(self, probe: str) -> str:
         self._talk(probe, lambda wire: wire.ask(("SET", probe, "", "EX", 10), ("PUBLISH", FEED, "")))
@@ -224,7 +198,7 @@ class RedisClient:
                 return self._converse(key, conversation, asked, afresh=afresh or lost)
             except FAILURES as error:
                 failure = error
-            self._look_around(failure)
+            self.nodes.learn_from(failure)
             again = isinstance(failure, REDIRECTIONS) if lost or once else _may_pass(failure)
             if not again or time.monotonic() > deadline:
                 raise unavailable(cause(failure))
@@ -233,7 +207,7 @@ class RedisClient:
             asked = failure if type(failure) is AskError else None
 
     def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None, *, afresh: bool) -> T:
-        pool, breaker = self._place(key, asked)
+        pool, breaker = self.nodes.place(key, asked)
         if not breaker.admits():
             raise unavailable(breaker.cause)
         connection: Any = None
@@ -257,80 +231,6 @@ class RedisClient:
         if breaker.succeeded():
             BREAKER_OPEN.set(False)
         return answer
-
-    def _place(self, key: str, asked: AskError | None = None) -> tuple[Any, Breaker]:
-        """The pool of connections to the node that holds `key`, or that was said to, and the breaker of that node."""
-        client = self._connected()
-        if not isinstance(client, RedisCluster):
-            return client.connection_pool, self._breakers.setdefault("", Breaker())
-        node = _node_asked(client, asked) if asked else client.get_node_from_key(key)
-        return client.get_redis_connection(node).connection_pool, self._breakers.setdefault(node.name, Breaker())
-
-    def _connected_or_refused(self) -> AnyClient:
-        try:
-            return self._connected()
-        except FAILURES as error:
-            word = cause(error)
-        raise unavailable(word)
-
-    def _connected(self) -> AnyClient:
-        if self._client is None:
-            if not self._connecting.admits():
-                raise unavailable(self._connecting.cause)
-            # The first to ask learns where the slots of a cluster are; whoever comes meanwhile waits for that.
-            if not self._lock.acquire(timeout=PATIENCE):
-                raise unavailable("unreachable")
-            try:
-                self._client = self._client or self._connect()
-            except FAILURES as error:
-                self._connecting.failed(cause(error))
-                raise
-            finally:
-                self._lock.release()
-        return self._client
-
-    def nodes(self) -> list[tuple[str, Any]]:
-        """The nodes that are written to: their names, and pools of connections to them."""
-        client = self._connected()
-        if not isinstance(client, RedisCluster):
-            # Of Sentinel's pool the name is the master it has found last, so a new one is another node.
-            return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
-        return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
-
-    def look_around(self) -> None:
-        """Learn where the slots are now."""
-        if isinstance(self._client, RedisCluster):
-            self._client.nodes_manager.initialize()
-
-    def _look_around(self, failure: Exception) -> None:
-        """Learn where the slots are now, without making anyone wait for it."""
-        if isinstance(self._client, RedisCluster):
-            if type(failure) is MovedError and failure.slot_id in self._client.nodes_manager.slots_cache:
-                self._client.nodes_manager.move_slot(failure)
-            elif _may_be_elsewhere(failure) and self._refreshing.acquire(blocking=False):
-                threading.Thread(target=self._refresh, daemon=True).start()
-
-    def _refresh(self) -> None:
-        """One at a time, and not too often; whoever needs it comes upon the same trouble, and says so."""
-        try:
-            with contextlib.suppress(*FAILURES, StoreUnavailable):
-                time.sleep(max(self._refreshed_at + REFRESH_INTERVAL - time.monotonic(), 0))
-                self.look_around()
-        finally:
-            self._refreshed_at = time.monotonic()
-            self._refreshing.release()
-
-
-def _node_asked(client: RedisCluster, asked: AskError) -> ClusterNode:
-    """A primary to which the first of its slots is just on the way stands in no list as yet."""
-    nodes: dict[str, ClusterNode] = client.nodes_manager.nodes_cache
-    node = ClusterNode(asked.host, asked.port, PRIMARY)
-    return nodes.setdefault(node.name, node)
-
-
-def _may_be_elsewhere(failure: Exception) -> bool:
-    """Whether the node said nothing, so that another may have taken over; one that is slow may be gone for good."""
-    return isinstance(failure, ClusterDownError) or not isinstance(failure, redis.ResponseError)
 
 
 def _note(breaker: Breaker, error: BaseException, afresh: bool) -> None:

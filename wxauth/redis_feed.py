@@ -75,10 +75,10 @@ class Feed:
 
     def _subscribe_and_follow(self, heard: Listener) -> None:
         with contextlib.ExitStack() as subscriptions:
-            self._redis.look_around()
-            entered = [subscriptions.enter_context(_Subscription(pool)) for _, pool in self._redis.nodes()]
+            self._redis.nodes.look_around()
+            entered = [subscriptions.enter_context(_Subscription(pool)) for _, pool in self._redis.nodes.pools()]
             # Asked again, because only now Sentinel's pool knows which master it is connected to.
-            names = [name for name, _ in self._redis.nodes()]
+            names = [name for name, _ in self._redis.nodes.pools()]
             self._follow(dict(zip(names, entered, strict=False)), heard)
 
     def _follow(self, subscriptions: dict[str, _Subscription], heard: Listener) -> None:
@@ -86,7 +86,7 @@ class Feed:
         with selectors.DefaultSelector() as selector:
             for subscription in subscriptions.values():
                 selector.register(subscription, selectors.EVENT_READ)
-            while subscriptions.keys() == dict(self._redis.nodes()).keys():
+            while subscriptions.keys() == dict(self._redis.nodes.pools()).keys():
                 for key, _ in selector.select(PING_INTERVAL / 2):
                     heard(key.fileobj.receive())  # type: ignore[union-attr]  # it is the subscription registered above
                 for subscription in subscriptions.values():
