@@ -43,7 +43,7 @@ BUILDING = (
     ),
     ("records", "redis_client"),
     ("roster", "opendata", "access_tokens"),
-    ("redis_feed",),
+    ("redis_feed", "shelves"),
     ("sessions",),
     ("nearby", "on_behalf", "problems", "body", "sandbox.playground"),
     ("extension",),

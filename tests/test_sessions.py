@@ -145,7 +145,7 @@ def test_a_login_that_replaces_a_session_takes_its_place(store: SessionStore, al
     """One goes and one comes, so the cap ends nobody else; whoever keeps sessions at hand is told."""
     tokens = [log_in(store, alice, str(number))[0] for number in range(3)]
     told: list[str] = []
-    store.on_ended = told.extend
+    store.shelves.on_ended = told.extend
     replaced = store.resolve(tokens[1])
     store.create(alice, "new", replaced)
     assert devices(store) == ["0", "2", "new"]
@@ -390,7 +390,7 @@ class TestLostAnswers:
     @pytest.fixture
     def told(self, store: SessionStore) -> list[str]:
         found: list[str] = []
-        store.on_ended = found.extend
+        store.shelves.on_ended = found.extend
         return found
 
     def test_who_was_logged_out_is_told(self, store: SessionStore, alice: Identity, told: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,11 +13,18 @@ from tests.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
 from wxauth.identity import User
 from wxauth.records import ban_name
 from wxauth.sessions import SessionStore
+from wxauth.shelves import Shelves
 
 
 class CapForEachRingKey(SessionStore):
     """Broken on purpose: the cap holds for each ring key, not for the user."""
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.shelves = Untrimmed(self.redis, self._ring, self._limits.max_sessions)
+
+
+class Untrimmed(Shelves):
     def _trim(self, user: User) -> None:
         """Nothing."""
 
@@ -25,8 +33,8 @@ class LogoutUnderOneRingKey(SessionStore):
     """Broken on purpose: a logout everywhere reaches the newest ring key alone."""
 
     def end_all(self, user: User) -> None:
-        shelf, *_ = self._shelves(user)
-        self._dismiss(shelf, lambda ids: ids, "everywhere")
+        shelf, *_ = self.shelves.of(user)
+        self.shelves._dismiss(shelf, lambda ids: ids, "everywhere", ())
 
 
 class BanThatEndsNothing(SessionStore):
@@ -40,16 +48,14 @@ class BanWithoutEnd(SessionStore):
     """Broken on purpose: a ban has no TTL."""
 
     def ban(self, user: User) -> None:
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, "ban", ("SET", shelf.ban, "1"))
+        self.shelves.dismiss(user, lambda ids: ids, "ban", lambda shelf: [("SET", shelf.ban, "1")])
 
 
 class BanThatARotationLifts(SessionStore):
     """Broken on purpose: a ban is known under the ring keys of its day alone."""
 
     def ban(self, user: User) -> None:
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, "ban", ("SET", shelf.ban, "1", "EX", 1000000))
+        self.shelves.dismiss(user, lambda ids: ids, "ban", lambda shelf: [("SET", shelf.ban, "1", "EX", 1000000)])
 
 
 ALICE = PEOPLE[0]

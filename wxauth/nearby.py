@@ -80,7 +80,7 @@ class Nearby:
         self._hits = _Hits()
         self._lock = threading.Lock()
         self._forget_everything()
-        store.on_ended = self.forget
+        store.shelves.on_ended = self.forget
         os.register_at_fork(after_in_child=self._begin_anew)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:

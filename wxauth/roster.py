@@ -46,10 +46,10 @@ class Roster:
     def last_serial(self) -> int:
         return self.entries[-1].serial if self.entries else 0
 
-    def surplus(self, cap: int, joining: str, replaced: AbstractSet[str]) -> list[str]:
+    def surplus(self, cap: int, joining: str, replaced: AbstractSet[str]) -> set[str]:
         """The oldest sessions, which have to end so that there are no more than `cap` with the one that joins."""
         others = [known.id for known in self.entries if known.id not in {joining, *replaced}]
-        return others[: max(len(others) + 1 - cap, 0)]
+        return set(others[: max(len(others) + 1 - cap, 0)])
 
     def admit(self, entry: Entry, session_keys: SessionKeys, now: int, ended: AbstractSet[str]) -> Iterator[Command]:
         """Enter a session, end those that are `ended`, and clear away the dead."""

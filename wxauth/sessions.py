@@ -7,23 +7,20 @@ session that a logout has just ended.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from .identity import Identity, Secret, User
-from .metrics import ENDED
 from .opendata import Expected, Sealed, Signed
-from .records import Entry, Record, SessionKeys, Shelf, ban_name, open_record, record_name, seal_record
+from .records import Entry, Record, SessionKeys, ban_name, open_record, record_name, seal_record
 from .redis_client import RedisClient
-from .redis_wire import Command, Reader
-from .roster import Roster
+from .redis_wire import Command
 from .sealing import SealBroken
+from .shelves import Shelves
 from .tokens import KeyRing, Token
 
 log = logging.getLogger(__name__)
@@ -109,8 +106,7 @@ class SessionStore:
         self._ring = ring
         self._limits = limits
         self.now = clock
-        #: Told the ids of sessions that are over, before anybody else is.
-        self.on_ended: Callable[[Iterable[str]], None] = lambda ids: None
+        self.shelves = Shelves(redis, ring, limits.max_sessions)
 
     @property
     def userdata_max_age(self) -> int:
@@ -137,13 +133,10 @@ class SessionStore:
         now = int(self.now())
         token = self._ring.mint(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
-        several = len(self._ring) > 1
         replaced = {replacing.id} if replacing and replacing.user == identity.user else set[str]()
-        self._enter(token, record, identity.session_key, replaced)
-        if replacing and (several or not replaced):
+        self.shelves.enter(token.id, record, self._writing(token, record), identity.session_key, replaced)
+        if replacing and not replaced:
             self.revoke(replacing)
-        if several:
-            self._trim(identity.user)
         return Secret(token.text), self._session(token.id, record, now + self._first_life)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
@@ -167,53 +160,44 @@ class SessionStore:
 
     def sessions_of(self, user: User) -> list[Entry]:
         """The user's live sessions, oldest first."""
-        entries = [entry for shelf in self._shelves(user) for entry in self._roster(shelf).entries]
-        return sorted(entries, key=lambda entry: entry.serial)
+        return self.shelves.entries(user)
 
     def session_keys(self, user: User) -> SessionKeys | None:
         """The user's newest session_key and the one before it; None after the last logout."""
-        shelves = self._shelves(user)
-        return _newest(shelf.session_keys(self.redis.at(shelf.hash).fields(shelf.hash)) for shelf in shelves)
+        return self.shelves.session_keys(user)
 
     def replace_session_key(self, user: User, session_key: Secret) -> None:
         """Keep the session_key that a reset brought. Those before it are dead; who has logged out has none."""
-        keys = SessionKeys(session_key, int(self.now()))
-        for shelf in self._shelves(user):
-            self.redis.transact([shelf.hash], functools.partial(_with_session_keys, shelf, keys))
+        self.shelves.rekey(user, SessionKeys(session_key, int(self.now())))
 
     def revoke(self, session: WxSession) -> None:
         """End this session, whether its user's list knows of it or not."""
-        for shelf in self._shelves(session.user):
-            self._dismiss(shelf, lambda _: {session.id}, "logout")
+        self.shelves.dismiss(session.user, lambda _: {session.id}, "logout")
 
     def end(self, user: User, id: str) -> None:
         """End one of the user's own sessions; SessionNotFound if it is not alive or somebody else's."""
-        if not any(self._dismiss(shelf, lambda ids: ids & {id}, "logout") for shelf in self._shelves(user)):
+        if not self.shelves.dismiss(user, lambda ids: ids & {id}, "logout"):
             raise SessionNotFound("You have no such session.")
 
     def end_all(self, user: User) -> None:
         """End all of the user's sessions."""
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, "everywhere")
+        self.shelves.dismiss(user, lambda ids: ids, "everywhere")
 
     def end_others(self, session: WxSession) -> None:
         """End all sessions of the user but this one."""
-        for shelf in self._shelves(session.user):
-            self._dismiss(shelf, lambda ids: ids - {session.id}, "everywhere")
+        self.shelves.dismiss(session.user, lambda ids: ids - {session.id}, "everywhere")
 
     def purge(self, user: User) -> None:
         """End all of the user's sessions and forget the session_keys, also where no session is left."""
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, "purge", ("DEL", shelf.hash))
+        self.shelves.dismiss(user, lambda ids: ids, "purge", lambda shelf: [("DEL", shelf.hash)])
 
     def ban(self, user: User) -> None:
         """End all of the user's sessions, and refuse every login until `unban`."""
         self.redis.set(ban_name(user), BAN_TTL)
-        for shelf in self._shelves(user):
-            self._dismiss(shelf, lambda ids: ids, "ban", ("SET", shelf.ban, "", "EX", BAN_TTL))
+        self.shelves.dismiss(user, lambda ids: ids, "ban", lambda shelf: [("SET", shelf.ban, "", "EX", BAN_TTL)])
 
     def unban(self, user: User) -> None:
-        for shelf in self._shelves(user):
+        for shelf in self.shelves.of(user):
             self.redis.delete(shelf.ban)
         self.redis.delete(ban_name(user))
 
@@ -221,44 +205,7 @@ class SessionStore:
     def _first_life(self) -> int:
         return min(self._limits.idle_ttl, self._limits.max_ttl)
 
-    def _roster(self, shelf: Shelf) -> Roster:
-        return Roster.read(shelf, self.redis.at(shelf.hash))
-
-    def _shelves(self, user: User) -> list[Shelf]:
-        return [Shelf.of(key, user) for key in self._ring]
-
-    def _enter(self, token: Token, record: Record, session_key: Secret, replaced: set[str]) -> None:
-        """Write the record and its entry; the user's sessions that it replaces end, and the oldest past the cap."""
-        shelf, *older = self._shelves(record.user)
-        rosters = [self._roster(old) for old in older]
-        listed: set[str] = set()
-        over = set(replaced)
-
-        def plan(reader: Reader) -> Iterator[Command]:
-            # Who is dead matters only where there would be too many.
-            roster = Roster.read(shelf, reader, unasked=self._limits.max_sessions - 1)
-            if roster.banned:
-                raise UserBanned
-            serial = max(known.last_serial for known in (roster, *rosters)) + 1
-            entry = Entry(token.id, serial, record.created_at, record.ends_at, record.device)
-            keys = _followed([roster, *rosters], session_key, record.created_at)
-            ended = replaced.union(roster.surplus(self._limits.max_sessions, token.id, replaced))
-            listed.update(roster.listed)
-            over.update(ended)
-            yield self._write_record(token, record)
-            yield from roster.admit(entry, keys, record.created_at, ended)
-
-        # A login that no replica would confirm is refused before it has ended anything.
-        self.redis.ensure_replicas(shelf.hash)
-        try:
-            self.redis.transact([shelf.hash, shelf.ban], plan, confirmed=True)
-        finally:
-            # Also where it is not known whether they ended: then Redis is to be asked.
-            self.on_ended(over)
-        ENDED.labels("cap").inc(len(over - replaced))
-        ENDED.labels("logout").inc(len(replaced & listed))
-
-    def _write_record(self, token: Token, record: Record) -> Command:
+    def _writing(self, token: Token, record: Record) -> Command:
         name = record_name(token.tag, token.id)
         return ("SET", name, seal_record(token.seal_key, name, record), "EX", self._first_life)
 
@@ -288,48 +235,3 @@ class SessionStore:
         return WxSession(
             id, user.appid, user.openid, record.unionid, record.device, record.created_at, expires_at, self
         )
-
-    def _dismiss(
-        self, shelf: Shelf, choose: Callable[[AbstractSet[str]], AbstractSet[str]], cause: str, *also: Command
-    ) -> AbstractSet[str]:
-        """End those sessions of the shelf that `choose` picks out of all that are alive there: the ids of these."""
-        alive: set[str] = set()
-        over: set[str] = set()
-
-        def plan(reader: Reader) -> Iterator[Command]:
-            # Whether one that is listed alone is dead makes no difference.
-            roster = Roster.read(shelf, reader, unasked=1)
-            doomed = choose(roster.alive)
-            # Attempts add up: one whose answer was lost may have done its work.
-            alive.update(roster.alive)
-            over.update(doomed)
-            yield from also
-            yield from roster.dismiss(doomed)
-
-        try:
-            self.redis.transact([shelf.hash], plan, confirmed=True)
-        finally:
-            # Also where it is not known whether they ended: then Redis is to be asked.
-            self.on_ended(over)
-        ENDED.labels(cause).inc(len(over & alive))
-        return over & alive
-
-    def _trim(self, user: User) -> None:
-        """Keep the cap where a user has sessions under several ring keys, each of which has a slot of its own."""
-        surplus = {entry.id for entry in self.sessions_of(user)[: -self._limits.max_sessions]}
-        for shelf in self._shelves(user) if surplus else ():
-            self._dismiss(shelf, lambda ids: ids & surplus, "cap")
-
-
-def _with_session_keys(shelf: Shelf, keys: SessionKeys, reader: Reader) -> Iterator[Command]:
-    return Roster.read(shelf, reader).rekeyed(keys)
-
-
-def _followed(rosters: list[Roster], session_key: Secret, now: int) -> SessionKeys:
-    """What the user's session_keys are after a login that brought `session_key`."""
-    known = _newest(roster.session_keys for roster in rosters)
-    return known.followed_by(session_key, now) if known else SessionKeys(session_key, now)
-
-
-def _newest(found: Iterable[SessionKeys | None]) -> SessionKeys | None:
-    return max((keys for keys in found if keys), key=lambda keys: keys.since, default=None)

@@ -81,9 +81,6 @@ class KeyRing:
     def __iter__(self) -> Iterator[RingKey]:
         return iter(self._keys)
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
     @property
     def newest(self) -> RingKey:
         return self._keys[0]

@@ -70,8 +70,8 @@ MUTANTS = {
     "no Retry-After": Fault("problems", 'headers.append(("Retry-After"', 'headers.append(("X-Retry-After"', "I5"),
     "a revoke that does nothing": Fault(
         "sessions",
-        '            self._dismiss(shelf, lambda _: {session.id}, "logout")\n',
-        "            shelf.record(session.id)\n",
+        '        self.shelves.dismiss(session.user, lambda _: {session.id}, "logout")\n',
+        "        self.shelves.of(session.user)\n",
         "I2",
     ),
 }
