@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults fuzz bench lint clean
+.PHONY: run test faults fuzz bench screenshot lint clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -43,6 +43,11 @@ bench: .venv-bench/done benchmarks/node/node_modules/done
 benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
 	cd benchmarks/node && npm ci --no-audit --no-fund
 	touch $@
+
+# The picture in the READMEs: a finished login. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
+screenshot: $(VENV)/dev
+	$(BIN)/python -m tests.browser docs/playground.png
+	pngquant --force --strip --ext .png docs/playground.png
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -95,6 +95,21 @@ class Service(Server):
             return False
 
 
+class Sandbox(Server):
+    """What `make run` starts, on a port of its own, where nothing is configured."""
+
+    def __init__(self) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        environ = {"PATH": os.environ["PATH"], "PORT": str(port)}
+        super().__init__([sys.executable, "app.py"], environ=environ, cwd=ROOT)
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/healthz", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+
 def environment(redis_url: str, wechat_url: str, **more: str) -> dict[str, str]:
     """All that one mini program's service needs to be told."""
     return {

@@ -88,6 +88,13 @@ def test_sandbox_says_where_it_is(sandbox: Server, sandbox_port: int) -> None:
     assert f"http://127.0.0.1:{sandbox_port}/" in sandbox.output()
 
 
+def test_sandbox_begins_with_where_it_is(sandbox: Server, sandbox_port: int) -> None:
+    """The address stands in the first lines, and nothing that a newcomer would have to wonder about before it."""
+    beginning = sandbox.output().splitlines()[:2]
+    assert f"http://127.0.0.1:{sandbox_port}/" in beginning[1]
+    assert '"level": "warning"' not in sandbox.output()
+
+
 def test_sandbox_ends_cleanly() -> None:
     """SIGTERM ends it with exit code 0."""
     port = free_port()

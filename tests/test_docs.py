@@ -5,10 +5,8 @@ from __future__ import annotations
 import ast
 import html
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 import wxauth
-from tests.servers import RedisServer, Server, free_port, program
-from tests.service import WeChatServer, environment
+from tests.servers import RedisServer, program
+from tests.service import Sandbox, WeChatServer, environment
 from wxauth.errcodes import CURES, ERRCODES
 from wxauth.errors import ConfigurationError
 from wxauth.factory import create_app
@@ -262,21 +259,6 @@ def test_the_reading_order_holds() -> None:
 
 
 # --- The blocks, executed
-
-
-class Sandbox(Server):
-    """What `make run` starts, on a port of its own, where nothing is configured."""
-
-    def __init__(self) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        environ = {"PATH": os.environ["PATH"], "PORT": str(port)}
-        super().__init__([sys.executable, "app.py"], environ=environ, cwd=ROOT)
-
-    def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=1).ok
-        except requests.RequestException:
-            return False
 
 
 def curl_lines() -> list[str]:

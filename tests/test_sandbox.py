@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from wxauth.errors import ConfigurationError
+from wxauth.extension import EXTENSION, WxAuth
 from wxauth.sandbox import create_app
 from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
 from wxauth.settings import Settings
@@ -184,10 +186,96 @@ def test_mock_code_logs_in_any_number_of_times(client: FlaskClient) -> None:
     assert [log_in(client, MOCK_CODE).status_code for _ in range(3)] == [200, 200, 200]
 
 
+def notes(client: FlaskClient, response: TestResponse) -> list[dict[str, Any]]:
+    trace = client.get(f"/sandbox/trace/{response.headers['X-WXAuth-Request']}").get_json()
+    found: list[dict[str, Any]] = trace["notes"]
+    return found
+
+
+def bearer(client: FlaskClient) -> dict[str, str]:
+    return {"Authorization": f"Bearer {log_in(client, wx_login(client)).get_json()['token']}"}
+
+
+def test_trace_tells_whom_a_login_asked(client: FlaskClient) -> None:
+    """Redis before the code is spent, WeChat, and Redis again."""
+    partners = [note["with"] for note in notes(client, log_in(client, wx_login(client)))]
+    assert [partner for partner, before in zip(partners, ["", *partners], strict=False) if partner != before] == [
+        "redis",
+        "wechat",
+        "redis",
+    ]
+
+
+def test_trace_is_found_by_the_id_of_a_problem(client: FlaskClient) -> None:
+    """Whoever has a problem's request_id can see what went on."""
+    problem = log_in(client, wx_login(client, outcome="40226")).get_json()
+    (note,) = (
+        note
+        for note in client.get(f"/sandbox/trace/{problem['request_id']}").get_json()["notes"]
+        if note["with"] == "wechat"
+    )
+    assert '"errcode": 40226' in note["answer"]["body"]
+
+
+def test_trace_of_an_unknown_request_is_empty(client: FlaskClient) -> None:
+    """It is forgotten, or never had anybody to ask."""
+    assert client.get("/sandbox/trace/0123456789abcdef").get_json() == {"notes": []}
+
+
+def test_trace_holds_no_secret(client: FlaskClient) -> None:
+    """No AppSecret, no session_key, no token; and none of that is to be seen in Redis."""
+    response = log_in(client, wx_login(client, user="alice"))
+    token = response.get_json()["token"]
+    held: WxAuth = client.application.extensions[EXTENSION]
+    session_key = held.store.resolve(token).session_key or ""
+    (secret,) = held.settings.apps.values()
+    told = json.dumps([notes(client, response), client.get("/sandbox/redis").get_json()])
+    assert "oSANDBOX" in told
+    hidden = [session_key, secret.reveal(), token]
+    assert all(hidden)
+    assert [it for it in hidden if it in told or it.encode().hex() in told] == []
+
+
+def test_redis_can_be_looked_into(client: FlaskClient) -> None:
+    """A login leaves a counter, a record and its user's hash, each with a time limit."""
+    log_in(client, wx_login(client))
+    found = client.get("/sandbox/redis").get_json()
+    assert sorted(key["key"].split(":")[-2] for key in found["holds"]["keys"]) == ["l", "s", "u"]
+    assert [key for key in found["holds"]["keys"] if key["ttl"] <= 0] == []
+
+
+def test_unplugged_redis_is_a_503_and_no_logout(client: FlaskClient) -> None:
+    """The session can't be asked about while Redis is away, and is alive when it is back."""
+    headers = bearer(client)
+    away = client.delete("/sandbox/redis").get_json()
+    problem = client.get("/session", headers=headers)
+    back = client.put("/sandbox/redis").get_json()
+    assert (away["holds"], away["back_in"] > 0, back["back_in"]) == (None, True, 0)
+    assert (problem.get_json()["code"], client.get("/session", headers=headers).status_code) == (
+        "store_unavailable",
+        200,
+    )
+
+
+def test_a_session_can_be_let_expire(client: FlaskClient) -> None:
+    """What a week of silence does, at once."""
+    headers = bearer(client)
+    assert client.post("/sandbox/expire", headers=headers).status_code == 204
+    assert client.get("/session", headers=headers).get_json()["code"] == "token_invalid"
+
+
+@pytest.mark.parametrize(("headers", "code"), [({}, "token_missing"), ({"Authorization": "x"}, "token_invalid")])
+def test_no_session_expires_without_its_token(client: FlaskClient, headers: dict[str, str], code: str) -> None:
+    """The sandbox, too, asks who is there."""
+    assert client.post("/sandbox/expire", headers=headers).get_json()["code"] == code
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/"),
+        ("GET", "/sandbox/redis"),
+        ("GET", "/sandbox/page/app.js"),
         ("POST", "/sandbox/wx.login"),
         ("GET", "/sandbox/wx.login"),
         ("POST", "/sandbox/wx.getUserProfile"),

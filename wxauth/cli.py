@@ -38,9 +38,11 @@ from .settings import KEY_LENGTH, Settings, names_an_app
 from .transport import Transport
 from .wechat_answers import OPENID
 
+# For one person: with more threads than this, a warning of Granian's is the first that a newcomer sees.
 SANDBOX = (
     "exec granian --interface wsgi --host 127.0.0.1 --port ${PORT:-8000} --workers 1"
-    " --blocking-threads 96 --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
+    f" --blocking-threads {2 * (os.cpu_count() or 1) + 1}"
+    " --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
 )
 
 
@@ -183,7 +185,8 @@ def start(root: Path) -> NoReturn:
     else:
         os.environ["WXAUTH_SANDBOX"] = "1"
         command = SANDBOX
-        click.echo(f"The sandbox: a fake WeChat, no Redis. Open http://127.0.0.1:{os.environ.get('PORT') or 8000}/")
+        click.echo("The sandbox: a fake WeChat and a Redis in memory, for this machine alone.")
+        click.echo(f"Open http://127.0.0.1:{os.environ.get('PORT') or 8000}/ in a browser.\n")
     os.chdir(root)
     # The servers' scripts lie beside the interpreter, also where nobody has activated its environment.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -1,0 +1,175 @@
+// The sequence diagram: one row for each message, drawn one after the other; a row opens and shows its HTTP.
+
+import { has, say, sentence } from './text.js'
+import { keysIn, Vault } from './vault.js'
+
+const SVG = 'http://www.w3.org/2000/svg'
+const PLACES = { phone: 12.5, server: 37.5, wechat: 62.5, redis: 87.5 }
+const PACE = 520
+
+const still = matchMedia('(prefers-reduced-motion: reduce)')
+
+export class Diagram {
+  constructor() {
+    this.list = document.getElementById('messages')
+    this.steps = 0
+    const ground = draw('svg', { class: 'strip', 'aria-hidden': 'true' })
+    ground.append(...lifelines())
+    document.getElementById('empty').prepend(ground)
+  }
+
+  /** An empty page for what comes now. */
+  begin(scene) {
+    this.list.replaceChildren()
+    this.steps = 0
+    Vault.mark()
+    document.getElementById('empty').hidden = true
+    document.getElementById('lesson').hidden = true
+    this.entitle(scene)
+  }
+
+  entitle(scene) {
+    say(document.getElementById('scene-title'), `scene.${scene}`)
+    say(document.getElementById('scene-told'), `scene.${scene}.told`)
+  }
+
+  /** Draws messages in the order in which they happened. */
+  async play(messages) {
+    for (const message of messages) {
+      const row = this.list.appendChild(this.row(message))
+      row.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
+      this.light(message)
+      if (message.holds !== undefined) Vault.show(message.holds)
+      // Between two words with Redis nothing changes there.
+      message.after = Vault.holds
+      await pause(message.minor ? PACE / 2 : PACE)
+    }
+    this.light(null)
+  }
+
+  /** Something that is no message: what the sandbox did, or that time passed. */
+  aside(key, values) {
+    const item = document.createElement('li')
+    item.className = 'aside'
+    say(item.appendChild(document.createElement('span')), key, values)
+    this.list.append(item)
+  }
+
+  lesson(key) {
+    const box = document.getElementById('lesson')
+    say(document.getElementById('lesson-told'), has(`lesson.${key}`) ? `lesson.${key}` : 'lesson.other')
+    box.hidden = false
+  }
+
+  light(message) {
+    for (const actor of document.querySelectorAll('[data-actor]')) {
+      actor.classList.toggle('lit', message !== null && [message.from, message.to].includes(actor.dataset.actor))
+    }
+  }
+
+  row(message) {
+    const item = document.createElement('li')
+    item.className = ['message', message.wrong && 'wrong', message.minor && 'minor', message.lost && 'lost', message.second && 'second']
+      .filter(Boolean).join(' ')
+    const button = item.appendChild(document.createElement('button'))
+    button.type = 'button'
+    button.className = 'row'
+    button.setAttribute('aria-expanded', 'false')
+    button.append(strip(message, message.minor ? '' : ++this.steps), caption(message))
+    button.addEventListener('click', () => toggle(item, button, message))
+    return item
+  }
+}
+
+function strip(message, step) {
+  const svg = draw('svg', { class: 'strip', 'aria-hidden': 'true', focusable: 'false' })
+  const [from, aim] = [PLACES[message.from], PLACES[message.to]]
+  const to = message.lost ? (from + aim) / 2 : aim
+  const there = message.back === undefined ? 30 : 22
+  svg.append(...lifelines())
+  svg.append(...arrow(from, to, there, message.out, 'out'))
+  if (message.back !== undefined) svg.append(...arrow(to, from, 46, message.back, 'back'))
+  svg.append(draw('circle', { class: 'origin', cx: `${from}%`, cy: there, r: step === '' ? 3 : 10 }))
+  svg.append(draw('text', { class: 'step', x: `${from}%`, y: there + 4 }, String(step)))
+  return svg
+}
+
+function lifelines() {
+  return Object.values(PLACES).map((place) => draw('line', { class: 'life', x1: `${place}%`, x2: `${place}%`, y1: 0, y2: '100%' }))
+}
+
+function arrow(from, to, height, label, kind) {
+  const line = draw('line', { class: kind, x1: `${from}%`, x2: `${to}%`, y1: height, y2: height, pathLength: 1 })
+  const tip = draw('svg', { x: `${to}%`, y: height, class: 'tip' })
+  const back = to > from ? -7 : 7
+  tip.append(draw('path', { d: `M${back} -4 L0 0 L${back} 4` }))
+  const packet = draw('circle', { class: `packet ${kind === 'back' ? 'late' : ''}`, cy: height, r: 4 })
+  packet.style.setProperty('--from', `${from}%`)
+  packet.style.setProperty('--to', `${to}%`)
+  return [line, tip, load(from, to, height, label, kind), packet]
+}
+
+/** What the arrow carries, above it; a long label beside a number begins after that. */
+function load(from, to, height, label, kind) {
+  const forth = to > from
+  if (kind === 'out' && label.length > 8 && Math.abs(to - from) < 30) {
+    return draw('text', { class: 'load', x: `${from}%`, dx: forth ? 14 : -14, y: height - 6, 'text-anchor': forth ? 'start' : 'end' }, label)
+  }
+  return draw('text', { class: 'load', x: `${(from + to) / 2}%`, y: height - 6, 'text-anchor': 'middle' }, label)
+}
+
+function caption(message) {
+  const box = document.createElement('span')
+  box.className = 'caption'
+  const title = box.appendChild(document.createElement('span'))
+  title.className = 'title'
+  title.textContent = message.title
+  if (message.second) say(title.appendChild(document.createElement('em')), 'second')
+  say(box.appendChild(document.createElement('span')), ...message.told).className = 'told'
+  const measured = box.appendChild(document.createElement('span'))
+  measured.className = 'measured'
+  if (message.trips) say(measured.appendChild(document.createElement('span')), ...message.trips)
+  if (message.ms !== undefined) measured.appendChild(document.createElement('span')).textContent = `${message.ms.toFixed(1)} ms`
+  if (message.bytes) say(measured.appendChild(document.createElement('span')), ...message.bytes)
+  return box
+}
+
+function toggle(item, button, message) {
+  const open = button.getAttribute('aria-expanded') === 'true'
+  button.setAttribute('aria-expanded', String(!open))
+  if (open) item.querySelector('.opened').remove()
+  else item.append(opened(message))
+}
+
+function opened(message) {
+  const box = document.createElement('div')
+  box.className = 'opened'
+  if (message.remark) say(box.appendChild(document.createElement('p')), message.remark).className = 'muted'
+  const parts = box.appendChild(document.createElement('div'))
+  parts.className = 'parts'
+  for (const [key, text] of message.parts) {
+    const part = parts.appendChild(document.createElement('div'))
+    say(part.appendChild(document.createElement('h4')), key)
+    const pre = part.appendChild(document.createElement('pre'))
+    pre.tabIndex = 0
+    pre.textContent = text || sentence('open.none')
+  }
+  if (message.after) {
+    const details = box.appendChild(document.createElement('details'))
+    details.open = message.holds !== undefined
+    say(details.appendChild(document.createElement('summary')), 'open.holds')
+    details.append(keysIn(message.after))
+  }
+  return box
+}
+
+function draw(name, attributes, text) {
+  const element = document.createElementNS(SVG, name)
+  for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value)
+  if (text !== undefined) element.textContent = text
+  return element
+}
+
+function pause(milliseconds) {
+  return still.matches ? Promise.resolve() : new Promise((done) => setTimeout(done, milliseconds))
+}

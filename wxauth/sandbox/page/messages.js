@@ -1,0 +1,162 @@
+// What an exchange means: its messages in the order in which they happened, each with a sentence. Touches no page.
+
+import { has } from './text.js'
+
+/**
+ * A message: who sends it to whom, what the arrow carries (`out`, and `back` where the answer is part of it), its title,
+ * a sentence as [key, values], whether it went wrong, its time and bytes, and what can be opened.
+ */
+export function codeGiven(exchange, second = false) {
+  return {
+    from: 'phone', to: 'wechat', out: 'wx.login()', back: 'code', title: 'wx.login()', told: ['ask.wx.login'], second,
+    at: exchange.at, ms: exchange.ms,
+    bytes: ['bytes.bodies', { out: exchange.request.bytes, back: exchange.answer.bytes }], parts: http(exchange), remark: 'open.played',
+  }
+}
+
+/** The request, what the server said to others because of it, and the answer. */
+export function ofExchange(exchange, { second = false, lost = false } = {}) {
+  return [asked(exchange, second), ...between(exchange, second), answered(exchange, second, lost)]
+}
+
+export function problemOf(exchange) {
+  return exchange.status >= 400 ? exchange.data : null
+}
+
+function asked(exchange, second) {
+  const title = `${exchange.method} /${exchange.path}`
+  return {
+    from: 'phone', to: 'server', out: carried(exchange), title, told: [`ask.${title}`], second,
+    at: exchange.at, bytes: body(exchange.request), parts: [['open.asked', text(exchange.request)]],
+  }
+}
+
+function carried(exchange) {
+  if (exchange.path === 'login') return 'code'
+  return 'token'
+}
+
+function answered(exchange, second, lost) {
+  const problem = problemOf(exchange)
+  const title = problem ? `${exchange.status} ${problem.code}` : exchange.answer.line
+  return {
+    from: 'server', to: 'phone', out: problem ? problem.code : `${got(exchange)}${lost ? ' ✕' : ''}`, title, second, lost, wrong: Boolean(problem),
+    told: problem ? toldOf(problem, exchange) : toldOfSuccess(exchange, lost),
+    at: exchange.at + exchange.ms, ms: exchange.ms, bytes: body(exchange.answer),
+    parts: [['open.answered', text(exchange.answer)]],
+  }
+}
+
+function got(exchange) {
+  if (exchange.path === 'login') return 'token'
+  return exchange.status === 204 ? '204' : exchange.path === 'session' ? 'openid' : 'sessions'
+}
+
+function toldOfSuccess(exchange, lost) {
+  if (lost) return ['answer.lost']
+  return [`answer.${exchange.method} /${exchange.path}`, { n: exchange.data?.sessions?.length }]
+}
+
+function toldOf(problem, exchange) {
+  if (!has(`answer.${problem.code}`)) return ['answer.other', { action: problem.action }]
+  const unasked = exchange.notes.length === 0 && ['token_invalid', 'store_unavailable'].includes(problem.code)
+  return [`answer.${problem.code}${unasked ? '.unasked' : ''}`]
+}
+
+/** Everything that is said to Redis in one go is one message. */
+function between(exchange, second) {
+  const runs = []
+  for (const note of exchange.notes) {
+    if (note.with === 'redis' && runs.at(-1)?.[0].with === 'redis') runs.at(-1).push(note)
+    else runs.push([note])
+  }
+  return runs.map((run, index) => ({
+    ...(run[0].with === 'redis' ? ofRedis(run, runs.slice(index + 1).some(([next]) => next.with === 'wechat')) : ofWeChat(run[0])),
+    second,
+  }))
+}
+
+function ofWeChat(note) {
+  const data = note.answer ? JSON.parse(note.answer.body.startsWith('{') ? note.answer.body : '{}') : {}
+  const wrong = !note.answer || !data.openid
+  return {
+    from: 'server', to: 'wechat', out: 'code, AppSecret', back: wrong ? errcode(data) : 'openid, session_key', wrong,
+    title: note.request.line.split('?')[0], told: [wrong ? `wechat.${meaning(note, data)}` : 'wechat.ok'], at: note.at, ms: note.ms,
+    bytes: ['bytes.both', { out: note.request.bytes, back: note.answer?.bytes ?? 0 }],
+    parts: http(note), remark: 'open.dots',
+  }
+}
+
+function errcode(data) {
+  return data.errcode === undefined ? '?' : `errcode ${data.errcode}`
+}
+
+function meaning(note, data) {
+  if (!note.answer) return 'silent'
+  return [-1, 40163, 40226].includes(data.errcode) ? data.errcode : 'other'
+}
+
+function ofRedis(run, before) {
+  const commands = run.flatMap((note) => note.commands)
+  const wrong = run.every((note) => note.error)
+  return {
+    from: 'server', to: 'redis', minor: before && !wrong, wrong, title: 'Redis',
+    out: wrong ? 'connect ✕' : said(commands), back: wrong ? undefined : '', told: [`redis.${doing(run, commands, before, wrong)}`],
+    trips: trips(run.length, wrong), at: run[0].at, ms: sum(run, 'ms'), bytes: wrong ? null : ['bytes.sent', { n: sum(run, 'bytes') }],
+    parts: [['open.said', run.map(conversation).join('\n\n')]], holds: run.at(-1).holds,
+  }
+}
+
+const WRITES = ['SET', 'HSET', 'INCRBY', 'EXPIRE', 'DEL', 'HDEL', 'PUBLISH']
+const FRAME = ['MULTI', 'EXEC', 'PTTL', 'WATCH']
+
+/** What the arrow carries: the commands that write, if there are any, else those that read. */
+function said(commands) {
+  const names = [...new Set(commands.map(([name]) => name))]
+  const writes = names.filter((name) => WRITES.includes(name))
+  return (writes.length ? writes : names.filter((name) => !FRAME.includes(name))).join(', ')
+}
+
+function doing(run, commands, before, wrong) {
+  const touches = (name, kind) => commands.some(([command, ...rest]) => command === name && rest.some((key) => String(key).includes(kind)))
+  if (wrong) return 'gone'
+  if (touches('SET', '}:s:')) return 'store'
+  if (touches('DEL', '}:s:')) return 'end'
+  if (touches('GET', '}:s:')) return run.some((note) => note.replies[0] === null) ? 'absent' : 'read'
+  return before ? 'check' : 'look'
+}
+
+function conversation(note) {
+  const lines = note.commands.map((command, index) => `> ${command.map(word).join(' ')}\n< ${word(note.replies[index])}`)
+  return [...lines, ...(note.error ? [`! ${note.error}`] : [])].join('\n')
+}
+
+function word(value) {
+  if (value === null || value === undefined) return '(nil)'
+  if (Array.isArray(value)) return `[${value.map(word).join(', ')}]`
+  if (typeof value === 'object') return `<${value.bytes} bytes: ${value.hex}…>`
+  return value === '' ? '""' : String(value)
+}
+
+function http(exchange) {
+  const answer = exchange.answer ? text(exchange.answer) : exchange.error
+  return [['open.asked', text(exchange.request)], ['open.answered', answer]]
+}
+
+function text({ line, headers, body }) {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+  return [line, ...lines].join('\n') + (body ? `\n\n${body}` : '')
+}
+
+function trips(n, wrong) {
+  if (wrong) return ['redis.tries', { n }]
+  return [n === 1 ? 'redis.trip' : 'redis.trips', { n }]
+}
+
+function body({ bytes }) {
+  return bytes ? ['bytes.body', { n: bytes }] : null
+}
+
+function sum(notes, name) {
+  return notes.reduce((total, note) => total + (note[name] ?? 0), 0)
+}

@@ -1,0 +1,94 @@
+// The phone: what it holds, what it shows, and its requests. It does what a good client does, but only when told to.
+
+import { duration, has, say } from './text.js'
+import { ask, send } from './wire.js'
+import { codeGiven, ofExchange, problemOf } from './messages.js'
+
+const USER = 'alice'
+
+export class Phone {
+  constructor({ second = false } = {}) {
+    this.second = second
+    this.token = null
+  }
+
+  /** What wx.login does; `outcome` scripts what WeChat will say of the code. */
+  async code(outcome) {
+    const data = { user: USER, ...(outcome ? { outcome } : {}) }
+    const exchange = await send('POST', 'sandbox/wx.login', { data })
+    return { code: exchange.data.code, messages: [codeGiven(exchange, this.second)] }
+  }
+
+  /** Exchanges the code for a token, which is kept unless the answer is to get lost. */
+  async exchange(code, { lost = false, device } = {}) {
+    const data = { code, ...(device ? { device } : {}) }
+    const exchange = await send('POST', 'login', { data, token: this.token })
+    const problem = problemOf(exchange)
+    if (!problem && !lost) this.token = exchange.data.token
+    return { exchange, problem, messages: ofExchange(exchange, { second: this.second, lost }) }
+  }
+
+  /** A request with the token, or with another text in its place. */
+  async call(method, path, token = this.token) {
+    const exchange = await send(method, path, { token })
+    return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
+  }
+
+  async logOut() {
+    const done = await this.call('DELETE', 'session')
+    if (!done.problem) this.token = null
+    return done
+  }
+
+  /** Lets the record of its token run out. */
+  expire() {
+    return ask('POST', 'sandbox/expire', this.token)
+  }
+}
+
+const at = (id) => document.getElementById(id)
+
+/** The screen of the phone. */
+export const Screen = {
+  nobody() {
+    this.draw({ who: ['phone.nobody'], else: ['phone.nobody.told'], buttons: ['login'], token: null })
+  },
+
+  known(token, exchange) {
+    const { openid, expires_in: left } = exchange.data
+    const told = openid ? ['phone.known.told', { openid, left: duration(left) }] : ['phone.known.bare', { left: duration(left) }]
+    this.draw({ who: ['phone.known'], else: told, buttons: ['whoami', 'logout'], token, known: true })
+  },
+
+  asking() {
+    say(at('who'), 'phone.asking')
+    say(at('whoelse'), 'phone.asking.told')
+    at('problem').hidden = true
+  },
+
+  /** The problem, and the one button that does what its action says. */
+  failed(token, problem, retryAfter) {
+    this.draw({ who: null, else: null, buttons: ['cure'], token })
+    at('problem').hidden = false
+    at('problem-code').textContent = problem.status ? `${problem.status} ${problem.code}` : problem.code
+    say(at('problem-told'), has(`told.${problem.code}`) ? `told.${problem.code}` : 'told.other')
+    // Where there was no answer there was no action either.
+    at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
+    say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
+  },
+
+  draw({ who, else: told, buttons, token, known = false }) {
+    at('problem').hidden = true
+    for (const [id, text] of [['who', who], ['whoelse', told]]) {
+      at(id).hidden = text === null
+      if (text) say(at(id), ...text)
+    }
+    at('avatar').classList.toggle('known', known)
+    at('avatar').textContent = known ? 'A' : ''
+    for (const id of ['cure', 'login', 'whoami', 'logout']) at(id).hidden = !buttons.includes(id)
+    if (token) {
+      delete at('pocket-token').dataset.t
+      at('pocket-token').textContent = `${token.slice(0, 12)}…${token.slice(-4)}`
+    } else say(at('pocket-token'), 'pocket.none')
+  },
+}

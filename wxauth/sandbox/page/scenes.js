@@ -1,0 +1,197 @@
+// What is played: the ordinary login, and the ways in which it goes wrong. Every request in here is a real one.
+
+import { Phone, Screen } from './phone.js'
+import { ask, Unreachable } from './wire.js'
+import { Vault } from './vault.js'
+
+/** What one does also while Redis is away; whatever else is to go wrong goes wrong by itself. */
+const ORDINARY = ['login', 'whoami', 'logout']
+
+/** What a scene needs first did not succeed, so the scene ends with that. */
+class Halted extends Error {
+  constructor(done) {
+    super('halted')
+    this.done = done
+  }
+}
+
+export class Scenes {
+  constructor(diagram) {
+    this.diagram = diagram
+    this.phone = new Phone()
+    this.cure = async () => {}
+  }
+
+  /** Before anything was pressed. */
+  rest() {
+    this.diagram.entitle('idle')
+    Screen.nobody()
+    Vault.look()
+  }
+
+  async play(scene) {
+    this.diagram.begin(scene)
+    await this.guarded(async () => {
+      if (!ORDINARY.includes(scene) && (await Vault.mend())) this.diagram.aside('first.plug')
+      await this[scene]()
+    })
+  }
+
+  async guarded(doing) {
+    Screen.asking()
+    try {
+      await Vault.look()
+      await doing()
+      await Vault.look()
+    } catch (error) {
+      if (error instanceof Halted) await this.end(error.done)
+      else if (error instanceof Unreachable) this.fail({ code: 'unreachable', action: 'none' }, 0)
+      else throw error
+    }
+  }
+
+  // --- What one does
+
+  async login(outcome) {
+    const { code, messages } = await this.phone.code(outcome)
+    await this.diagram.play(messages)
+    await this.end(await this.phone.exchange(code), 'login')
+  }
+
+  async whoami() {
+    await this.end(await this.phone.call('GET', 'session'), 'whoami')
+  }
+
+  async logout() {
+    await this.end(await this.phone.logOut(), 'logout')
+  }
+
+  // --- What goes wrong
+
+  async used() {
+    await this.beNobody()
+    const { code, messages } = await this.phone.code()
+    await this.diagram.play(messages)
+    await this.diagram.play((await this.phone.exchange(code, { lost: true })).messages)
+    await this.end(await this.phone.exchange(code))
+  }
+
+  async expired() {
+    await this.beKnown()
+    const { status } = await this.phone.expire()
+    this.diagram.aside('aside.expire', { status })
+    await this.whoami()
+  }
+
+  async busy() {
+    await this.beNobody()
+    await this.login('-1')
+  }
+
+  async blocked() {
+    await this.beNobody()
+    await this.login('40226')
+  }
+
+  async gone() {
+    await this.beKnown()
+    const { data } = await ask('DELETE', 'sandbox/redis')
+    this.diagram.aside('aside.gone', { n: Math.round(data.back_in) })
+    await Vault.look()
+    await this.whoami()
+  }
+
+  async elsewhere() {
+    await this.beKnown()
+    const other = await this.secondPhone()
+    await this.diagram.play((await other.call('DELETE', 'sessions?keep=current')).messages)
+    await this.whoami()
+  }
+
+  async two() {
+    await this.beNobody()
+    const phones = [this.phone, new Phone({ second: true })]
+    const codes = await Promise.all(phones.map((phone) => phone.code()))
+    await this.diagram.play(inOrder(codes))
+    const logins = await Promise.all(phones.map((phone, place) => phone.exchange(codes[place].code)))
+    await this.diagram.play(inOrder(logins))
+    const failed = logins.find(({ problem }) => problem)
+    if (failed) return this.end({ ...failed, messages: [] })
+    await this.diagram.play((await this.phone.call('GET', 'sessions')).messages)
+    await this.end({ ...logins[0], messages: [] }, 'two')
+  }
+
+  async forged() {
+    await this.beKnown()
+    const token = this.phone.token
+    const forged = token.slice(0, -5) + (token.at(-5) === 'A' ? 'B' : 'A') + token.slice(-4)
+    await this.end(await this.phone.call('GET', 'session', forged))
+  }
+
+  // --- How a scene ends
+
+  /** Plays what happened, and shows on the phone what came of it. */
+  async end({ exchange, problem, messages }, lesson) {
+    await this.diagram.play(messages)
+    if (problem) return this.fail(problem, exchange.retryAfter)
+    this.diagram.lesson(lesson)
+    if (this.phone.token) Screen.known(this.phone.token, exchange)
+    else Screen.nobody()
+  }
+
+  fail(problem, retryAfter) {
+    Screen.failed(this.phone.token, problem, retryAfter)
+    this.diagram.lesson(problem.code)
+    this.cure = () => (problem.action === 'none' ? this.settle() : this.guarded(() => this.act(problem, retryAfter)))
+  }
+
+  /** What the action of a problem says. */
+  async act({ action, code }, retryAfter) {
+    if (action === 'retry') {
+      this.diagram.aside('aside.wait', { n: retryAfter })
+      await new Promise((done) => setTimeout(done, retryAfter * 1000))
+    }
+    const repeated = code === 'token_invalid' || (code === 'store_unavailable' && this.phone.token)
+    if (action === 'login' || !this.phone.token) await this.login()
+    if (repeated && this.phone.token) await this.whoami()
+  }
+
+  async settle() {
+    if (this.phone.token) await this.play('whoami')
+    else Screen.nobody()
+  }
+
+  // --- What a scene begins with
+
+  async beKnown() {
+    if (this.phone.token) return
+    const { code } = await this.phone.code()
+    const login = await this.phone.exchange(code)
+    if (login.problem) throw new Halted(login)
+    this.diagram.aside('first.login', { status: login.exchange.status })
+    await Vault.look()
+  }
+
+  async beNobody() {
+    if (!this.phone.token) return
+    const { exchange, problem } = await this.phone.logOut()
+    this.phone.token = null
+    if (!problem) this.diagram.aside('first.logout', { status: exchange.status })
+    await Vault.look()
+  }
+
+  async secondPhone() {
+    const phone = new Phone({ second: true })
+    const { code, messages } = await phone.code()
+    const login = await phone.exchange(code, { device: 'second phone' })
+    await this.diagram.play(messages)
+    if (login.problem) throw new Halted(login)
+    await this.diagram.play(login.messages)
+    return phone
+  }
+}
+
+/** The messages of several phones as they happened, by the clock of this machine. */
+function inOrder(doings) {
+  return doings.flatMap(({ messages }) => messages).sort((one, other) => one.at - other.at)
+}

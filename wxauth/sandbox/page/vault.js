@@ -1,0 +1,98 @@
+// What Redis holds: names, kinds, time limits, sizes and the first bytes. The server has nothing else to show.
+
+import { duration, has, say } from './text.js'
+import { ask } from './wire.js'
+
+const KINDS = [[/\}:s:/, 's'], [/\}:u:/, 'u'], [/:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready\}:p/, 'p']]
+
+let known = null
+let before = null
+let clock = 0
+
+export const Vault = {
+  /** What was shown last. */
+  holds: null,
+
+  /** From now on what changes is marked. */
+  mark() {
+    before = known
+  },
+
+  /** `holds` is {total, keys}, or null while Redis can't be reached. */
+  show(holds) {
+    this.holds = holds
+    document.getElementById('keys').hidden = holds === null
+    if (holds === null) return
+    document.getElementById('keys').replaceChildren(...keysIn(holds, before).children)
+    known = new Map(holds.keys.map((key) => [key.key, fingerprint(key)]))
+  },
+
+  /** Looks into Redis now; while it is away, again each second. */
+  async look() {
+    clearTimeout(clock)
+    const { back_in: left, holds } = (await ask('GET', 'sandbox/redis')).data
+    const gone = document.getElementById('redis-gone')
+    gone.hidden = left === 0
+    say(document.getElementById('redis-back'), 'redis.back', { n: Math.ceil(left) })
+    this.show(holds)
+    if (left > 0) clock = setTimeout(() => this.look().catch(() => {}), 500)
+  },
+
+  /** Plugs Redis in again if it is away, and waits until the service has noticed; whether it was away. */
+  async mend() {
+    if ((await ask('GET', 'sandbox/redis')).data.back_in === 0) return false
+    await this.plugIn()
+    for (let tries = 0; tries < 10 && (await ask('GET', 'readyz')).status !== 200; tries++) {
+      await new Promise((done) => setTimeout(done, 200))
+    }
+    return true
+  },
+
+  async plugIn() {
+    await ask('PUT', 'sandbox/redis')
+    await this.look()
+  },
+}
+
+/** A list of the keys; what is not in `before`, or looks otherwise there, is marked. */
+export function keysIn(holds, before = null) {
+  const list = document.createElement('ul')
+  list.className = 'keys'
+  for (const key of holds.keys) list.append(entry(key, before !== null && before.get(key.key) !== fingerprint(key)))
+  if (!holds.keys.length) say(list.appendChild(document.createElement('li')), 'redis.empty').className = 'muted'
+  const more = holds.total - holds.keys.length
+  if (more > 0) say(list.appendChild(document.createElement('li')), 'redis.more', { n: more }).className = 'muted'
+  return list
+}
+
+function entry(key, fresh) {
+  const item = document.createElement('li')
+  item.className = fresh ? 'key fresh' : 'key'
+  const kind = KINDS.find(([pattern]) => pattern.test(key.key))?.[1] ?? 'other'
+  say(add(item, 'span', `kind kind-${kind}`), `kind.${kind}`)
+  add(item, 'code', 'name').textContent = key.key
+  const facts = add(item, 'span', 'facts')
+  add(facts, 'span').textContent = key.type
+  add(facts, 'span').textContent = `${key.bytes} B`
+  say(add(facts, 'span'), 'redis.left', { left: duration(key.ttl) })
+  for (const [name, value] of Object.entries(key.fields ?? { '': key })) {
+    const line = add(item, 'code', 'bytes')
+    if (has(`field.${name}`)) say(add(line, 'b'), `field.${name}`)
+    line.append(`${name ? ` ${name} ` : ''}${spaced(value)}`)
+  }
+  return item
+}
+
+function spaced({ hex, bytes }) {
+  return hex.replace(/(.{8})(?=.)/g, '$1 ') + (bytes * 2 > hex.length ? ' …' : '')
+}
+
+function fingerprint({ bytes, hex, fields }) {
+  return JSON.stringify([bytes, hex, fields])
+}
+
+function add(parent, name, kind = '') {
+  const element = parent.appendChild(document.createElement(name))
+  element.className = kind
+  return element
+}

@@ -1,0 +1,34 @@
+"""The playground's files, as they lie in the package. Whatever the page shows, it asks of the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from flask import Blueprint, Response, abort
+
+bp = Blueprint("playground", __name__)
+
+PAGE: Final = Path(__file__).parent / "page"
+KINDS: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FILES: Final = {path.name: path for path in PAGE.iterdir() if path.suffix in KINDS}
+#: Nothing that is not from here, and nothing that stands in the page itself is executed.
+POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@bp.get("/")
+def page() -> Response:
+    return _sent("index.html")
+
+
+@bp.get("/sandbox/page/<name>")
+def file(name: str) -> Response:
+    return _sent(name) if name in FILES else abort(404)
+
+
+def _sent(name: str) -> Response:
+    path = FILES[name]
+    response = Response(path.read_bytes(), mimetype=KINDS[path.suffix])
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
