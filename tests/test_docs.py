@@ -304,6 +304,16 @@ def test_try_it_has_the_lines_of_the_sandbox_s_page() -> None:
     assert all(line in page for line in curl_lines())
 
 
+def test_the_nginx_lines_are_those_of_the_file() -> None:
+    """What the README shows stands in deploy/nginx.conf, where it is tested, in the same order."""
+    (block,) = readme(ENGLISH).code("nginx")
+    shipped = iter(line.strip() for line in ROOT.joinpath("deploy", "nginx.conf").read_text().splitlines())
+    location, *shown, end = block.strip().splitlines()
+    assert (location, end) == ("location / {", "}")
+    missing = [line.strip() for line in shown if line.strip() not in shipped]
+    assert not missing
+
+
 def test_the_mini_program_is_short() -> None:
     """The mini program's side fits a screen, and holds neither of the two secrets that may not be in it.
 
