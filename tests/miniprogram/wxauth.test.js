@@ -565,11 +565,32 @@ test('a request that a logout overtakes logs nobody in again', async t => {
 
 // --- The phone number, and what WeChat seals
 
-test('a phone code is sent, and the number comes back', async t => {
+// What WeChat would do on this phone, or on another of the same user.
+const post = async (path, data) => {
+  const headers = { 'Content-Type': 'application/json' }
+  const { body } = await ask(`${sandbox.url}${path}`, { method: 'POST', headers, body: JSON.stringify(data) })
+  return JSON.parse(body)
+}
+const tapPhoneButton = async user => (await post('/sandbox/getPhoneNumber', { user })).code
+const getUserProfile = user => post('/sandbox/wx.getUserProfile', { user })
+const logInElsewhere = async user => post('/login', await post('/sandbox/wx.login', { user, new_key: true }))
+
+test('a phone code brings the number, but of the user who tapped', async t => {
   const { auth } = await phoneLoggedIn(t)
-  front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
-  assert.equal((await auth.phone('the-phone-code')).purePhoneNumber, '12066600001')
-  assert.equal(front.all('POST /phone')[0].body.toString(), '{"code":"the-phone-code"}')
+  assert.match((await auth.phone(await tapPhoneButton('alice'))).purePhoneNumber, /^120666\d{5}$/)
+  await assert.rejects(auth.phone(await tapPhoneButton('mallory')), { code: 'code_invalid' })
+})
+
+test('user data is opened, also where other phones have replaced its key', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const stale = await getUserProfile('alice')
+  assert.equal((await auth.userData(() => getUserProfile('alice'))).nickName, 'alice')
+  await logInElsewhere('alice')
+  await logInElsewhere('alice')
+  const asked = []
+  const get = async () => { asked.push(wx.logins); return asked.length > 1 ? getUserProfile('alice') : stale }
+  assert.equal((await auth.userData(get)).nickName, 'alice')
+  assert.deepEqual(asked, [1, 2])
 })
 
 test('who gives no phone number is told apart, and nothing is sent', async t => {
