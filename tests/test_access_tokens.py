@@ -19,9 +19,9 @@ import redis
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY, Clock
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, free_port, wait_until
 from tests.service import ROOT, WeChatServer, environment
-from wxauth.access_tokens import FORCE_INTERVAL, FORCED_AT_MOST, MARGIN, AccessTokens
+from wxauth.access_tokens import FORCE_INTERVAL, FORCED_AT_MOST, LOCK_GRACE, MARGIN, AccessTokens
 from wxauth.errors import (
     AccessTokenRefused,
     CodeUsed,
@@ -115,6 +115,13 @@ class Call:
         return token.reveal()
 
 
+def forced_elsewhere(wechat: CountedWeChat) -> str:
+    """The token that another system with the same AppSecret now has, in place of all before."""
+    theirs = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, at_once=1)
+    with theirs.turn() as deadline:
+        return theirs.access_token(APPID, deadline, force=True).secret.reveal()
+
+
 def keys_of(raw_redis: redis.Redis) -> set[str]:
     return {key.decode().removeprefix(PLACE) for key in cast(list[bytes], raw_redis.keys("wxa:*"))}
 
@@ -166,6 +173,21 @@ def test_eight_workers_that_start_at_once_fetch_one() -> None:
         assert len(set(told)) == 1
         assert len(told[0]) == 65
         assert wechat.asked == ["/cgi-bin/stable_token"]
+
+
+def test_the_lock_of_a_worker_that_dies_ends_by_itself(
+    worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis
+) -> None:
+    """A little after the deadline of the call, so nobody waits long for somebody who is gone."""
+    wechat.go_on.clear()
+    with ThreadPoolExecutor(1) as others:
+        fetching = others.submit(token_of, worker())
+        wait_until(lambda: bool(raw_redis.exists(f"{PLACE}:lock")), "the lock")
+        left = int(raw_redis.pttl(f"{PLACE}:lock"))
+        wechat.go_on.set()
+        fetching.result(10)
+    assert 0 < left <= (4 + LOCK_GRACE) * 1000
+    assert not raw_redis.exists(f"{PLACE}:lock")
 
 
 def test_redis_holds_no_token_that_can_be_read(worker: Worker, raw_redis: redis.Redis) -> None:
@@ -233,6 +255,23 @@ def test_one_that_was_put_back_after_its_end_is_none(
     assert wechat.forced == [False, False]
 
 
+def test_after_a_refusal_an_older_keys_token_is_not_taken(
+    worker: Worker, wechat: CountedWeChat, clock: Clock
+) -> None:
+    """It may have been lying there since long before; WeChat is asked, and has a good one."""
+
+    def newest_alone(token: Secret, deadline: float) -> str:
+        if token.reveal() != wechat.api.newest_access_token(APPID):
+            raise AccessTokenRefused(40001)
+        return token.reveal()
+
+    token_of(worker(RING_KEY))
+    for _ in range(2):
+        clock.advance(60)
+        forced_elsewhere(wechat)
+        assert worker(OTHER_KEY, RING_KEY).use(APPID, newest_alone) == wechat.api.newest_access_token(APPID)
+
+
 def test_rotated_keys_share_it_too(worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis) -> None:
     """What lies under an older key is found; what is fetched lies under the newest."""
     first = token_of(worker(RING_KEY))
@@ -245,25 +284,28 @@ def test_rotated_keys_share_it_too(worker: Worker, wechat: CountedWeChat, raw_re
 
 
 def test_a_refused_token_is_replaced_by_what_another_worker_has_brought(
-    worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis
+    worker: Worker, wechat: CountedWeChat
 ) -> None:
-    """WeChat is not even asked."""
-    old = token_of(worker(RING_KEY))
+    """WeChat is asked by the quicker one alone."""
+    old = token_of(worker())
     wechat.api.disown_access_token(APPID)
-    newer = worker(OTHER_KEY, RING_KEY).use(APPID, Call(old))
-    wechat.forced.clear()
-    call = Call(old)
-    assert worker(RING_KEY, OTHER_KEY).use(APPID, call) == newer
-    assert (call.seen, wechat.forced) == ([old, newer], [])
+    brought: list[str] = []
+
+    def overtaken(token: Secret, deadline: float) -> str:
+        if token.reveal() != old:
+            return token.reveal()
+        brought.append(worker().use(APPID, Call(old)))
+        raise AccessTokenRefused(40001)
+
+    assert [worker().use(APPID, overtaken)] == brought
+    assert wechat.forced == [False, False, True]
 
 
 @pytest.mark.parametrize("errcode", [40001, 40014, 42001])
 def test_where_wechat_has_a_newer_one_nothing_is_forced(worker: Worker, wechat: CountedWeChat, errcode: int) -> None:
     """Another system with the same AppSecret has forced it: to do so in turn would go on for ever."""
     old = token_of(worker())
-    theirs = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, at_once=1)
-    with theirs.turn() as deadline:
-        newer = theirs.access_token(APPID, deadline, force=True).secret.reveal()
+    newer = forced_elsewhere(wechat)
     wechat.forced.clear()
     call = Call(old, errcode=errcode)
     assert worker().use(APPID, call) == newer

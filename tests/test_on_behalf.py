@@ -102,6 +102,17 @@ def test_a_reset_key_is_kept(house: House, raw_redis: redis.Redis) -> None:
     assert [abs(now - then) <= 1 for now, then in zip(ttls(raw_redis), lives, strict=True)] == [True]
 
 
+def test_a_reset_key_is_gone_also_where_nobody_is_logged_in_any_more(house: House, raw_redis: redis.Redis) -> None:
+    """The session idles out long before the user's hash; the leaked key is not to come back as the previous one."""
+    session = house.log_in()
+    raw_redis.delete(*cast(list[bytes], raw_redis.keys("*:s:*")))
+    house.on_behalf().reset_session_key(session.user)
+    house.log_in()
+    keys = house.store().session_keys(session.user)
+    assert keys is not None
+    assert keys.previous is None
+
+
 def test_a_stale_key_is_not_reset(house: House) -> None:
     """Only who knows the key may replace it, and ours is kept as it was."""
     session = house.log_in()

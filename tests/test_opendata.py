@@ -124,6 +124,32 @@ def test_one_changed_bit_of_the_iv_touches_16_bytes_at_most(place: int) -> None:
         assert text[16:] == sealer.compact({"openId": "oALICE", **DATA}).encode()[16:]
 
 
+def test_a_phone_number_is_not_made_of_a_nickname() -> None:
+    """Whoever begins at a block of his choice, under an iv of his choice, writes 16 bytes in front of the rest."""
+    number, front = "13800138000", sealer.compact({"openId": "oALICE", "nickName": ""})[:-2]
+    nickname = "." * (-len(front) % 16) + "x" * 16 + number
+    profile = {"openId": "oALICE", **DATA, "nickName": nickname}
+    whole, text = sealed(profile), sealer.compact(profile).encode()
+    at = text.index(number.encode())
+    before, own = whole.ciphertext[at - 32 : at - 16], text[at - 16 : at]
+    iv = bytes(left ^ known ^ meant for left, known, meant in zip(before, own, b'{"phoneNumber":"', strict=True))
+    forged = Sealed(whole.ciphertext[at - 16 :], iv)
+    assert json.loads(unpadded(forged)) == {"phoneNumber": number, "watermark": DATA["watermark"]}
+    assert not opens(forged)
+
+
+def unpadded(data: Sealed) -> bytes:
+    decryptor = Cipher(algorithms.AES(base64.b64decode(KEY)), modes.CBC(data.iv)).decryptor()
+    text = decryptor.update(data.ciphertext) + decryptor.finalize()
+    return text[: -text[-1]]
+
+
+def test_the_phone_data_of_wechat_opens() -> None:
+    """As older mini programs still get it."""
+    phone = {"phoneNumber": "12066600001", "purePhoneNumber": "12066600001", "countryCode": "86"}
+    assert opens(sealed({**phone, "watermark": DATA["watermark"]}))
+
+
 @settings(deadline=None)
 @given(st.integers(1, 60).flatmap(lambda blocks: st.binary(min_size=16 * blocks, max_size=16 * blocks)), st.binary())
 def test_any_blocks_at_all_are_refused(ciphertext: bytes, iv: bytes) -> None:
@@ -156,6 +182,9 @@ WRONG = {
     "a time in letters": sealed(marked(timestamp=str(NOW))),
     "a time that is true": sealed(marked(timestamp=True)),
     "a time with a fraction": sealed(marked(timestamp=float(NOW))),
+    "a time without end": sealed(marked(timestamp=10**400)),
+    "a number that can't be written": raw(padded(GENUINE.replace(b"{", b'{"x":1e400,', 1))),
+    "a phone number among other data": sealed({"phoneNumber": "12066600001", **DATA}),
 }
 
 

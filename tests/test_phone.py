@@ -54,6 +54,14 @@ def test_another_users_code_is_refused(client: FlaskClient, wechat: FakeWeChat) 
     assert ask(alice, {"code": code}).status_code == 200
 
 
+def test_a_code_of_another_mini_program_is_the_callers_fault(phone: Phone) -> None:
+    """WeChat says 40013 to it; but the AppID that the operator configured is right, and no alarm is due."""
+    phone.log_in()
+    code = phone.wechat.tap_phone_button(phone.user, "wxfedcba9876543210")
+    assert problem(ask(phone, {"code": code})) == (400, "code_invalid", "login")
+    assert phone.get("/readyz").get_json()["wechat"] == "ok"
+
+
 def test_nobody_gets_a_number_without_a_session(phone: Phone) -> None:
     """And no code is spent."""
     code = phone.wechat.tap_phone_button(phone.user, APPID)

@@ -141,7 +141,7 @@ def test_unionid_is_told() -> None:
         pytest.param(b"0", "not_json", id="number"),
         pytest.param(b"NaN", "not_json", id="NaN"),
         pytest.param(b'{"errcode": NaN}', "not_json", id="errcode-NaN"),
-        pytest.param(b'{"errcode": 1e999}', "bad_errcode", id="errcode-infinite"),
+        pytest.param(b'{"errcode": 1e999}', "not_json", id="errcode-infinite"),
         pytest.param(b'{"errcode": ' + b"9" * 5000 + b"}", "not_json", id="errcode-of-5000-digits"),
         pytest.param(b"[" * 10000 + b"]" * 10000, "not_json", id="nested-lists"),
         pytest.param(b'{"a":' * 10000 + b"0" + b"}" * 10000, "not_json", id="nested-objects"),

@@ -93,8 +93,8 @@ class AccessTokens:
             time.sleep(POLL_INTERVAL)
 
     def _shared(self, appid: str, refusal: Refusal | None) -> Secret | None:
-        """What lies in Redis under any key of the ring."""
-        found = (self._opened(appid, key) for key in self._ring)
+        """What lies in Redis under any key of the ring; after a refusal only what is written nowadays."""
+        found = (self._opened(appid, key) for key in ([self._ring.newest] if refusal else self._ring))
         return next((token for token in found if token and not (refusal and token == refusal.token)), None)
 
     def _opened(self, appid: str, key: RingKey) -> Secret | None:

@@ -95,7 +95,7 @@ class Postbox:
         timestamp, nonce = query.get("timestamp", ""), query.get("nonce", "")
         if not push_is_signed([self.token.reveal(), timestamp, nonce, *more], query.get(name, "")):
             raise MessageRefused("signature")
-        # One length and one spelling: the parts are signed without a mark of where one ends and the next begins.
+        # One length: the parts are signed in alphabetical order, without a mark of where one ends.
         if not TIMESTAMP.fullmatch(timestamp) or abs(now - int(timestamp)) > FRESH_FOR:
             raise MessageRefused("time")
 

@@ -1,6 +1,6 @@
 """The route for WeChat itself: its message push, where it tells that a user has closed the account.
 
-Off, as if it were not there, until the token is configured that is agreed upon with WeChat.
+Off, as if nothing were behind it, until the token is configured that is agreed upon with WeChat.
 """
 
 from __future__ import annotations

@@ -61,11 +61,11 @@ class Roster:
         yield ("EXPIRE", self.shelf.hash, ends_at - now)
 
     def rekeyed(self, session_keys: SessionKeys) -> Iterator[Command]:
-        """Keep these session_keys, and none of those before, for a user who is logged in."""
+        """Keep none of the session_keys before, and these in their place while the user is logged in."""
+        # The entries keep the hash, and with it its end, while the former are out.
+        yield ("HDEL", self.shelf.hash, NEWEST.encode(), PREVIOUS.encode())
         if self.entries:
             sealed = self.shelf.seal_session_keys(session_keys, max(entry.ends_at for entry in self.entries))
-            # The entries keep the hash, and with it its end, while the former are out.
-            yield ("HDEL", self.shelf.hash, NEWEST.encode(), PREVIOUS.encode())
             yield ("HSET", self.shelf.hash, *itertools.chain(*sealed.items()))
 
     def dismiss(self, doomed: AbstractSet[str]) -> Iterator[Command]:

@@ -46,6 +46,8 @@ T = TypeVar("T")
 
 #: What is said of a code or its user, once the AppID and the AppSecret have been accepted.
 OF_THE_CODE: Final = (CodeInvalid, CodeUsed, UserBlocked, WeChatRateLimited)
+#: What a caller's code can bring about: it may be of another mini program, too.
+OF_THE_PHONE_CODE: Final = {**ERRCODES, 40029: PhoneCodeInvalid, 40013: PhoneCodeInvalid}
 BUSY_TRIES: Final = 3
 BUSY_PAUSE: Final = 0.1
 RID: Final = re.compile(r"(?:rid|req_id): *([\w-]{1,64})", re.ASCII)
@@ -125,11 +127,7 @@ class WeChatClient:
         """
         query, body = {"access_token": token}, {"code": code, "openid": user.openid}
         answer = self._transport.post("/wxa/business/getuserphonenumber", query, body, deadline)
-        try:
-            return phone_number_in(user.appid, self._answer(user.appid, answer))
-        except CodeInvalid as error:
-            refusal = PhoneCodeInvalid(error.errcode, error.rid)
-        raise refusal
+        return phone_number_in(user.appid, self._answer(answer, OF_THE_PHONE_CODE))
 
     def check_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> None:
         """Returns if the session_key is the user's at WeChat (checksession), else SessionKeyStale."""
@@ -150,33 +148,35 @@ class WeChatClient:
             "signature": signature(session_key),
             "sig_method": "hmac_sha256",
         }
-        return self._answer(user.appid, self._transport.get(path, query, deadline))
+        return self._answer(self._transport.get(path, query, deadline))
 
     def _answer_to_secret(self, appid: str, body: bytes) -> Answer:
         """As `_answer`, to a request with the AppSecret in it: whether WeChat takes that is then known."""
         try:
-            answer = self._answer(appid, body)
+            answer = self._answer(body)
         except OF_THE_CODE:
             self.misconfigured.pop(appid, None)
+            raise
+        except WeChatMisconfigured as error:
+            self.misconfigured[appid] = error.errcode or 0
             raise
         self.misconfigured.pop(appid, None)
         return answer
 
-    def _answer(self, appid: str, body: bytes) -> Answer:
-        """What WeChat answers, unless that is an errcode."""
+    def _answer(self, body: bytes, errcodes: Mapping[int, type[WeChatError]] = ERRCODES) -> Answer:
+        """What WeChat answers, unless that is an errcode, which `errcodes` may know as one of the caller's making."""
         answer = parse(body)
         errcode = errcode_in(answer)
         if errcode == 0:
             return answer
         message = str(answer.get("errmsg", ""))
         rid = found[1] if (found := RID.search(message)) else None
-        if cure := CURES.get(errcode):
-            self.misconfigured[appid] = errcode
+        if errcode not in errcodes and (cure := CURES.get(errcode)):
             address = found[1] if (found := ADDRESS.search(message)) else None
             log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "cure": cure, "ip": address})
             raise WeChatMisconfigured(errcode, rid, cure, address)
         log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
-        raise ERRCODES.get(errcode, WeChatError)(errcode, rid)
+        raise errcodes.get(errcode, WeChatError)(errcode, rid)
 
 
 def signature(session_key: Secret, message: str = "") -> str:
