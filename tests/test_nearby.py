@@ -176,7 +176,8 @@ def test_a_cache_of_no_size_keeps_nothing(redis_server: RedisServer, token: str,
 def test_a_read_that_raced_a_revocation_is_not_kept(worker: Worker, other: Worker, token: str) -> None:
     """The record was read before the logout and answered after it: the answer stands, but is not kept."""
     session = worker.warm(token)
-    worker.nearby.forget([session.id])
+    # So that it is read once more; that it has ended is for the feed alone to tell.
+    worker.nearby._forget_everything()
     worker.store.look_up = revoked_meanwhile(worker, other, session)  # type: ignore[method-assign]
     worker.nearby.resolve(token)
     del worker.store.look_up
@@ -291,3 +292,17 @@ def test_the_cache_prints_no_token(worker: Worker, token: str) -> None:
     session = worker.warm(token)
     assert token not in repr(worker.nearby) + repr(worker.nearby._kept[token]) + repr(session)
     assert session.openid not in repr(session)
+
+
+def test_a_feed_that_may_not_listen_says_so_once(
+    raw_redis: redis.Redis, redis_server: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All else works, so nothing else would tell why the cache stays empty."""
+    rights = ("~wxa:*", "&*", "+@all", "-subscribe")
+    raw_redis.execute_command("ACL", "SETUSER", "deaf", "on", ">pw", *rights)
+    deaf = Worker(f"redis://deaf:pw@127.0.0.1:{redis_server.port}/0", clock)
+    token = deaf.store.create(Identity(ALICE, Secret("k")))[0].reveal()
+    deaf.nearby.resolve(token)
+    wait_until(lambda: deaf.feed.run > 2, "three attempts")
+    said = [vars(record)["cause"] for record in caplog.records if record.message == "feed_interrupted"]
+    assert said == ["noperm"]

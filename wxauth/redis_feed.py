@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .errors import StoreUnavailable
-from .redis_causes import FAILURES
+from .redis_causes import CURES, FAILURES, cause
 from .redis_client import RedisClient
 from .redis_wire import FEED
 
@@ -43,6 +43,7 @@ class Feed:
         self._thread: threading.Thread | None = None
         self.heard_at = float("-inf")
         self.run = 0
+        self._said = ""
 
     def start(self, heard: Listener, interrupted: Callable[[], None]) -> None:
         """Once in each process. `heard` gets ids of ended sessions; `interrupted` hears that some may be missing."""
@@ -63,8 +64,8 @@ class Feed:
         while True:
             try:
                 self._subscribe_and_follow(heard)
-            except (*FAILURES, StoreUnavailable):
-                pass  # it is begun anew, and whoever asks Redis meanwhile says what is wrong
+            except (*FAILURES, StoreUnavailable) as error:
+                self._say(error.cause if isinstance(error, StoreUnavailable) else cause(error))
             except Exception:
                 log.exception("feed_broken")
             finally:
@@ -72,6 +73,12 @@ class Feed:
                 self.run += 1
                 interrupted()
             time.sleep(RETRY_PAUSE)
+
+    def _say(self, word: str) -> None:
+        """Once for each trouble: it is begun anew several times a second."""
+        if word != self._said:
+            log.warning("feed_interrupted", extra={"cause": word, "cure": CURES.get(word)})
+        self._said = word
 
     def _subscribe_and_follow(self, heard: Listener) -> None:
         with contextlib.ExitStack() as subscriptions:
@@ -83,12 +90,17 @@ class Feed:
 
     def _follow(self, subscriptions: dict[str, _Subscription], heard: Listener) -> None:
         """Until one of them falls silent, or the nodes are no longer these."""
+        self._said = ""
         with selectors.DefaultSelector() as selector:
             for subscription in subscriptions.values():
                 selector.register(subscription, selectors.EVENT_READ)
+            more = False
             while subscriptions.keys() == dict(self._redis.nodes.pools()).keys():
-                for key, _ in selector.select(PING_INTERVAL / 2):
-                    heard(key.fileobj.receive())  # type: ignore[union-attr]  # it is the subscription registered above
+                # What has been read from the socket already, the selector does not see.
+                selector.select(0 if more else PING_INTERVAL / 2)
+                told = [subscription.receive() for subscription in subscriptions.values()]
+                heard([id for ids in told for id in ids])
+                more = any(len(ids) >= MOST_AT_ONCE for ids in told)
                 for subscription in subscriptions.values():
                     subscription.ping_if_due()
                 self.heard_at = min(subscription.heard_at for subscription in subscriptions.values())

@@ -15,6 +15,7 @@ from typing import Any, Final
 import redis
 from redis.cluster import PRIMARY, ClusterNode, RedisCluster
 from redis.exceptions import AskError, ClusterDownError, MovedError
+from redis.sentinel import SentinelConnectionPool
 
 from .breaker import Breaker
 from .errors import StoreUnavailable
@@ -22,6 +23,7 @@ from .redis_causes import FAILURES, cause, unavailable
 from .redis_connect import AnyClient
 
 REFRESH_INTERVAL: Final = 0.1
+MASTER_INTERVAL: Final = 0.5
 #: How long others wait for whoever connects first.
 CONNECTING: Final = 0.3
 PROBE: Final = "wxa:{ready}:p"
@@ -39,7 +41,7 @@ class Nodes:
         self._breakers: dict[str, Breaker] = {}
         self._connecting = Breaker()
         self._refreshing = threading.Lock()
-        self._refreshed_at = 0.0
+        self._refreshed_at = time.monotonic()
 
     @property
     def are_a_cluster(self) -> bool:
@@ -49,6 +51,7 @@ class Nodes:
         """The pool of connections to the node that holds `key`, or that was said to, and the breaker of that node."""
         client = self._connected()
         if not isinstance(client, RedisCluster):
+            self._keep_up_with_master(client.connection_pool)
             return client.connection_pool, self._breakers.setdefault("", Breaker())
         node = _node_asked(client, asked) if asked else client.get_node_from_key(key)
         return client.get_redis_connection(node).connection_pool, self._breakers.setdefault(node.name, Breaker())
@@ -57,6 +60,7 @@ class Nodes:
         """The nodes that are written to: their names, and pools of connections to them."""
         client = self._connected()
         if not isinstance(client, RedisCluster):
+            self._keep_up_with_master(client.connection_pool)
             # Of Sentinel's pool the name is the master it has found last, so a new one is another node.
             return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
         return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
@@ -74,17 +78,29 @@ class Nodes:
         return list(found.values())
 
     def look_around(self) -> None:
-        """Learn where the slots are now."""
+        """Learn where the slots are now, or who is master."""
         if isinstance(self._client, RedisCluster):
             self._client.nodes_manager.initialize()
+        elif self._client and isinstance(self._client.connection_pool, SentinelConnectionPool):
+            # If it is another, the connections to the former are dropped.
+            self._client.connection_pool.get_master_address()
 
     def learn_from(self, failure: Exception) -> None:
         """Learn where the slots are now, without making anyone wait for it."""
         if isinstance(self._client, RedisCluster):
             if type(failure) is MovedError and failure.slot_id in self._client.nodes_manager.slots_cache:
                 self._client.nodes_manager.move_slot(failure)
-            elif _may_be_elsewhere(failure) and self._refreshing.acquire(blocking=False):
-                threading.Thread(target=self._refresh, daemon=True).start()
+            elif _may_be_elsewhere(failure):
+                self._look_around_soon()
+
+    def _keep_up_with_master(self, pool: Any) -> None:
+        """Sentinel's pool asks when it connects; and one that was demoted goes on answering whoever is connected."""
+        if isinstance(pool, SentinelConnectionPool) and time.monotonic() > self._refreshed_at + MASTER_INTERVAL:
+            self._look_around_soon()
+
+    def _look_around_soon(self) -> None:
+        if self._refreshing.acquire(blocking=False):
+            threading.Thread(target=self._refresh, daemon=True).start()
 
     def _connected_or_refused(self) -> AnyClient:
         try:

@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 import requests
 
+from tests.conftest import ALICE, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import Load, milliseconds
 from tests.faults.history import Call
@@ -26,12 +28,17 @@ from tests.faults.rig import (
     slowest,
     within,
 )
-from tests.faults.topologies import SentinelSet
+from tests.faults.topologies import SERVICE, Node, SentinelSet
 from tests.servers import wait_until
 from tests.service import WeChatServer
-from wxauth.errors import StoreUnavailable
+from wxauth.errors import StoreUnavailable, TokenInvalid
+from wxauth.identity import Identity, Secret
+from wxauth.nearby import Nearby
 from wxauth.redis_client import RedisClient
 from wxauth.redis_connect import connector
+from wxauth.redis_feed import Feed
+from wxauth.sessions import Limits, SessionStore, WxSession
+from wxauth.tokens import KeyRing
 
 PASSWORD = "password-of-redis-and-its-sentinels"
 #: A primary that has lost all replicas takes no writes: nothing can be acknowledged that is then forgotten.
@@ -161,6 +168,64 @@ def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
         calls = [call for call in load.calls if call.start >= start]
         run.figure(fault, "slowest call (ms)", slowest(calls), "600, alone on the machine")
         assert_clean(run, fault, load.calls)
+
+
+@pytest.mark.parametrize("size", [100, 0], ids=["cache on", "cache off"])
+def test_a_planned_failover(run: Run, size: int) -> None:
+    """The old primary goes on answering for a while; a logout at the new one holds all the same."""
+    with SentinelSet() as redis:
+        old, warm = redis.primary, worker(redis.url, size)
+        token = warm.store.create(Identity(ALICE, Secret(SESSION_KEY)))[0].reveal()
+        wait_until(lambda: bool(warm.resolve(token)) and len(warm.nearby._kept) == bool(size), "a warm worker")
+        redis.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
+        wait_until(lambda: not any(names(node, old) for node in redis.sentinels), "another primary")
+        wait_until(lambda: logged_out(worker(redis.url, 0).store, token, old), "a logout at the new primary")
+        start = time.monotonic()
+        wait_until(lambda: not passes(warm, token), "a refusal")
+        held = round(time.monotonic() - start, 2)
+    bar(run, f"sentinel: planned failover, {size} kept", "a revoked token passes for", held, 3, "s")
+    assert held < 6
+
+
+def names(sentinel: Node, primary: Node) -> bool:
+    """Whether the sentinel takes that one for the primary."""
+    _, port = sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+    return int(port) == primary.port
+
+
+@dataclass(frozen=True)
+class Worker:
+    store: SessionStore
+    nearby: Nearby
+
+    def resolve(self, token: str) -> WxSession:
+        return self.nearby.resolve(token)
+
+
+def worker(url: str, size: int) -> Worker:
+    redis = RedisClient(connector(url, "verify"))
+    store = SessionStore(redis, KeyRing([Secret(RING_KEY)]), Limits(604800, 2592000, 10))
+    return Worker(store, Nearby(store, Feed(redis), size))
+
+
+def passes(at: Worker, token: str) -> bool:
+    try:
+        return bool(at.resolve(token))
+    except (TokenInvalid, StoreUnavailable):
+        return False
+
+
+def logged_out(store: SessionStore, token: str, old: Node) -> bool:
+    """Whether the logout was confirmed, and not by the old primary."""
+    try:
+        session = store.resolve(token, touch=False)
+        ((name, _),) = store.redis.nodes.pools()
+        if str(old.port) in name:
+            return False
+        store.revoke(session)
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
