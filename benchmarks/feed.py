@@ -17,7 +17,8 @@ from benchmarks.table import VERIFY
 from tests.servers import wait_until
 from wxauth.redis_wire import FEED
 
-BATCH: Final = 100
+#: Ends a second: about what `scale` reckons with.
+RATE: Final = 1000
 #: Seconds of rest for whatever is still under way.
 REST: Final = 1.0
 
@@ -30,18 +31,18 @@ def measure(ends: int, progress: Callable[[str], None]) -> dict[str, float]:
         wait_until(lambda: _listeners(client) > 0, "the worker listens")
         own, asked = tree(running.process.pid), [server.process.pid]
         before = processor_seconds(own), processor_seconds(asked)
-        for _ in range(ends // BATCH):
-            _publish(client)
+        _publish(client, ends)
         time.sleep(REST)
         used = processor_seconds(own) - before[0], processor_seconds(asked) - before[1]
     return {"ends": ends, "worker": used[0] * 1e6 / ends, "redis": used[1] * 1e6 / ends}
 
 
-def _publish(client: redis.Redis) -> None:
-    pipeline = client.pipeline(transaction=False)
-    for _ in range(BATCH):
-        pipeline.publish(FEED, secrets.token_urlsafe(16))
-    pipeline.execute()
+def _publish(client: redis.Redis, ends: int) -> None:
+    """One at a time, as logouts come: in batches a worker would be woken up once for many."""
+    start = time.monotonic()
+    for number in range(ends):
+        time.sleep(max(start + number / RATE - time.monotonic(), 0))
+        client.publish(FEED, secrets.token_urlsafe(16))
 
 
 def _listeners(client: redis.Redis) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from benchmarks.bars import Results, median
 from benchmarks.places import HERE
+from wxauth.nearby import KEPT_FOR
 from wxauth.redis_feed import PING_INTERVAL
 
 DAY: Final = 86400
@@ -101,7 +102,8 @@ class Plan:
             primaries,
             workers,
             hits,
-            self._visitors() * (1 / workers if same_worker else self._seen_by_one(workers)),
+            self._visitors()
+            * (1 / workers if same_worker else self._seen_by_one(workers, self.given.checks_a_visit)),
             heard,
             told,
             told + asked / primaries / MICROSECONDS,
@@ -122,13 +124,15 @@ class Plan:
         return math.ceil(shared / max(room, 0.01))
 
     def _hit_share(self, workers: int, same_worker: bool) -> float:
-        """Each worker that sees a visit asks Redis once."""
-        seen_by = 1 if same_worker else workers * self._seen_by_one(workers)
-        return 1 - seen_by / self.given.checks_a_visit
+        """Each worker that sees a visit asks Redis once, and once more whenever it has believed a session for long."""
+        times = max(self.given.visit_seconds / KEPT_FOR, 1)
+        checks = self.given.checks_a_visit / times
+        asked = 1 if same_worker else workers * self._seen_by_one(workers, checks)
+        return max(1 - asked / checks, 0)
 
-    def _seen_by_one(self, workers: int) -> float:
-        """The chance that a worker gets at least one check of a visit."""
-        missed: float = (1 - 1 / workers) ** self.given.checks_a_visit
+    def _seen_by_one(self, workers: int, checks: float) -> float:
+        """The chance that a worker gets at least one of so many checks."""
+        missed: float = (1 - 1 / workers) ** checks
         return 1 - missed
 
     def _visitors(self) -> float:
@@ -206,12 +210,15 @@ bytes of a worker, which has {plan.worker_bytes / 2**20:.0f} MiB without any.
 1. **The feed, with the number of primaries times the rate of ends.** {plan.ends_that_fill(0.1):,.0f} ends a second
    would take a tenth of every worker, however many there are: {plan.ends_that_fill(0.1) / plan.ends:.1f} times what
    is assumed here. Sharded pub/sub (SPUBLISH, Redis 7) would take the factor of {plan.for_memory} and the bus away:
-   every end would be told once, by the node that holds its slot, whose PONG is the one that counts.
+   every end would be told once, by the node that holds its slot, whose PONG is the one that counts. It is not built:
+   within the transaction of a logout it needs a channel of the user's own slot, so each worker would subscribe to
+   16,384 channels; and a channel for each primary, told after the transaction, would make a logout depend on a
+   second command.
 2. **The cache's default of {results["memory"]["sessions"]:,} sessions**, which is for a service of a few workers: see
    what each would have to keep. Too small a cache is no danger, but each check then costs {plan.miss / plan.hit:.1f}
    times as much.
-3. **Checks spread over many workers**: each of them asks Redis once for each visit, so the share of hits falls as
-   workers are added.
+3. **Checks spread over many workers**: each of them asks Redis for itself, and again after {KEPT_FOR:.0f} s, so the
+   share of hits falls as workers are added.
 4. **Memory of Redis**: {plan.bytes_a_user:,.0f} bytes a user, of which most is Redis' own for two keys. It grows with
    users, not with traffic, and more primaries make 1 worse.
 5. WeChat's own quota for `jscode2session` comes long before {plan.logins:,.0f} logins a second are reached; it has to

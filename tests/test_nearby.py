@@ -299,7 +299,7 @@ def test_a_feed_that_may_not_listen_says_so_once(
 ) -> None:
     """All else works, so nothing else would tell why the cache stays empty."""
     rights = ("~wxa:*", "&*", "+@all", "-subscribe")
-    raw_redis.execute_command("ACL", "SETUSER", "deaf", "on", ">pw", *rights)
+    raw_redis.execute_command("ACL", "SETUSER", "deaf", "on", ">pw", *rights)  # type: ignore[no-untyped-call]
     deaf = Worker(f"redis://deaf:pw@127.0.0.1:{redis_server.port}/0", clock)
     token = deaf.store.create(Identity(ALICE, Secret("k")))[0].reveal()
     deaf.nearby.resolve(token)
