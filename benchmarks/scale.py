@@ -92,7 +92,7 @@ class Plan:
         copies = self.ends * primaries
         nodes = primaries * (1 + self.given.replicas)
         heard = copies * self.heard / MICROSECONDS
-        workers = 1
+        workers, visit = 1, self.given.checks_a_visit
         while self._workers_needed(workers, heard, same_worker) > workers:
             workers += 1
         hits = self._hit_share(workers, same_worker)
@@ -124,7 +124,7 @@ class Plan:
         return math.ceil(shared / max(room, 0.01))
 
     def _hit_share(self, workers: int, same_worker: bool) -> float:
-        """Each worker that sees a visit asks Redis once, and once more whenever it has believed a session for long."""
+        """Each worker that sees a visit asks Redis once, and again whenever it has believed a session for long."""
         times = max(self.given.visit_seconds / KEPT_FOR, 1)
         checks = self.given.checks_a_visit / times
         asked = 1 if same_worker else workers * self._seen_by_one(workers, checks)
