@@ -102,8 +102,7 @@ class Plan:
             primaries,
             workers,
             hits,
-            self._visitors()
-            * (1 / workers if same_worker else self._seen_by_one(workers, self.given.checks_a_visit)),
+            self._visitors() * (1 / workers if same_worker else self._seen_by_one(workers, visit)),
             heard,
             told,
             told + asked / primaries / MICROSECONDS,
