@@ -141,6 +141,16 @@ def test_the_oldest_goes_when_there_are_too_many(store: SessionStore, alice: Ide
     assert [is_alive(store, token) for token in tokens] == [False, False, True, True, True]
 
 
+def test_logout_everywhere_holds_even_where_the_list_was_lost(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    """The session that asks for it has been shown."""
+    token, session = log_in(store, alice)
+    raw_redis.delete(*(key for key in keys_of(raw_redis) if b":u:" in key))
+    store.end_all(ALICE, session)
+    assert not is_alive(store, token)
+
+
 def test_a_login_that_replaces_a_session_takes_its_place(store: SessionStore, alice: Identity) -> None:
     """One goes and one comes, so the cap ends nobody else; whoever keeps sessions at hand is told."""
     tokens = [log_in(store, alice, str(number))[0] for number in range(3)]

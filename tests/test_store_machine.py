@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
 from wxauth.identity import User
 from wxauth.records import ban_name
-from wxauth.sessions import SessionStore
+from wxauth.sessions import SessionStore, WxSession
 from wxauth.shelves import Shelves
 
 
@@ -32,7 +32,7 @@ class Untrimmed(Shelves):
 class LogoutUnderOneRingKey(SessionStore):
     """Broken on purpose: a logout everywhere reaches the newest ring key alone."""
 
-    def end_all(self, user: User) -> None:
+    def end_all(self, user: User, shown: WxSession | None = None) -> None:
         shelf, *_ = self.shelves.of(user)
         self.shelves._dismiss(shelf, lambda ids: ids, "everywhere", ())
 

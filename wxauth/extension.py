@@ -118,9 +118,7 @@ class WxAuth:
         if keep_current:
             self.store.end_others(session)
         else:
-            self.store.end_all(session.user)
-            # Redis may have lost the list, but the caller has shown this one.
-            self.store.revoke(session)
+            self.store.end_all(session.user, session)
         logged_out.send(_sender(), user=session.user)
 
     def log_out_user(self, user: User) -> None:

@@ -179,9 +179,10 @@ class SessionStore:
         if not self.shelves.dismiss(user, lambda ids: ids & {id}, "logout"):
             raise SessionNotFound("You have no such session.")
 
-    def end_all(self, user: User) -> None:
-        """End all of the user's sessions."""
-        self.shelves.dismiss(user, lambda ids: ids, "everywhere")
+    def end_all(self, user: User, shown: WxSession | None = None) -> None:
+        """End all of the user's sessions, and the one that was `shown`, whether the list knows of it or not."""
+        ids_shown = {shown.id} if shown else set[str]()
+        self.shelves.dismiss(user, lambda ids: ids | ids_shown, "everywhere")
 
     def end_others(self, session: WxSession) -> None:
         """End all sessions of the user but this one."""
