@@ -19,4 +19,4 @@ class Visitor:
 
 
 def visitor(number: int | str) -> Visitor:
-    return Visitor(APPID, f"oBENCH{number:0>22}", f"uBENCH{number:0>22}", f"{number:0>22}==")
+    return Visitor(APPID, f"oBENCH{number:0>22}", f"uBENCH{number:0>22}", f"{number:0>21}A==")

@@ -9,6 +9,6 @@ exports.visitor = (number) => {
     appid: 'wxbenchmark0123456',
     openid: `oBENCH${digits}`,
     unionid: `uBENCH${digits}`,
-    session_key: `${digits}==`,
+    session_key: `${digits.slice(1)}A==`,
   };
 };

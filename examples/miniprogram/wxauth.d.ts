@@ -104,8 +104,8 @@ export interface Client {
   /** `wx.request` with the token. Fulfilled with the answer, whatever its status. Rejected with a WxAuthError where
    * there is no answer, or a login was needed and failed. */
   request<Body = any>(options: RequestOptions): Promise<Answer<Body>>
-  /** `wx.uploadFile`, likewise; `data` is a string. */
-  uploadFile(options: UploadOptions): Promise<Answer<string>>
+  /** `wx.uploadFile`, likewise; `data` is a string, and WeChat shows no header. */
+  uploadFile(options: UploadOptions): Promise<Omit<Answer<string>, 'header'>>
   /** `wx.downloadFile`, likewise. */
   downloadFile(options: DownloadOptions): Promise<Download>
   /** Makes sure that there is a token; with `force` it gets a new one. Who asks during a login shares it. */
@@ -115,7 +115,8 @@ export interface Client {
   logout(): Promise<boolean>
   /** The phone number for the `e.detail.code` of `<button open-type="getPhoneNumber">`. */
   phone(code: string | undefined): Promise<Phone>
-  /** Calls `get` (as `() => wx.getWeRunData({})`) when a login is sure, and has the service open what it gives. */
+  /** Calls `get` (as `() => wx.getWeRunData({})`) when a login is sure, and has the service open what it gives.
+   * Where `get` is rejected, because the user keeps the data, so is this, with the same. */
   userData<Data = any>(get: () => PromiseLike<{ encryptedData: string; iv: string }>): Promise<Data>
 }
 

@@ -5,7 +5,7 @@ const GAP = 3000 // ms between two wx.login; WeChat limits them
 const RETRIES = 2
 const LONGEST_WAIT = 5 // seconds; where Retry-After asks for more, the answer is the caller's
 const TIMEOUT = 60000 // ms, WeChat's own
-const LIFE = 900 // ms of each second that a token is good for: it is replaced a little before its end
+const LIFE = 900 // ms of each second that the login named; use makes a token live longer, but nobody tells us
 const SPENT = ['code_invalid', 'code_used', 'wechat_unreachable'] // a code in the body can't be sent again
 const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i // mini programs have no URL
 
@@ -14,8 +14,9 @@ const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 const failure = (code, message, answer) => Object.assign(new Error(message), { code, answer })
 const bearer = (header, token) => Object.assign({}, header, token ? { Authorization: `Bearer ${token}` } : {})
 const tried = (work, otherwise) => { try { return work() } catch (error) { return otherwise } }
-const retryAfter = ({ header = {} }) =>
-  Number(header[Object.keys(header).find(name => name.toLowerCase() === 'retry-after')]) || 1
+const named = (header, name) => header[Object.keys(header).find(it => it.toLowerCase() === name)]
+const retryAfter = ({ header = {} }, { code }) => // uploads and downloads show no header
+  Number(named(header, 'retry-after')) || (code === 'rate_limited' ? Infinity : 1)
 
 function create({ baseURL, appid, device, wx: api = wx }) {
   const base = baseURL.replace(/\/+$/, '')
@@ -41,8 +42,10 @@ function create({ baseURL, appid, device, wx: api = wx }) {
       const fail = error => reject(failure('wx_failed', words(error)))
       const timer = setTimeout(fail, (options.timeout || TIMEOUT) + 5000) // should WeChat never answer
       const ending = settle => result => { clearTimeout(timer); settle(result) }
-      const task = api[name](Object.assign({}, options, { success: ending(resolve), fail: ending(fail) }))
-      if (task && task.catch) task.catch(ending(fail)) // Taro's calls are promises too
+      try {
+        const task = api[name](Object.assign({}, options, { success: ending(resolve), fail: ending(fail) }))
+        if (task && task.catch) task.catch(ending(fail)) // Taro's calls are promises too
+      } catch (error) { ending(fail)(error) }
     })
   }
 
@@ -56,20 +59,21 @@ function create({ baseURL, appid, device, wx: api = wx }) {
   }
 
   // Does what the problem in an answer asks for: one login, a few retries. `mend` says whether that can help.
-  async function insist(attempt, mend) {
+  async function insist(attempt, mend, wanted = () => true) {
     for (let retries = RETRIES, logins = 1; ;) {
       const answer = await attempt()
       const problem = problemOf(answer)
-      const wait = problem.action === 'retry' ? retryAfter(answer) : 0
+      const wait = problem.action === 'retry' ? retryAfter(answer, problem) : 0
       const may = problem.action === 'login' ? logins-- > 0 : problem.action === 'retry' && retries-- > 0
       if (!may || wait > LONGEST_WAIT || !(await mend(problem))) return answer
       // A little more than asked for, or all phones come back in the same moment.
       if (wait) await sleep(wait * 1000 * (1 + Math.random() / 4))
+      if (!wanted()) return answer
     }
   }
 
   function valueOf(answer) {
-    if (answer.statusCode === 200) return answer.data
+    if (answer.statusCode === 200 && answer.data && typeof answer.data === 'object') return answer.data
     const { code, detail } = problemOf(answer)
     throw failure(code || 'not_understood', detail || `The service answered ${answer.statusCode}`, answer)
   }
@@ -100,11 +104,9 @@ function create({ baseURL, appid, device, wx: api = wx }) {
   }
 
   async function renew({ code }, sent) {
-    if (sent && current() === sent) {
-      if (code === 'token_invalid') hold(null)
-      await login({ force: true })
-    }
-    return held !== null || flight !== null // else a logout came in between, and nobody asked for a new login
+    if (!sent || current() !== sent) return true
+    if (code === 'token_invalid') hold(null)
+    return login({ force: true }).then(() => true)
   }
 
   async function call(name, options) {
@@ -117,7 +119,8 @@ function create({ baseURL, appid, device, wx: api = wx }) {
       sent = current()
       const data = typeof options.data === 'function' ? { data: await options.data() } : {}
       return ask(name, Object.assign({}, options, data, { url, header: bearer(options.header, sent) }))
-    }, problem => !SPENT.includes(problem.code) && (problem.action === 'retry' || renew(problem, sent)))
+    }, problem => !SPENT.includes(problem.code) && (problem.action === 'retry' || renew(problem, sent)),
+    () => held !== null || flight !== null) // else a logout came in between, and nobody asked for a new login
   }
 
   async function logout() {

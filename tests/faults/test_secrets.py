@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import requests
 
-from tests.conftest import APP_SECRET, RING_KEY
+from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.conftest import Run
 from tests.faults.driver import Load, Person
 from tests.faults.history import Call
@@ -59,9 +59,10 @@ class Trail:
 
     def __init__(self, service: Service, wechat: WeChatServer) -> None:
         self._service = service
-        self._wechat = wechat
+        self.wechat = wechat
         self.answers = b""
         self.codes: list[str] = []
+        self.numbers: list[str] = []
 
     def ask(self, method: str, path: str, token: str = "", **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -70,12 +71,18 @@ class Trail:
         return answer
 
     def log_in(self, user: str, outcome: str | None = None) -> str:
-        code = self._wechat.fake.wx_login(user, outcome)
+        code = self.wechat.fake.wx_login(user, outcome)
         self.codes.append(code)
         answer = self.ask("POST", "/login", json={"code": code})
         token = str(answer.json().get("token", ""))
         self.answers = self.answers.replace(token.encode() or b"\0", b"")
         return token
+
+    def tap_phone_button(self, user: str, token: str) -> None:
+        code = self.wechat.fake.tap_phone_button(user, APPID)
+        self.codes.append(code)
+        answer = self.ask("POST", "/phone", token, json={"code": code})
+        self.numbers += [answer.json()["phoneNumber"]] if answer.ok else []
 
 
 def walk(trail: Trail) -> list[str]:
@@ -89,6 +96,11 @@ def walk(trail: Trail) -> list[str]:
     trail.ask("GET", "/session", first[:-1])
     trail.ask("POST", "/login", json={"code": f"x&secret={first}"})
     trail.ask("POST", "/introspect", auth=("backend", CLIENT_SECRET), data={"token": first})
+    trail.tap_phone_button("planted", first)
+    trail.tap_phone_button("somebody else", first)
+    given = trail.wechat.fake.wx_get_user_profile(APPID, "planted")
+    trail.ask("POST", "/userdata/decrypt", first, json={name: given[name] for name in ("encryptedData", "iv")})
+    trail.ask("POST", "/userdata/verify", first, json={name: given[name] for name in ("rawData", "signature")})
     trail.ask("DELETE", "/session", second)
     return [first, second]
 
@@ -131,6 +143,7 @@ def of_the_users(calls: list[Call], people: list[Person], trail: Trail, tokens: 
     # What stands in a token after `wxa_` and its tag: the part that makes it one.
     found |= {f"bits of {name}": token[8:51] for name, token in found.items()}
     found |= {f"code {number}": code for number, code in enumerate(trail.codes)}
+    found |= {f"phone number {number}": phone for number, phone in enumerate(trail.numbers)}
     return found | {f"openid {number}": person.openid for number, person in enumerate(people)}
 
 
@@ -154,6 +167,7 @@ def test_no_secret_is_left_behind(run: Run) -> None:
                     admin.save()
                 ours = {"app secret": APP_SECRET, "ring key": RING_KEY, "redis password": PASSWORD}
                 ours["client secret"] = CLIENT_SECRET
+                ours["access token"] = wechat.fake.api.newest_access_token(APPID)
                 keys = {key for key, _ in wechat.fake._session_keys.values()}
                 ours |= {f"session_key {number}": key for number, key in enumerate(keys)}
                 theirs = of_the_users(load.calls, load.people, trail, tokens)
@@ -164,6 +178,7 @@ def test_no_secret_is_left_behind(run: Run) -> None:
                 run.figure("I7", f"found, {searched}", len(found), 0)
                 assert {"redis' dump.rdb", "the log"} <= set(places)
                 assert len(tokens[0]) > 90
+                assert len(trail.numbers) == 1
                 assert found == []
 
 

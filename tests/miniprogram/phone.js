@@ -96,8 +96,9 @@ class Wx {
   over(name, { url, success, fail, ...options }, shape) {
     ask(url, options).then(
       answer => {
-        const header = named(answer.rawHeaders)
-        success({ statusCode: answer.status, header, errMsg: `${name}:ok`, ...shape(answer) })
+        // Of an upload or a download WeChat shows none.
+        const shown = name === 'request' ? { header: named(answer.rawHeaders) } : {}
+        success({ statusCode: answer.status, ...shown, errMsg: `${name}:ok`, ...shape(answer) })
       },
       error => fail({ errMsg: `${name}:fail ${error.message}` }),
     )
@@ -168,7 +169,7 @@ function open(clock, wx, baseURL) {
 function shown(clock, wx, baseURL) {
   const [, block] = /```js\n(.*?)```/s.exec(fs.readFileSync(path.join(ROOT, 'README.md'), 'utf8'))
   let page
-  execute(block, { wx, baseURL, require: () => load(clock, { wx }), Page: it => { page = it } })
+  execute(block, { wx, baseURL, require: () => load(clock).create({ baseURL, wx }), Page: it => { page = it } })
   return live(page)
 }
 

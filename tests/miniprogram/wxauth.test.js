@@ -411,6 +411,19 @@ test('a platform whose calls are promises too leaves none of them unhandled', as
   await assert.rejects(auth.request(SESSION), { message: 'alone' })
 })
 
+test('an upload past a limit is not repeated: WeChat does not show when it may be', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  front.say('POST /upload', 429, 'rate_limited', 'retry', { 'Retry-After': '60' })
+  assert.equal((await auth.uploadFile(FILE)).statusCode, 429)
+  assert.equal(front.count('POST /upload'), 1)
+})
+
+test('a call of the platform that throws is an error with a code', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  wx.request = () => { throw new TypeError('url is no string') }
+  await assert.rejects(auth.request(SESSION), { code: 'wx_failed', message: 'url is no string' })
+})
+
 // --- Where the token is kept, and where it goes
 
 test('the next start of the mini program uses the token that is stored', async t => {
@@ -560,6 +573,18 @@ test('a request that a logout overtakes logs nobody in again', async t => {
   await auth.logout()
   release()
   assert.equal((await request).statusCode, 401)
+  assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
+})
+
+test('a request that waits for its time to retry does not undo a logout', async t => {
+  const { auth, wx, clock } = await phoneLoggedIn(t)
+  front.say('GET /session', 503, 'store_unavailable', 'retry', { 'Retry-After': '1' })
+  const pause = clock.next(1000)
+  const request = auth.request(SESSION)
+  await pause
+  await auth.logout()
+  clock.advance(2000)
+  assert.equal((await request).statusCode, 503)
   assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
 })
 

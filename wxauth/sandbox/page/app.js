@@ -3,7 +3,7 @@
 import { Diagram } from './diagram.js'
 import { Scenes } from './scenes.js'
 import { fillSnippets } from './snippets.js'
-import { say, speak, spoken } from './text.js'
+import { TEXT, say, speak, spoken } from './text.js'
 import { Vault } from './vault.js'
 
 const at = (id) => document.getElementById(id)
@@ -93,18 +93,19 @@ function translate(language) {
 at('theme').addEventListener('click', () => {
   const theme = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'
   paint(theme)
-  remember('theme', theme)
+  remember('wxauth theme', theme)
 })
-dark.addEventListener('change', () => remembered('theme') ?? paint(dark.matches ? 'dark' : 'light'))
+dark.addEventListener('change', () => remembered('wxauth theme') ?? paint(dark.matches ? 'dark' : 'light'))
 
 at('language').addEventListener('click', () => {
   const language = spoken() === 'zh' ? 'en' : 'zh'
   translate(language)
-  remember('language', language)
+  remember('wxauth language', language)
 })
 
-paint(remembered('theme') ?? (dark.matches ? 'dark' : 'light'))
-translate(remembered('language') ?? (navigator.language.startsWith('zh') ? 'zh' : 'en'))
+paint(remembered('wxauth theme') ?? (dark.matches ? 'dark' : 'light'))
+const chosen = remembered('wxauth language')
+translate(Object.hasOwn(TEXT, chosen) ? chosen : navigator.language.startsWith('zh') ? 'zh' : 'en')
 fillSnippets()
 scenes.rest()
 document.documentElement.dataset.ready = 'yes'

@@ -1,4 +1,4 @@
-// The code to copy, with the reader's own address in place of the README's.
+// The code to copy. What runs beside the service has the address of this sandbox; the mini program has the reader's own.
 
 import { say } from './text.js'
 
@@ -13,7 +13,9 @@ export function fillSnippets() {
   })
   const fill = () => {
     const address = field.value.trim().replace(/\/+$/, '') || WRITTEN
-    for (const [code, text] of snippets) code.textContent = text.replaceAll(WRITTEN, address)
+    snippets.forEach(([code, text], place) => {
+      code.textContent = text.replaceAll(WRITTEN, place === 0 ? address : location.origin)
+    })
   }
   field.value = location.origin
   field.addEventListener('input', fill)
