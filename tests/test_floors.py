@@ -90,8 +90,9 @@ def tree(module: str) -> ast.Module:
     return ast.parse(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text())
 
 
-def modules() -> set[str]:
-    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+@cache
+def modules() -> frozenset[str]:
+    return frozenset(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 
 
 def own_imports(module: str) -> set[str]:
