@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -177,7 +178,7 @@ def test_a_read_that_raced_a_revocation_is_not_kept(worker: Worker, other: Worke
     """The record was read before the logout and answered after it: the answer stands, but is not kept."""
     session = worker.warm(token)
     # So that it is read once more; that it has ended is for the feed alone to tell.
-    worker.nearby._forget_everything()
+    worker.nearby.forget_everything()
     worker.store.look_up = revoked_meanwhile(worker, other, session)  # type: ignore[method-assign]
     worker.nearby.resolve(token)
     del worker.store.look_up
@@ -277,7 +278,7 @@ def hits() -> float:
 def test_every_hit_is_counted(worker: Worker, token: str) -> None:
     """Not at once, for that would cost more than the hit, but by the time that the feed is heard next."""
     worker.warm(token)
-    worker.nearby._heard([])
+    worker.nearby.heard([])
     before = hits()
     threads = [threading.Thread(target=lambda: [worker.nearby.resolve(token) for _ in range(500)]) for _ in range(4)]
     for thread in threads:
@@ -285,6 +286,19 @@ def test_every_hit_is_counted(worker: Worker, token: str) -> None:
     for thread in threads:
         thread.join()
     wait_until(lambda: hits() == before + 2000, "the feed is heard")
+
+
+def test_a_feed_ends_with_its_cache(redis_server: RedisServer, raw_redis: redis.Redis, clock: Clock) -> None:
+    """An application that is dropped leaves no thread and no connection behind."""
+    before = set(threading.enumerate())
+    client = RedisClient(connector(redis_server.url, "verify"))
+    store = SessionStore(client, KeyRing([Secret(RING_KEY)]), LIMITS, clock)
+    nearby = Nearby(store, Feed(client), 10)
+    nearby.resolve(store.create(Identity(ALICE, Secret("k")))[0].reveal())
+    (thread,) = set(threading.enumerate()) - before
+    del store, nearby
+    gc.collect()
+    wait_until(lambda: not thread.is_alive(), "the feed has ended")
 
 
 def test_the_cache_prints_no_token(worker: Worker, token: str) -> None:

@@ -40,6 +40,8 @@ CODE = "code-that-nobody-may-see"
 PATH = "/sns/jscode2session"
 QUERY: dict[str, str | Secret] = {"secret": Secret(APP_SECRET), "js_code": CODE}
 BUDGET = 0.5
+#: For what must not end in a timeout, however busy the machine is.
+AMPLE = 10.0
 GRACE = 1.0
 MEBIBYTE = 1024 * 1024
 
@@ -49,6 +51,7 @@ class Outcome:
     """What became of one call: every rule below is held against the same one."""
 
     expected: str
+    budget: float
     host: str
     error: Exception | None
     seconds: float
@@ -75,18 +78,19 @@ def everything_logged() -> Iterator[io.StringIO]:
 @pytest.fixture(scope="module", params=list(FAULTS.values()), ids=list(FAULTS))
 def outcome(request: pytest.FixtureRequest) -> Outcome:
     place, expected = request.param
+    budget = BUDGET if "timeout" in expected.split() else AMPLE
     error: Exception | None = None
     with place() as url, everything_logged() as log:
         transport = Transport(url)
         tracemalloc.start()
         before = time.monotonic()
         try:
-            get(transport)
+            get(transport, budget)
         except Exception as raised:
             error = raised
         seconds, (_, peak) = time.monotonic() - before, tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    return Outcome(expected, url.partition("//")[2], error, seconds, peak, log.getvalue())
+    return Outcome(expected, budget, url.partition("//")[2], error, seconds, peak, log.getvalue())
 
 
 def told_by(error: BaseException | None) -> str:
@@ -107,7 +111,7 @@ def test_fault_is_one_error(outcome: Outcome) -> None:
 
 def test_fault_costs_the_deadline_at_most(outcome: Outcome) -> None:
     """The deadline is for the whole call, however the time is spent."""
-    assert outcome.seconds < BUDGET + GRACE
+    assert outcome.seconds < outcome.budget + GRACE
 
 
 def test_fault_costs_little_memory(outcome: Outcome) -> None:

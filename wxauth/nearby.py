@@ -11,6 +11,7 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ class Nearby:
         self._monotonic = monotonic
         self._hits = _Hits()
         self._lock = threading.Lock()
-        self._forget_everything()
+        self.forget_everything()
         store.shelves.on_ended = self.forget
-        os.register_at_fork(after_in_child=self._begin_anew)
+        begin_anew = weakref.WeakMethod(self._begin_anew)
+        os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """As SessionStore.resolve."""
@@ -108,8 +110,8 @@ class Nearby:
             while self._ended and next(iter(self._ended.values())) < now - REMEMBERED_FOR:
                 self._ended.popitem(last=False)
 
-    def _heard(self, ids: Iterable[str]) -> None:
-        """What the feed tells; as long as it is believed, at least every PONG, so the hits are told on time too."""
+    def heard(self, ids: Iterable[str]) -> None:
+        """As `forget`, from the feed; that is heard at least every PONG, so the hits are told on time too."""
         self.forget(ids)
         self._hits.tell()
 
@@ -137,7 +139,7 @@ class Nearby:
         """Which run of the feed is on, or None while there is none to rely on."""
         if self._feed is None:
             return None
-        self._feed.start(self._heard, self._forget_everything)
+        self._feed.start(self)
         # In this order: if the feed falls in between, the run is one that is over.
         run = self._feed.run
         return run if self._feed.heard_at > self._monotonic() - BELIEVED_FOR else None
@@ -154,7 +156,7 @@ class Nearby:
                 _, oldest = self._kept.popitem(last=False)
                 self._texts.pop(oldest.session.id, None)
 
-    def _forget_everything(self) -> None:
+    def forget_everything(self) -> None:
         """Nothing that was kept can be believed."""
         with self._lock:
             self._kept: OrderedDict[str, _Kept] = OrderedDict()
@@ -165,6 +167,6 @@ class Nearby:
         """In a forked process: its parent's lock may be held for ever, and its parent's feed is not its own."""
         self._lock = threading.Lock()
         self._hits = _Hits()
-        self._forget_everything()
+        self.forget_everything()
         if self._feed is not None:
             self._feed.forget_parent()

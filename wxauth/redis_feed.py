@@ -11,9 +11,10 @@ import logging
 import selectors
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .errors import StoreUnavailable
 from .redis_causes import CURES, FAILURES, cause
@@ -27,11 +28,19 @@ MOST_AT_ONCE: Final = 1000
 
 log = logging.getLogger(__name__)
 
-Listener = Callable[[list[str]], None]
+
+class Listener(Protocol):
+    """Whoever keeps sessions at hand."""
+
+    def heard(self, ids: list[str]) -> None:
+        """These sessions are over. Called several times a second, mostly with none."""
+
+    def forget_everything(self) -> None:
+        """The end of some session may have been missed."""
 
 
 class Feed:
-    """Listens in the background from `start` on; it ends with the process. Times are `time.monotonic()` values.
+    """Listens in the background from `start` on, as long as there is a listener. Times are `time.monotonic()` values.
 
     Whatever was published anywhere before `heard_at` has been handed on. `run` counts how often listening had to
     begin anew, when something may have been missed.
@@ -45,13 +54,14 @@ class Feed:
         self.run = 0
         self._said = ""
 
-    def start(self, heard: Listener, interrupted: Callable[[], None]) -> None:
-        """Once in each process. `heard` gets ids of ended sessions; `interrupted` hears that some may be missing."""
+    def start(self, listener: Listener) -> None:
+        """Once in each process. The listener isn't kept alive: with it the feed ends."""
         if self._thread is not None and self._thread.is_alive():
             return
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._listen, args=(heard, interrupted), daemon=True)
+                self._listener = weakref.ref(listener)
+                self._thread = threading.Thread(target=self._listen, daemon=True)
                 self._thread.start()
 
     def forget_parent(self) -> None:
@@ -60,10 +70,11 @@ class Feed:
         self._thread = None
         self.heard_at = float("-inf")
 
-    def _listen(self, heard: Listener, interrupted: Callable[[], None]) -> None:
-        while True:
+    def _listen(self) -> None:
+        somebody_listens = True
+        while somebody_listens:
             try:
-                self._subscribe_and_follow(heard)
+                self._subscribe_and_follow()
             except (*FAILURES, StoreUnavailable) as error:
                 self._say(error.cause if isinstance(error, StoreUnavailable) else cause(error))
             except Exception:
@@ -71,8 +82,18 @@ class Feed:
             finally:
                 self.heard_at = float("-inf")
                 self.run += 1
-                interrupted()
+                somebody_listens = self._tell(lambda listener: listener.forget_everything())
             time.sleep(RETRY_PAUSE)
+
+    def _hand_on(self, ids: list[str]) -> bool:
+        return self._tell(lambda listener: listener.heard(ids))
+
+    def _tell(self, what: Callable[[Listener], None]) -> bool:
+        """False if nobody listens any more."""
+        listener = self._listener()
+        if listener is not None:
+            what(listener)
+        return listener is not None
 
     def _say(self, word: str) -> None:
         """Once for each trouble: it is begun anew several times a second."""
@@ -80,16 +101,16 @@ class Feed:
             log.warning("feed_interrupted", extra={"cause": word, "cure": CURES.get(word)})
         self._said = word
 
-    def _subscribe_and_follow(self, heard: Listener) -> None:
+    def _subscribe_and_follow(self) -> None:
         with contextlib.ExitStack() as subscriptions:
             self._redis.nodes.look_around()
             entered = [subscriptions.enter_context(_Subscription(pool)) for _, pool in self._redis.nodes.pools()]
             # Asked again, because only now Sentinel's pool knows which master it is connected to.
             names = [name for name, _ in self._redis.nodes.pools()]
-            self._follow(dict(zip(names, entered, strict=False)), heard)
+            self._follow(dict(zip(names, entered, strict=False)))
 
-    def _follow(self, subscriptions: dict[str, _Subscription], heard: Listener) -> None:
-        """Until one of them falls silent, or the nodes are no longer these."""
+    def _follow(self, subscriptions: dict[str, _Subscription]) -> None:
+        """Until one of them falls silent, the nodes are no longer these, or nobody listens."""
         self._said = ""
         with selectors.DefaultSelector() as selector:
             for subscription in subscriptions.values():
@@ -99,7 +120,8 @@ class Feed:
                 # What has been read from the socket already, the selector does not see.
                 selector.select(0 if more else PING_INTERVAL / 2)
                 told = [subscription.receive() for subscription in subscriptions.values()]
-                heard([id for ids in told for id in ids])
+                if not self._hand_on([id for ids in told for id in ids]):
+                    return
                 more = any(len(ids) >= MOST_AT_ONCE for ids in told)
                 for subscription in subscriptions.values():
                     subscription.ping_if_due()
