@@ -15,7 +15,7 @@ from tests.conftest import Clock
 from tests.faults.clusters import ClusterSet
 from tests.faults.relay import Relay
 from tests.faults.topologies import SERVICE, Node, SentinelNode
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, free_port, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.redis_client import A_MOMENT, RedisClient
 from wxauth.redis_connect import connector
@@ -131,6 +131,19 @@ def test_each_node_of_a_cluster_is_looked_at(cluster_set: ClusterSet, place: int
     assert door.examine() == "ok"
     with cluster_set.primaries()[place].option("maxmemory-policy", "allkeys-lru"):
         assert door.examine() == "evicting"
+
+
+def test_whoever_is_refused_by_a_breaker_has_the_node_looked_for(cluster_set: ClusterSet) -> None:
+    """A replica may have taken its place, which the next probe would learn half a second later."""
+    door = RedisClient(connector(cluster_set.url, "verify"))
+    _, breaker = door.nodes.place("k")
+    while not breaker.is_open:
+        breaker.failed("timeout")
+    manager = door.nodes._connected().nodes_manager  # type: ignore[union-attr]
+    looked = manager._epoch
+    with pytest.raises(StoreUnavailable, match="timeout"):
+        door.read("k")
+    wait_until(lambda: manager._epoch > looked, "it has looked around")
 
 
 def test_a_cluster_that_is_well_in_part_can_be_asked(cluster_set: ClusterSet) -> None:

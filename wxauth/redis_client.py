@@ -209,6 +209,7 @@ class RedisClient:
     def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None, *, afresh: bool) -> T:
         pool, breaker = self.nodes.place(key, asked)
         if not breaker.admits():
+            self.nodes.suspect()
             raise unavailable(breaker.cause)
         connection: Any = None
         try:

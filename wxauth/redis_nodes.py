@@ -80,10 +80,16 @@ class Nodes:
     def look_around(self) -> None:
         """Learn where the slots are now, or who is master."""
         if isinstance(self._client, RedisCluster):
-            self._client.nodes_manager.initialize()
+            # redis-py would also close the connections to the node that it asks.
+            self._client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
         elif self._client and isinstance(self._client.connection_pool, SentinelConnectionPool):
             # If it is another, the connections to the former are dropped.
             self._client.connection_pool.get_master_address()
+
+    def suspect(self) -> None:
+        """A node is held for down: learn whether another has taken its place, without making anyone wait for it."""
+        if isinstance(self._client, RedisCluster):
+            self._look_around_soon()
 
     def learn_from(self, failure: Exception) -> None:
         """Learn where the slots are now, without making anyone wait for it."""

@@ -47,8 +47,10 @@ class ClusterSet(Topology):
         self.settle()
 
     def settle(self) -> None:
-        """Returns once every node finds the cluster whole and every replica is in step."""
+        """Returns once every node finds the cluster whole, and every replica is known to be in step."""
         wait_until(lambda: all(_is_well(node) for node in self.nodes), "a whole cluster", PROMOTION_LIMIT)
+        marks = {node: node.replication()["master_repl_offset"] for node in self.primaries()}
+        wait_until(lambda: all(_is_followed(*mark) for mark in marks.items()), "replicas in step", PROMOTION_LIMIT)
 
     def join(self) -> Node:
         """One more primary, without any slot as yet."""
@@ -121,6 +123,12 @@ def _is_well(node: Node) -> bool:
     except (redis.RedisError, OSError):
         return False
     return whole and (node.leads() or node.follows())
+
+
+def _is_followed(primary: Node, mark: int) -> bool:
+    """Whether each of its replicas has acknowledged what was written up to `mark`."""
+    followers = [fact for name, fact in primary.replication().items() if name.startswith("slave")]
+    return all(fact["offset"] >= mark for fact in followers if isinstance(fact, dict))
 
 
 def _knows(node: Node, count: int) -> bool:
