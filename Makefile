@@ -27,8 +27,10 @@ fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 # This service beside what else there is; see benchmarks/README.md. It needs two cores of a quiet machine and, from Debian:
-# wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux, and Node 20 with npm.
-ROUNDS ?= 5
+# python3-venv wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux, and Node 20
+# with npm. The system's Python is built with optimisations, as those of hosts are; one from source often is not.
+BENCH_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
+ROUNDS ?= 7
 SECONDS_EACH = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),5)
 SEED ?= 1
 BENCH ?=
@@ -36,7 +38,7 @@ bench: .venv-bench/done benchmarks/node/node_modules/done
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS_EACH) --seed $(SEED) $(BENCH)
 
 .venv-bench/done: requirements.txt benchmarks/requirements.txt
-	$(PYTHON) -m venv .venv-bench
+	$(BENCH_PYTHON) -m venv --clear .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	touch $@
 

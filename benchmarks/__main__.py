@@ -13,12 +13,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import bars, charts, feed, footprint, keyspace, layers, login, machine, report, scale, throughput
+from benchmarks import (
+    bars,
+    charts,
+    feed,
+    footprint,
+    keyspace,
+    layers,
+    login,
+    machine,
+    report,
+    samples,
+    scale,
+    throughput,
+)
 from benchmarks.places import HERE, LOAD_CORE, ROOT
 from benchmarks.table import BY_NAME, CONTENDERS
 
-#: What is timed besides turns: layers, feed, worker, and one for each login delay and for each who keeps sessions.
-ASIDE: Final = 3 + len(login.DELAYS) + len(footprint.WHO_KEEPS_SESSIONS)
+#: What is timed besides turns: layers, feed, worker, and one for each profile, login delay and keeper of sessions.
+ASIDE: Final = 3 + len(samples.PROFILED) + len(login.DELAYS) + len(footprint.WHO_KEEPS_SESSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,7 @@ def measure(size: Size, seed: int, progress: Callable[[str], None]) -> dict[str,
     }
     progress("the path of a hit, part by part")
     results["layers"] = layers.measure()
+    results["samples"] = samples.measure(progress)
     results["feed"] = feed.measure(size.ends, progress)
     results["bytes"] = footprint.bytes_in_redis(progress)
     results["memory"] = footprint.worker_memory(progress)
@@ -99,7 +113,7 @@ def turns_alone(names: list[str], size: Size, seed: int) -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one short round into build/bench, without a verdict")

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ def described() -> dict[str, str]:
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "kernel": platform.release(),
         "load average at the start": load,
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()}, {'the' if sys.base_prefix == '/usr' else 'not the'} system's",
         **{name: version(name) for name in PYTHON},
         **{command[0]: _printed(*command) for command in PROGRAMS},
         **_node_packages(),

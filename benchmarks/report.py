@@ -9,16 +9,21 @@ from typing import Final
 from benchmarks.bars import BARS, Bar, Results, check_cost, median
 from benchmarks.keyspace import REAL
 from benchmarks.load import CONNECTIONS
+from benchmarks.samples import OUTSIDE
 from benchmarks.table import BY_NAME, CONTENDERS, GUNICORN_THREADS, Contender
 from benchmarks.throughput import SESSIONS
 
+MOST_PACKAGES: Final = 8
+COLUMNS: Final = (
+    "", "requests/s", "±", "processor, µs", "core", "Redis, µs", "p50, ms", "p99, ms", "failed", "first answer, s",
+)  # fmt: skip
 INTRODUCTION: Final = f"""\
 # Benchmarks
 
 This service beside what a user would pick instead: on one machine, in one run, in turns. `make bench` writes this
 file, [results.json](results.json), [scale.md](scale.md) and the charts, and fails if a bar is missed.
 
-    make bench                       # ROUNDS=… SECONDS=… SEED=… for another size
+    make bench                       # ROUNDS=… SECONDS=… SEED=… for another size, BENCH_PYTHON=… for another Python
     make bench BENCH="--quick"       # a try, into build/bench
 
 In every round each contender has one turn, in another order each time. A turn starts the contender anew on a core of
@@ -27,10 +32,13 @@ and turns others away, warms it up, and then lets wrk ask for SECONDS over {CONN
 each user in turn. wrk (1 thread), Redis and this harness share the other core, so whoever asks Redis gets that for
 nothing: it is a column of its own, and no ratio below counts it.
 
-Processor time is utime and stime of the server and all its children from `/proc`, divided by the requests. All on
-Python run in one worker of one interpreter: on Granian with the flags of our Procfile, or on gunicorn with a gthread
-worker of {GUNICORN_THREADS} threads, which is how Flask applications are usually served. What stands beside `/verify`
-answers forward-auth as we do (204 and three headers), but for the article's Koa; all others answer the same JSON.
+Processor time is utime and stime of the server and all its children from `/proc`, divided by the requests; where
+"core" says how much of a second a contender took for the requests of a second, near 100 % means that it was the
+contender that could do no more, and not the load. All on Python run in one worker of one interpreter: on Granian
+with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
+Flask applications are usually served. The interpreter is by default the system's, which like nginx and Node is
+built with every optimisation; the last table names it. What stands beside `/verify` answers forward-auth as we do
+(204 and three headers), but for the article's Koa; all others answer the same JSON.
 """
 
 NOT_MEASURED: Final = """\
@@ -42,6 +50,8 @@ NOT_MEASURED: Final = """\
 - WeChat itself: a fake one answers, at once or after 50 ms.
 - Sessions that are not at hand, beyond "cache off": a real mixture lies between the two lines.
 - OpenResty's own build and its newest libraries: nginx and its Lua are Debian's. PyPy, uWSGI, Bun, Deno: not here.
+- An interpreter that was built from source without optimisations. Bare Flask in a loop took a quarter more on one.
+- A login that replaces or displaces a session: each of those above is a user's first.
 - Contenders' login, logout and revocation. JWT without a list can't revoke at all, so it is not the same service.
 - Granian's threads are those of the Procfile (96) for all on Granian; fewer may suit one or the other better.
 """
@@ -57,7 +67,7 @@ def written(results: Results) -> str:
         "## Requests\n",
         "Medians of the rounds; behind ± half of the way from the least to the most.\n",
         table(
-            ("", "requests/s", "±", "processor, µs", "Redis, µs", "p50, ms", "p99, ms", "failed", "first answer, s"),
+            COLUMNS,
             [_row(results, contender) for contender in CONTENDERS if results["turns"].get(contender.name)],
         ),
         "![requests a second](charts/rates.svg)\n",
@@ -65,6 +75,7 @@ def written(results: Results) -> str:
         "![p99](charts/latency.svg)\n",
         _others(results),
         _layers(results["layers"]),
+        _samples(results.get("samples", {})),
         NOT_MEASURED,
         "## The machine\n",
         table(("", ""), list(results["machine"].items())),
@@ -89,13 +100,17 @@ def _bar(bar: Bar, results: Results) -> tuple[str, ...]:
 def _row(results: Results, contender: Contender) -> tuple[str, ...]:
     rates = [turn["a_second"] for turn in results["turns"][contender.name]]
     half = (max(rates) - min(rates)) / 2 / statistics.median(rates)
-    figures = {name: median(results, contender.name, name) for name in ("processor", "redis", "p50", "p99")}
+    processor, redis, p50, p99 = (
+        median(results, contender.name, name) for name in ("processor", "redis", "p50", "p99")
+    )
     started = median(results, contender.name, "started_in")
     return (
         contender.title,
         f"{statistics.median(rates):,.0f}",
         f"{half:.0%}",
-        *(f"{value:.1f}" for value in figures.values()),
+        f"{processor:.1f}",
+        f"{processor * statistics.median(rates) / 1e6:.0%}",
+        *(f"{value:.1f}" for value in (redis, p50, p99)),
         str(sum(turn["failed"] for turn in results["turns"][contender.name])),
         f"{started:.2f}",
     )
@@ -157,6 +172,23 @@ def _layers(layers: Mapping[str, Mapping[str, float]]) -> str:
             table(("`@login_required`, from the cache", "µs"), rows("decorator")),
             "The functions that take most of the latter themselves, by cProfile, scaled to its true length:\n",
             table(("function", "µs"), rows("functions")),
+        ]
+    )
+
+
+def _samples(profiles: Mapping[str, Mapping[str, float]]) -> str:
+    """A row for each of the packages that are seen most, a column for each profile."""
+    seen = [profile for profile in profiles.values() if profile]
+    if not seen:
+        return "In the running server: not measured (py-spy was not there, or may not look into other processes).\n"
+    all_packages = {package for profile in seen for package in profile}
+    packages = sorted(all_packages, key=lambda it: -sum(profile.get(it, 0) for profile in seen))[:MOST_PACKAGES]
+    rows = [(it, *(f"{profile.get(it, 0):.0%}" for profile in profiles.values())) for it in packages]
+    return "\n".join(
+        [
+            "And in the running server, under load: whose code holds the interpreter, by py-spy. "
+            f'"{OUTSIDE}" is Granian\'s own code.\n',
+            table(("", *(BY_NAME[name].title for name in profiles)), rows),
         ]
     )
 

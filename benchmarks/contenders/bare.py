@@ -7,8 +7,9 @@ from flask import Flask
 from benchmarks.identity import visitor
 
 app = Flask(__name__)
+OPENID = visitor(0).openid
 
 
 @app.get("/me")
 def me() -> dict[str, str]:
-    return {"openid": visitor(0).openid}
+    return {"openid": OPENID}

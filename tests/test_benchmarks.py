@@ -1,0 +1,82 @@
+"""The benchmark's arithmetic, and its committed files, which must be those of its results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks import bars, report, samples, scale, throughput
+from benchmarks.places import HERE
+from benchmarks.table import CONTENDERS
+
+
+def turns(**rates: list[float]) -> dict[str, Any]:
+    """Results in which contenders reached these requests a second."""
+    return {"turns": {name: [{"a_second": rate} for rate in found] for name, found in rates.items()}}
+
+
+def test_a_ratio_is_that_of_the_medians() -> None:
+    """One lucky round changes nothing."""
+    found = turns(ours=[10, 30, 900], theirs=[20, 10, 10])
+    assert bars.ratio("ours", "theirs")(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "at_most", "holds"), [(2, False, True), (1.9, False, False), (2, True, True), (2.1, True, False)]
+)
+def test_a_bar_holds_where_it_is_reached(value: float, at_most: bool, holds: bool) -> None:
+    """From below or from above; reached is enough."""
+    assert bars.Bar("it", 2, lambda _: value, at_most).holds({}) is holds
+
+
+@pytest.fixture
+def committed() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((HERE / "results.json").read_text())
+    return found
+
+
+def test_a_bar_that_is_missed_is_named(committed: dict[str, Any]) -> None:
+    """With what was measured and what was needed; so are requests of ours that failed."""
+    committed["bytes"]["verify"]["usage"] = 601
+    committed["turns"]["verify"][0]["failed"] = 7
+    missed = bars.missed(committed)
+    assert "bytes in Redis for a logged-in user: 601, bar 600" in missed
+    assert "verify: 7 requests failed" in missed
+
+
+def test_a_check_costs_what_redis_takes_too() -> None:
+    """The growth is that of both together, from the fewest sessions to the most."""
+
+    def few_or_many(processor: float, redis: float) -> list[dict[str, float]]:
+        return [{"processor": processor, "redis": redis}]
+
+    found = {"keyspace": {"1000": few_or_many(80, 20), "1000000": few_or_many(80, 40), "100000": few_or_many(1, 1)}}
+    assert bars.growth(found) == 1.2
+
+
+def test_every_contender_has_one_turn_a_round() -> None:
+    """In another order each time, and the same again for the same seed."""
+    order = [contender.name for contender in throughput.rounds(2, 1, 1)]
+    first, second = order[: len(CONTENDERS)], order[len(CONTENDERS) :]
+    assert sorted(first) == sorted(second) == sorted(contender.name for contender in CONTENDERS)
+    assert first != second
+    assert order == [contender.name for contender in throughput.rounds(2, 1, 1)]
+
+
+def test_a_look_is_counted_for_the_package_on_top() -> None:
+    """Whatever called it; what is no Python is the server's."""
+    stacks = [
+        "_runner (/v/site-packages/granian/wsgi.py:51);wsgi_app (/v/site-packages/flask/app.py:1479) 3",
+        f"wsgi_app (/v/site-packages/flask/app.py:1479);resolve ({HERE.parent}/wxauth/nearby.py:90) 4",
+        "dumps (/usr/lib/python3.11/json/__init__.py:234) 2",
+        " 1",
+    ]
+    assert samples.shares(stacks) == {"wxauth": 0.4, "flask": 0.3, "standard library": 0.2, samples.OUTSIDE: 0.1}
+
+
+def test_the_pages_are_those_of_the_results(committed: dict[str, Any]) -> None:
+    """Whoever edits a sentence writes them anew: `python -m benchmarks --write`."""
+    assert (HERE / "README.md").read_text() == report.written(committed)
+    assert (HERE / "scale.md").read_text() == scale.written(committed)
