@@ -18,9 +18,12 @@ from werkzeug.test import TestResponse
 from tests.clients import basic, problem, settings_with_clients
 from tests.conftest import APPID
 from tests.servers import RedisServer, free_port, wait_until
+from wxauth.errors import StoreUnavailable
 from wxauth.extension import session_store, wechat_client
 from wxauth.factory import create_app
+from wxauth.rates import Counters
 from wxauth.redis_client import RedisClient
+from wxauth.redis_connect import connector
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.transport import Transport
 
@@ -206,6 +209,25 @@ def test_without_redis_the_limit_is_kept_in_memory() -> None:
     """And nobody gets a 500: past the limit it is 429, within it the 503 that an outage is."""
     settings = dataclasses.replace(settings_with_clients(free_port()), login_rate="2/minute")
     assert statuses(create_app(settings).test_client(), *["192.0.2.1"] * 3) == [503, 503, 429]
+
+
+class Asked(RedisClient):
+    """Notes how often it was read."""
+
+    reads = 0
+
+    def read(self, key: str) -> tuple[bytes, float] | None:
+        self.reads += 1
+        return super().read(key)
+
+
+def test_whoever_has_waited_for_a_count_waits_for_nothing_else() -> None:
+    """Flask-Limiter asks at once whether the store is back, in the same request."""
+    door = Asked(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
+    counters = Counters(None, door, b"key")
+    with pytest.raises(StoreUnavailable):
+        counters.incr("somebody", 60)
+    assert (counters.check(), door.reads) == (False, 0)
 
 
 def test_once_redis_is_back_it_counts_again() -> None:

@@ -23,6 +23,8 @@ from .sealing import derive
 from .settings import Settings
 
 SCHEME: Final = "wxauth"
+#: Seconds after a count that failed in which it is not asked whether the next would do better.
+REST: Final = 1.0
 
 # At INFO it names the address of whoever is refused.
 logging.getLogger("flask-limiter").setLevel(logging.WARNING)
@@ -91,13 +93,18 @@ class Counters(Storage):
         super().__init__(uri, **options)
         self._redis = redis
         self._key = key
+        self._failed_at = float("-inf")
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return StoreUnavailable
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return self._redis.count(self._name(key), expiry, amount)
+        try:
+            return self._redis.count(self._name(key), expiry, amount)
+        except StoreUnavailable:
+            self._failed_at = time.monotonic()
+            raise
 
     def get(self, key: str) -> int:
         found = self._redis.read(self._name(key))
@@ -108,6 +115,9 @@ class Counters(Storage):
         return time.time() + (found[1] if found else 0)
 
     def check(self) -> bool:
+        # Flask-Limiter asks at once, of somebody who has waited for the failure already.
+        if time.monotonic() < self._failed_at + REST:
+            return False
         try:
             self._redis.read(self._name(""))
         except StoreUnavailable:
