@@ -249,10 +249,15 @@ def test_a_forked_worker_listens_for_itself(worker: Worker, other: Worker, token
     """A child has neither its parent's cache nor its parent's feed, and hears of a logout all the same."""
     session = worker.warm(token)
     reader, writer = os.pipe()
+    # Another thread of the parent may be in the midst of anything.
+    for lock in (worker.redis.nodes._lock, worker.redis.nodes._refreshing, worker.nearby._lock):
+        lock.acquire()
     child = os.fork()
     if child == 0:
         os.write(writer, b"1" if hears_of_the_end(worker, token) else b"0")
         os._exit(0)
+    for lock in (worker.redis.nodes._lock, worker.redis.nodes._refreshing, worker.nearby._lock):
+        lock.release()
     time.sleep(1)
     other.store.revoke(session)
     os.waitpid(child, 0)
@@ -266,6 +271,24 @@ def hears_of_the_end(worker: Worker, token: str) -> bool:
         worker.warm(token)
         wait_until(lambda: not is_alive(worker, token), "the child hears of it", 5)
     except (TimeoutError, TokenInvalid):
+        return False
+    return True
+
+
+def test_what_redis_has_no_more_is_not_kept(worker: Worker, raw_redis: redis.Redis, token: str, clock: Clock) -> None:
+    """Removed by hand, so that nobody was told: once one request has learnt it, no other believes it is there."""
+    worker.warm(token)
+    raw_redis.flushall()
+    clock.advance(LIMITS.touch_after + 1)
+    assert is_alive_untouched(worker, token)
+    assert not is_alive(worker, token)
+    assert not is_alive_untouched(worker, token)
+
+
+def is_alive_untouched(worker: Worker, token: str) -> bool:
+    try:
+        worker.nearby.resolve(token, touch=False)
+    except TokenInvalid:
         return False
     return True
 

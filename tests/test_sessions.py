@@ -285,6 +285,27 @@ def test_a_use_within_a_moment_writes_nothing(store: SessionStore, alice: Identi
     assert int(raw_redis.ttl(record_of(raw_redis, session))) <= 604800 - 1000
 
 
+class Misheard(RedisClient):
+    """The 1 of EXPIRE becomes a 0 on its way."""
+
+    def expire(self, key: str, seconds: int) -> bool:
+        return not super().expire(key, seconds)
+
+
+def test_a_use_that_seems_to_find_nothing_is_looked_into(
+    store: SessionStore, alice: Identity, redis_server: RedisServer, clock: Clock
+) -> None:
+    """The session is there all the same."""
+    redis_server.client().flushall()
+    misheard = Misheard(connector(redis_server.url, "verify"))
+    hard_of_hearing = SessionStore(misheard, store._ring, store._limits, clock)
+    token, session = log_in(hard_of_hearing, alice)
+    clock.advance(300000)
+    assert is_alive(hard_of_hearing, token)
+    hard_of_hearing.revoke(session)
+    assert not is_alive(hard_of_hearing, token)
+
+
 def test_a_refresh_brings_no_session_back(
     store: SessionStore, alice: Identity, raw_redis: redis.Redis, clock: Clock
 ) -> None:

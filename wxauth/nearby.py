@@ -129,6 +129,8 @@ class Nearby:
             session, touch_due_at = self._store.look_up(text, touch=touch)
         except (TokenInvalid, StoreUnavailable) as error:
             CHECKS.labels(RESULTS[type(error)], "redis").inc()
+            if isinstance(error, TokenInvalid):
+                self._drop(text)
             raise
         CHECKS.labels("ok", "redis").inc()
         if listening_since is not None:
@@ -156,6 +158,13 @@ class Nearby:
                 _, oldest = self._kept.popitem(last=False)
                 self._texts.pop(oldest.session.id, None)
 
+    def _drop(self, text: str) -> None:
+        """Whoever needs no touch would believe it for longer."""
+        with self._lock:
+            kept = self._kept.pop(text, None)
+            if kept is not None:
+                self._texts.pop(kept.session.id, None)
+
     def forget_everything(self) -> None:
         """Nothing that was kept can be believed."""
         with self._lock:
@@ -164,9 +173,10 @@ class Nearby:
             self._ended: OrderedDict[str, float] = OrderedDict()
 
     def _begin_anew(self) -> None:
-        """In a forked process: its parent's lock may be held for ever, and its parent's feed is not its own."""
+        """In a forked process: its parent's locks may be held for ever, and its parent's feed is not its own."""
         self._lock = threading.Lock()
         self._hits = _Hits()
         self.forget_everything()
+        self._store.redis.nodes.begin_anew()
         if self._feed is not None:
             self._feed.forget_parent()

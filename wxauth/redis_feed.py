@@ -104,10 +104,9 @@ class Feed:
     def _subscribe_and_follow(self) -> None:
         with contextlib.ExitStack() as subscriptions:
             self._redis.nodes.look_around()
-            entered = [subscriptions.enter_context(_Subscription(pool)) for _, pool in self._redis.nodes.pools()]
-            # Asked again, because only now Sentinel's pool knows which master it is connected to.
-            names = [name for name, _ in self._redis.nodes.pools()]
-            self._follow(dict(zip(names, entered, strict=False)))
+            # If one has found another master meanwhile, the names are no longer these, and it is begun anew.
+            pools = self._redis.nodes.pools()
+            self._follow({name: subscriptions.enter_context(_Subscription(pool)) for name, pool in pools})
 
     def _follow(self, subscriptions: dict[str, _Subscription]) -> None:
         """Until one of them falls silent, the nodes are no longer these, or nobody listens."""

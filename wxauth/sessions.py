@@ -227,9 +227,10 @@ class SessionStore:
             alive = self.redis.expire(name, max(seconds, 1))
         except StoreUnavailable:
             return False
-        if not alive:
+        # A reply that was spoilt on its way is no reason either.
+        if not alive and self.redis.read_afresh(name) is None:
             raise TokenInvalid
-        return True
+        return alive
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         user = record.user
