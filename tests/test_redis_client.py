@@ -16,10 +16,11 @@ from tests.faults.clusters import ClusterSet
 from tests.faults.relay import Relay
 from tests.faults.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port, wait_until
+from wxauth.breaker import PROBE_INTERVAL
 from wxauth.errors import StoreUnavailable
 from wxauth.redis_client import A_MOMENT, RedisClient
 from wxauth.redis_connect import connector
-from wxauth.redis_wire import Command, Reader
+from wxauth.redis_wire import Command, Reader, Wire
 
 ASKS: dict[str, Callable[[RedisClient], object]] = {
     "examine": lambda door: door.examine(),
@@ -144,6 +145,64 @@ def test_whoever_is_refused_by_a_breaker_has_the_node_looked_for(cluster_set: Cl
     with pytest.raises(StoreUnavailable, match="timeout"):
         door.read("k")
     wait_until(lambda: manager._epoch > looked, "it has looked around")
+
+
+def test_a_probe_may_be_tried_again_like_any_other() -> None:
+    """It may meet a connection that has been lost, and the breaker lets no second one through for a while."""
+    with RedisServer() as server:
+        door = RedisClient(connector(server.url, "verify"))
+        _, breaker = door.nodes.place("k")
+        while not breaker.is_open:
+            breaker.failed("timeout")
+        time.sleep(PROBE_INTERVAL)
+        tries = iter([redis.ConnectionError(), None])
+
+        def conversation(wire: Wire) -> list[object]:
+            failure = next(tries)
+            if failure:
+                raise failure
+            return wire.ask(("PING",))
+
+        assert door._talk("k", conversation) == [b"PONG"]
+        assert not breaker.is_open
+
+
+def test_an_answer_closes_the_breaker_whatever_is_made_of_it() -> None:
+    """A login that is refused, or that no replica confirms, has been answered all the same."""
+    with RedisServer() as server:
+        door = RedisClient(connector(server.url, "verify"), wait_replicas=1)
+        _, breaker = door.nodes.place("k")
+        while not breaker.is_open:
+            breaker.failed("timeout")
+        time.sleep(PROBE_INTERVAL)
+        with pytest.raises(StoreUnavailable, match="not_replicated"):
+            door.ensure_replicas("k")
+        assert not breaker.is_open
+
+
+def test_nodes_of_a_cluster_that_are_silent() -> None:
+    """They are asked one after another, and nobody is held longer by all of them than by two."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+        door = RedisClient(connector(f"redis+cluster://{hosts}", "verify"))
+        start = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="timeout"):
+            door.read("k")
+        # Each of the six alone would take 250 ms.
+        assert time.monotonic() - start < 5 * 0.25
+
+
+def test_a_cluster_is_found_by_any_of_its_nodes(cluster_set: ClusterSet) -> None:
+    """Though the first that is named is silent, and the second not there."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dead = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{free_port()}"
+        url = (
+            cluster_set.url.replace("@", f"@{dead},")
+            if "@" in cluster_set.url
+            else cluster_set.url.replace("://", f"://{dead},")
+        )
+        assert RedisClient(connector(url, "verify")).examine() == "ok"
 
 
 def test_a_cluster_that_is_well_in_part_can_be_asked(cluster_set: ClusterSet) -> None:

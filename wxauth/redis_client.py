@@ -195,7 +195,8 @@ class RedisClient:
         lost = False
         while True:
             try:
-                return self._converse(key, conversation, asked, afresh=afresh or lost)
+                pool, breaker = self._place(key, asked, admitted=lost)
+                return self._converse(pool, breaker, conversation, asking=asked is not None, afresh=afresh or lost)
             except FAILURES as error:
                 failure = error
             self.nodes.learn_from(failure)
@@ -206,11 +207,20 @@ class RedisClient:
             lost = lost or not isinstance(failure, REDIRECTIONS)
             asked = failure if type(failure) is AskError else None
 
-    def _converse(self, key: str, conversation: Callable[[Wire], T], asked: AskError | None, *, afresh: bool) -> T:
+    def _place(self, key: str, asked: AskError | None, *, admitted: bool) -> tuple[Any, Breaker]:
+        """The pool and the breaker of the node; StoreUnavailable where that does not let it be tried.
+
+        A second try is `admitted` with the first, which may have been all that is let through for a while.
+        """
         pool, breaker = self.nodes.place(key, asked)
-        if not breaker.admits():
+        if not admitted and not breaker.admits():
             self.nodes.suspect()
             raise unavailable(breaker.cause)
+        return pool, breaker
+
+    def _converse(
+        self, pool: Any, breaker: Breaker, conversation: Callable[[Wire], T], *, asking: bool, afresh: bool
+    ) -> T:
         connection: Any = None
         try:
             connection = pool.get_connection()
@@ -218,30 +228,31 @@ class RedisClient:
                 # What has ended one connection may be about to end the others of the pool.
                 connection.disconnect()
                 connection.connect()
-            answer = conversation(Wire(connection, asking=asked is not None))
+            answer = conversation(Wire(connection, asking))
         except BaseException as error:
             # Whatever went wrong, a reply may still be on its way, or a WATCH in force: nobody else gets this one.
             if connection is not None:
                 connection.disconnect()
             _note(breaker, error, afresh)
+            BREAKER_OPEN.set(self.nodes.one_is_held_for_down)
             raise
         finally:
             if connection is not None:
                 pool.release(connection)
         self._answered_at = time.monotonic()
         if breaker.succeeded():
-            BREAKER_OPEN.set(False)
+            BREAKER_OPEN.set(self.nodes.one_is_held_for_down)
         return answer
 
 
 def _note(breaker: Breaker, error: BaseException, afresh: bool) -> None:
-    if isinstance(error, redis.ResponseError):
-        # A refusal is an answer too, and Redis may grant the next what it refused this one.
+    if isinstance(error, redis.ResponseError) or not isinstance(error, FAILURES):
+        # A refusal is an answer too, and Redis may grant the next what it refused this one; so is whatever else the
+        # conversation came to.
         breaker.succeeded()
-    elif isinstance(error, FAILURES) and (afresh or not _may_pass(error)) and cause(error) != "pool_exhausted":
+    elif (afresh or not _may_pass(error)) and cause(error) != "pool_exhausted":
         # Connections of a pool may break all at once, or all be in use: only a new one shows how Redis is.
         breaker.failed(cause(error))
-    BREAKER_OPEN.set(breaker.is_open)
 
 
 def _may_pass(failure: BaseException) -> bool:

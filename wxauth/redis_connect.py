@@ -113,8 +113,25 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
-    nodes = [ClusterNode(host, port) for host, port in hosts]
+    # As of sentinels, all that are silent may take as long together as one.
+    share = options["socket_timeout"] / len(hosts)
+    asking = {**shared, "socket_connect_timeout": share, "socket_timeout": share}
+    nodes = [ClusterNode(host, port) for host, port in hosts if _speaks(host, port, asking)]
+    if not nodes:
+        raise redis.TimeoutError("no node of the cluster has answered")
     return RedisCluster(startup_nodes=nodes, **shared)
+
+
+def _speaks(host: str, port: int, options: Mapping[str, Any]) -> bool:
+    """Whether it answers or refuses in time; what it says then is for others to judge."""
+    with redis.Redis(host=host, port=port, **options) as node:
+        try:
+            node.ping()
+        except redis.TimeoutError:
+            return False
+        except redis.RedisError:
+            return True
+    return True
 
 
 def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:

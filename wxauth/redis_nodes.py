@@ -36,12 +36,20 @@ class Nodes:
 
     def __init__(self, connect: Callable[[], AnyClient]) -> None:
         self._connect = connect
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """As if nobody had been asked yet: in a forked process nothing of its parent's can be relied on."""
         self._client: AnyClient | None = None
         self._lock = threading.Lock()
         self._breakers: dict[str, Breaker] = {}
         self._connecting = Breaker()
         self._refreshing = threading.Lock()
         self._refreshed_at = time.monotonic()
+
+    @property
+    def one_is_held_for_down(self) -> bool:
+        return any(breaker.is_open for breaker in list(self._breakers.values()))
 
     @property
     def are_a_cluster(self) -> bool:
@@ -79,12 +87,13 @@ class Nodes:
 
     def look_around(self) -> None:
         """Learn where the slots are now, or who is master."""
-        if isinstance(self._client, RedisCluster):
+        client = self._connected()
+        if isinstance(client, RedisCluster):
             # redis-py would also close the connections to the node that it asks.
-            self._client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
-        elif self._client and isinstance(self._client.connection_pool, SentinelConnectionPool):
+            client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
+        elif isinstance(client.connection_pool, SentinelConnectionPool):
             # If it is another, the connections to the former are dropped.
-            self._client.connection_pool.get_master_address()
+            client.connection_pool.get_master_address()
 
     def suspect(self) -> None:
         """A node is held for down: learn whether another has taken its place, without making anyone wait for it."""
@@ -106,7 +115,10 @@ class Nodes:
 
     def _look_around_soon(self) -> None:
         if self._refreshing.acquire(blocking=False):
-            threading.Thread(target=self._refresh, daemon=True).start()
+            try:
+                threading.Thread(target=self._refresh, daemon=True).start()
+            except RuntimeError:  # no thread is to be had
+                self._refreshing.release()
 
     def _connected_or_refused(self) -> AnyClient:
         try:
