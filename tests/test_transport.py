@@ -40,8 +40,8 @@ CODE = "code-that-nobody-may-see"
 PATH = "/sns/jscode2session"
 QUERY: dict[str, str | Secret] = {"secret": Secret(APP_SECRET), "js_code": CODE}
 BUDGET = 0.5
-#: For what must not end in a timeout, however busy the machine is.
-AMPLE = 10.0
+#: The service's own: for what must not end in a timeout, however busy the machine is.
+AMPLE = 4.0
 GRACE = 1.0
 MEBIBYTE = 1024 * 1024
 

@@ -50,6 +50,7 @@ class ClusterSet(Topology):
         """Returns once every node finds the cluster whole, and every replica is known to be in step."""
         wait_until(lambda: all(_is_well(node) for node in self.nodes), "a whole cluster", PROMOTION_LIMIT)
         marks = {node: node.replication()["master_repl_offset"] for node in self.primaries()}
+        marks = {node: mark for node, mark in marks.items() if node in self._partners}
         wait_until(lambda: all(_is_followed(*mark) for mark in marks.items()), "replicas in step", PROMOTION_LIMIT)
 
     def join(self) -> Node:
@@ -126,9 +127,9 @@ def _is_well(node: Node) -> bool:
 
 
 def _is_followed(primary: Node, mark: int) -> bool:
-    """Whether each of its replicas has acknowledged what was written up to `mark`."""
-    followers = [fact for name, fact in primary.replication().items() if name.startswith("slave")]
-    return all(fact["offset"] >= mark for fact in followers if isinstance(fact, dict))
+    """Whether its replica has acknowledged what was written up to `mark`."""
+    follower = primary.replication().get("slave0", {"offset": -1})
+    return int(follower["offset"]) >= mark
 
 
 def _knows(node: Node, count: int) -> bool:

@@ -31,6 +31,7 @@ MIX: Mapping[str, float] = {
     "others": 1,
     "everywhere": 1,
     "forged": 1,
+    "ended": 5,
 }
 CHECKS: Mapping[str, float] = {"check": 1}
 
@@ -42,6 +43,10 @@ ROUTES = {
     "everywhere": ("DELETE", "/sessions"),
     "others": ("DELETE", "/sessions?keep=current"),
 }
+#: What a witness never asks for, so that each refusal of its tokens counts, whatever was answered 503 before.
+ENDS = ("logout", "relogin", "everywhere", "others")
+#: How many of the tokens that a person has given up are asked about again.
+REMEMBERED = 20
 FORGED_SIGNATURE = f".{'A' * 43}"
 #: The server may close a connection that was idle for longer, and that is nobody's failure.
 IDLE = 5.0
@@ -49,11 +54,16 @@ IDLE = 5.0
 
 @dataclass
 class Person:
-    """A user with a nonce in the name, so that no two runs share an openid; `tokens` are those not logged out."""
+    """A user with a nonce in the name, so that no two runs share an openid.
+
+    `tokens` are those not logged out, `ended` those that were to be, and a `witness` never ends any.
+    """
 
     name: str
     openid: str
+    witness: bool
     tokens: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -140,7 +150,7 @@ class Load:
     ) -> None:
         self.calls: list[Call] = []
         nonce = secrets.token_hex(4)
-        self.people = [self._person(wechat, f"{nonce}-{number}") for number in range(users)]
+        self.people = [self._person(wechat, f"{nonce}-{number}", number % 2 == 1) for number in range(users)]
         self.mix = mix
         #: Another caller with the same log.
         self.caller = functools.partial(Caller, base_url, wechat, self.calls.append, timeout)
@@ -207,9 +217,16 @@ class Load:
 
     def _act(self, caller: Caller, operation: str, person: Person, chance: random.Random) -> None:
         if operation == "forged":
-            token = f"wxa_{''.join(chance.choices('abcdefgh', k=47))}{FORGED_SIGNATURE}"
-            caller.ask("check", person, token)
-            return
+            caller.ask("check", person, f"wxa_{''.join(chance.choices('abcdefgh', k=47))}{FORGED_SIGNATURE}")
+        elif operation == "ended":
+            if person.ended:
+                caller.ask("check", person, chance.choice(person.ended[-REMEMBERED:]))
+        elif person.witness and operation in ENDS:
+            self._act_as(caller, "check", person, chance)
+        else:
+            self._act_as(caller, operation, person, chance)
+
+    def _act_as(self, caller: Caller, operation: str, person: Person, chance: random.Random) -> None:
         ends = operation in ("logout", "relogin")
         presented = self._token(person, chance, ends)
         if operation == "login" or presented is None:
@@ -232,6 +249,8 @@ class Load:
             if not person.tokens:
                 return None
             place = chance.randrange(len(person.tokens))
+            if take:
+                person.ended.append(person.tokens[place])
             return person.tokens.pop(place) if take else person.tokens[place]
 
     @staticmethod
@@ -242,11 +261,12 @@ class Load:
     @staticmethod
     def _forget(person: Person, kept: str | None = None) -> None:
         with person.lock:
+            person.ended += [token for token in person.tokens if token != kept]
             person.tokens[:] = [token for token in person.tokens if token == kept]
 
     @staticmethod
-    def _person(wechat: WeChatServer, name: str) -> Person:
-        return Person(name, str(wechat.fake._identity(APPID, name)["openid"]))
+    def _person(wechat: WeChatServer, name: str, witness: bool) -> Person:
+        return Person(name, str(wechat.fake._identity(APPID, name)["openid"]), witness)
 
 
 def forged(call: Call) -> bool:

@@ -124,6 +124,14 @@ def violations(calls: Iterable[Call], bounds: Bounds | None = None) -> dict[str,
     return found
 
 
+def judged(calls: Iterable[Call]) -> int:
+    """Of how many tokens the last answer counts for I1: nobody had tried to end them by then."""
+    log = sorted(calls, key=lambda call: call.start)
+    fates = _Judge(log, Bounds()).fates
+    last = {call.token_id: call for call in log if call.operation != "login" and call.status not in (None, 503)}
+    return sum(call.end < fates[token].may for token, call in last.items() if token in fates)
+
+
 def count(found: Mapping[str, Sequence[str]]) -> int:
     return sum(map(len, found.values()))
 
@@ -131,13 +139,13 @@ def count(found: Mapping[str, Sequence[str]]) -> int:
 class _Judge:
     def __init__(self, log: Sequence[Call], bounds: Bounds) -> None:
         self._bounds = bounds
-        self._fates = {
+        self.fates = {
             call.token_id: Fate(call)
             for call in log
             if call.operation == "login" and call.token_id and call.status == 200
         }
         self._fates_of: dict[str, list[Fate]] = defaultdict(list)
-        for fate in self._fates.values():
+        for fate in self.fates.values():
             self._fates_of[fate.login.user].append(fate)
         self._used: dict[str, float] = {}
         self._note_ends(log)
@@ -152,7 +160,7 @@ class _Judge:
             yield "I5", "a login without a token"
 
     def _of_token(self, call: Call) -> Iterator[tuple[str, str]]:
-        fate = self._fates.get(call.token_id or "")
+        fate = self.fates.get(call.token_id or "")
         if call.passed and call.openid != call.user and (call.openid is not None or call.operation in NAMING):
             yield "I3", "not the identity that logged in"
         if fate is None:
@@ -180,10 +188,10 @@ class _Judge:
 
     def _note_ends(self, log: Iterable[Call]) -> None:
         for call in log:
-            if call.operation == "logout" and call.token_id in self._fates:
-                self._fates[call.token_id].hit(call)
-            elif call.operation == "login" and call.ended in self._fates:
-                self._fates[call.ended].hit(call)
+            if call.operation == "logout" and call.token_id in self.fates:
+                self.fates[call.token_id].hit(call)
+            elif call.operation == "login" and call.ended in self.fates:
+                self.fates[call.ended].hit(call)
             elif call.operation in ("everywhere", "others"):
                 self._note_end_of_all(call)
 

@@ -15,12 +15,14 @@ import pytest
 
 from tests.faults.conftest import FULL, Run
 from tests.faults.driver import Caller, Load, Person, milliseconds
-from tests.faults.history import Bounds, Call, count, violations
+from tests.faults.history import Bounds, Call, count, judged, violations
 from tests.servers import wait_until
 from tests.service import Service, WeChatServer, environment
 
 #: More than any run makes, so that the checker need not ask whether a session was the oldest of too many.
-BOUNDS = Bounds(max_sessions=1000)
+UNCACHED = Bounds(max_sessions=1000)
+#: What SECURITY.md states for sessions that are kept at hand.
+CACHED = Bounds(max_sessions=1000, stale=3)
 
 
 @contextmanager
@@ -92,9 +94,18 @@ class Inside:
         assert more_memory <= memory
 
 
-def assert_clean(run: Run, fault: str, calls: Sequence[Call], bounds: Bounds = BOUNDS) -> None:
-    """I1 to I5: no violation in what was called."""
-    found = violations(calls, bounds)
+def bounds_of(cache: str) -> Bounds:
+    """For a WXAUTH_CACHE_SIZE."""
+    return CACHED if int(cache) else UNCACHED
+
+
+def assert_clean(
+    run: Run, fault: str, calls: Sequence[Call], bounds: Bounds = CACHED, *, witnesses: bool = True
+) -> None:
+    """I1 to I5: no violation in what was called; unless there are no `witnesses`, I1 was judged to the end."""
+    found, tokens = violations(calls, bounds), judged(calls)
+    run.figure(fault, "tokens whose last answer I1 judges", tokens, "more than 0" if witnesses else "")
+    assert tokens or not witnesses
     run.figure(fault, f"violations of I1 to I5 in {len(calls)} calls", count(found), 0)
     assert {name: breaches[:3] for name, breaches in found.items() if breaches} == {}
 
@@ -102,6 +113,11 @@ def assert_clean(run: Run, fault: str, calls: Sequence[Call], bounds: Bounds = B
 def within(calls: Sequence[Call], start: float, end: float) -> list[Call]:
     """The calls that began and ended then."""
     return [call for call in calls if start <= call.start and call.end <= end]
+
+
+def begun(calls: Sequence[Call], start: float, end: float) -> list[Call]:
+    """The calls that began then, however long they took."""
+    return [call for call in calls if start <= call.start <= end]
 
 
 def bar(run: Run, fault: str, name: str, value: float, limit: float, unit: str = "ms") -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.history import INVARIANTS, Bounds, Call, violations
+from tests.faults.history import INVARIANTS, Bounds, Call, judged, violations
 
 EVERY = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 PROBLEM = {**EVERY, "content-type": "application/problem+json"}
@@ -128,3 +128,12 @@ def test_use_keeps_a_session_alive() -> None:
     """A session that was used within its idle life is not to be refused."""
     calls = [login(0), passed(500_000), refused(1_000_000)]
     assert len(violations(calls)["I1"]) == 1
+
+
+def test_a_token_is_judged_as_long_as_nobody_has_tried_to_end_it() -> None:
+    """A logout that was answered 503 takes it out, for good; a question that was, says nothing."""
+    asked_in_vain = replace(passed(4), status=503)
+    assert judged([login(0), passed(2), asked_in_vain]) == 1
+    assert judged([login(0), asked_in_vain]) == 0
+    assert judged([login(0), login(0, "u"), passed(2), passed(2, "u"), in_doubt(3), passed(6)]) == 1
+    assert judged([login(0), passed(2), in_doubt(3, "everywhere", "u"), refused(6)]) == 0

@@ -17,7 +17,7 @@ from tests.faults.conftest import Run
 from tests.faults.driver import Caller, Load, milliseconds
 from tests.faults.history import violations
 from tests.faults.relay import Relay
-from tests.faults.rig import BOUNDS, together, within
+from tests.faults.rig import CACHED, UNCACHED, together, within
 from tests.servers import RedisServer, wait_until
 from tests.service import ROOT, Service, WeChatServer, environment
 
@@ -27,12 +27,13 @@ DARK_BAR = 100
 
 @dataclass(frozen=True)
 class Fault:
-    """One change of the source, and what of the report it must turn red."""
+    """One change of the source, and what of the report it must turn red; `at_hand` are sessions, or none."""
 
     module: str
     old: str
     new: str
     red: str
+    at_hand: bool = False
 
 
 NOTHING = Fault("breaker", "", "", "")
@@ -68,6 +69,9 @@ MUTANTS = {
         "I3",
     ),
     "no Retry-After": Fault("problems", 'headers.append(("Retry-After"', 'headers.append(("X-Retry-After"', "I5"),
+    "a cache that forgets nobody": Fault(
+        "nearby", "            for id in ids:\n", "            for id in ():\n", "I2", at_hand=True
+    ),
     "a revoke that does nothing": Fault(
         "sessions",
         '        self.shelves.dismiss(session.user, lambda _: {session.id}, "logout")\n',
@@ -101,7 +105,8 @@ def wechat() -> Iterator[WeChatServer]:
 
 @contextmanager
 def serving_broken(redis_url: str, wechat: WeChatServer, folder: Path, fault: Fault) -> Iterator[Service]:
-    more = {"WEB_CONCURRENCY": "1", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_CACHE_SIZE": "0"}
+    size = "10000" if fault.at_hand else "0"
+    more = {"WEB_CONCURRENCY": "1", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_CACHE_SIZE": size}
     with Broken(environment(redis_url, wechat.url, **more), folder, fault) as service:
         wait_until(lambda: "Started worker" in service.output(), "a worker")
         yield service
@@ -116,9 +121,10 @@ def report(wechat: WeChatServer, folder: Path, fault: Fault, seed: int) -> set[s
             start, end = freeze(load, redis)
             if fault.red in ("", "I2"):
                 race(load, redis, relay)
+            time.sleep(CACHED.stale if fault.at_hand else 0)
             load.check_all()
         dark = milliseconds([call for call in within(load.calls, start, end) if call.operation == "check"], 50)
-        red = {name for name, found in violations(load.calls, BOUNDS).items() if found}
+        red = {name for name, found in violations(load.calls, CACHED if fault.at_hand else UNCACHED).items() if found}
         return red | ({"dark"} if dark > DARK_BAR else set())
 
 
@@ -158,6 +164,24 @@ def ask_later(caller: Caller, load: Load, token: str, pause: float) -> None:
 def test_the_sound_service_is_clean(run: Run, wechat: WeChatServer, tmp_path: Path) -> None:
     """The same run over the source as it is finds nothing, or it would prove nothing."""
     assert report(wechat, tmp_path, NOTHING, run.seed) == set()
+
+
+def test_a_redis_that_forgets_is_caught(run: Run, wechat: WeChatServer, tmp_path: Path) -> None:
+    """Killed, and back empty: after a while of 503 for every logout it is still known who must be logged in."""
+    with RedisServer() as redis, serving_broken(redis.url, wechat, tmp_path, NOTHING) as service:
+        load = Load(service.url, wechat, seed=run.seed, users=6)
+        load.log_in_all()
+        with load:
+            time.sleep(0.5)
+            redis.process.kill()
+            redis.process.wait()
+            time.sleep(run.of(1, 10))
+            redis.start()
+            time.sleep(1)
+        load.check_all()
+    found = len(violations(load.calls, UNCACHED)["I1"])
+    run.figure("broken on purpose", "a Redis that comes back empty", f"I1: {found}", "I1 is red")
+    assert found > 0
 
 
 @pytest.mark.parametrize("fault", MUTANTS.values(), ids=MUTANTS.keys())
