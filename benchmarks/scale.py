@@ -55,6 +55,11 @@ class Fleet:
     copies: float  # messages of the feed that each worker gets a second
     bus: float  # bytes a second on the cluster's bus, all nodes together
 
+    @property
+    def busiest(self) -> float:
+        """The share of a core that is most in demand; a worker's rest can be shared among more workers."""
+        return max(self.node_share, self.feed_share_of_worker)
+
 
 class Plan:
     """The figures. Times are in microseconds, rates a second at the peak."""
@@ -70,7 +75,8 @@ class Plan:
         self.redis_a_miss = median(results, "verify-uncached", "redis")
         login = results["login"]["0"]
         self.login, self.redis_a_login = float(login["processor"]), float(login["redis"])
-        self.heard, self.told = float(results["feed"]["worker"]), float(results["feed"]["redis"])
+        feed = results["feed"]
+        self.heard, self.published, self.told = float(feed["worker"]), float(feed["publish"]), float(feed["tell"])
         memory = results["memory"]
         self.bytes_at_hand = float(memory["full"] - memory["warm"]) / memory["sessions"]
         self.worker_bytes = float(memory["warm"])
@@ -84,8 +90,8 @@ class Plan:
         More primaries make more copies of each end, and those more workers, so there need not be a solution.
         """
         tried = [self._fleet(self.for_memory + more, same_worker) for more in range(MOST_MORE)]
-        enough = (fleet for fleet in tried if fleet.node_share <= self.given.busy)
-        return next(enough, None) or min(tried, key=lambda fleet: fleet.node_share)
+        enough = (fleet for fleet in tried if fleet.busiest <= self.given.busy)
+        return next(enough, None) or min(tried, key=lambda fleet: fleet.busiest)
 
     def _fleet(self, primaries: int, same_worker: bool) -> Fleet:
         # A worker subscribes to every primary, and in a cluster each of them repeats what any of them publishes.
@@ -96,7 +102,8 @@ class Plan:
         while self._workers_needed(workers, heard, same_worker) > workers:
             workers += 1
         hits = self._hit_share(workers, same_worker)
-        told = self.ends * workers * self.told / MICROSECONDS
+        # Each is published once, and told by every primary to every worker.
+        told = self.ends * (self.published / primaries + workers * self.told) / MICROSECONDS
         asked = self.checks * (1 - hits) * self.redis_a_miss + self.logins * self.redis_a_login
         return Fleet(
             primaries,
@@ -173,7 +180,8 @@ second**.
 | a check from the cache | {plan.hit:.0f} | 0 |
 | a check that asks Redis | {plan.miss:.0f} | {plan.redis_a_miss:.0f} |
 | a login, without WeChat's time | {plan.login:.0f} | {plan.redis_a_login:.0f} |
-| an end, for each worker that hears it | {plan.heard:.1f} | {plan.told:.1f} |
+| an end, for each worker that hears it | {plan.heard:.1f} | {plan.told:.2f} |
+| an end, once | 0 | {plan.published:.0f} |
 
 A logged-in user grows Redis by {plan.bytes_a_user:,.0f} bytes; a session at hand takes {plan.bytes_at_hand:,.0f}
 bytes of a worker, which has {plan.worker_bytes / 2**20:.0f} MiB without any.
@@ -197,8 +205,8 @@ bytes of a worker, which has {plan.worker_bytes / 2**20:.0f} MiB without any.
 | the feed on the cluster's bus, MB/s in all | {spread.bus / 1e6:,.0f} | {same.bus / 1e6:,.0f} |
 
 - **Redis Cluster**: {plan.redis_bytes / GIB:,.0f} GiB, which takes {plan.for_memory} primaries for memory alone;
-  where more stand above, their one thread would be too busy with fewer. A primary above {given.busy:.0%} means that
-  no number of them is enough.
+  where more stand above, their one thread would be too busy with fewer. A primary, or the feed's share of a worker,
+  above {given.busy:.0%} means that no number of them is enough.
 - **The feed**: each end is a PUBLISH, which a cluster hands on to every node over its bus, with
   {given.bus_header:.0f} bytes of header for an id of 22. Each worker hears every end once from each primary, because
   only a PONG of the node that published proves that nothing is missing.
