@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.faults.conftest import Run, cache_on_and_off
-from tests.faults.driver import Load, forged, milliseconds
+from tests.faults.driver import MIX, Load, forged, milliseconds
 from tests.faults.history import Call
 from tests.faults.relay import Relay
 from tests.faults.rig import (
@@ -135,9 +135,10 @@ def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer, c
 @pytest.mark.parametrize("latency", [100, 300])
 def test_slow(run: Run, wechat: WeChatServer, latency: int) -> None:
     """Every answer of Redis comes late: within the budget it is waited for, past it nobody is held."""
-    fault, seconds = f"latency of {latency} ms", run.of(1, 10)
+    fault, seconds = f"latency of {latency} ms", run.of(3, 10)
     with RedisServer() as redis, Relay(redis.port) as relay, serving(relay.url, wechat, **NOTHING_KEPT) as service:
-        load = Load(service.url, wechat, seed=run.seed, users=12)
+        # Few calls are made where each takes so long, and a logout is to be among them.
+        load = Load(service.url, wechat, seed=run.seed, users=12, mix={**MIX, "logout": 20})
         load.log_in_all()
         with load:
             time.sleep(0.3)
