@@ -181,7 +181,7 @@ def test_an_answer_closes_the_breaker_whatever_is_made_of_it() -> None:
 
 
 def test_nodes_of_a_cluster_that_are_silent() -> None:
-    """They are asked one after another, and nobody is held longer by all of them than by two."""
+    """Nobody is held longer by all of them than by two."""
     with ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
         hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)

@@ -8,6 +8,7 @@ import hmac
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -113,10 +114,10 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
-    # As of sentinels, all that are silent may take as long together as one.
-    share = options["socket_timeout"] / len(hosts)
-    asking = {**shared, "socket_connect_timeout": share, "socket_timeout": share}
-    nodes = [ClusterNode(host, port) for host, port in hosts if _speaks(host, port, asking)]
+    # redis-py asks one after another; at the same time, all that are silent take no longer than one.
+    with ThreadPoolExecutor(len(hosts)) as asking:
+        speak = asking.map(lambda host: _speaks(host[0], host[1], shared), hosts)
+    nodes = [ClusterNode(*host) for host, speaks in zip(hosts, speak, strict=True) if speaks]
     if not nodes:
         raise redis.TimeoutError("no node of the cluster has answered")
     return RedisCluster(startup_nodes=nodes, **shared)
