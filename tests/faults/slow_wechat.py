@@ -1,4 +1,7 @@
-"""A WeChat that takes its time, as a process of its own: each code says how many milliseconds, and whose it is."""
+"""A WeChat that takes its time, as a process of its own: each code says how many milliseconds, and whose it is.
+
+As at WeChat, a code is good once.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import json
 import re
 import socket
 import sys
+from functools import partial
 
 from tests.servers import Server, free_port
 from tests.service import ROOT
 
 CODE = re.compile(rb"js_code=(\d+)\.([\w-]+)")
+USED = {"errcode": 40163, "errmsg": "code been used"}
 
 
 def code(milliseconds: int, user: str) -> str:
@@ -32,24 +37,28 @@ class SlowWeChat(Server):
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve(used: set[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while True:
-            await _answer(await reader.readuntil(b"\r\n\r\n"), writer)
+            await _answer(used, await reader.readuntil(b"\r\n\r\n"), writer)
     except (OSError, asyncio.IncompleteReadError):
         writer.close()
 
 
-async def _answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+async def _answer(used: set[bytes], head: bytes, writer: asyncio.StreamWriter) -> None:
     found = CODE.search(head)
     milliseconds, user = (int(found[1]), found[2].decode()) if found else (0, "nobody")
+    answer = {"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}
+    if found:
+        answer = USED if found[0] in used else answer
+        used.add(found[0])
     await asyncio.sleep(milliseconds / 1000)
-    body = json.dumps({"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}).encode()
+    body = json.dumps(answer).encode()
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
 async def _main(port: int) -> None:
-    server = await asyncio.start_server(_serve, "127.0.0.1", port, backlog=1024)
+    server = await asyncio.start_server(partial(_serve, set()), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 

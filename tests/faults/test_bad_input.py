@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from tests.faults.asked import commands
-from tests.faults.nginx import Nginx
 from tests.faults.slow_wechat import SlowWeChat, code
 from tests.faults.wire import ask
+from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, wait_until
 from tests.service import Service, environment
 
@@ -38,8 +38,8 @@ def service(redis_server: RedisServer) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def nginx(service: Service) -> Iterator[Nginx]:
-    with Nginx(service.port) as running:
+def nginx(service: Service) -> Iterator[Proxy]:
+    with Application() as application, Proxy("nginx", service.port, application.port) as running:
         yield running
 
 
@@ -202,7 +202,7 @@ def test_nothing_is_smuggled(service: Service, token: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in smuggling("") if name not in TWO_TO_NGINX])
-def test_nothing_is_smuggled_through_nginx(nginx: Nginx, token: str, name: str) -> None:
+def test_nothing_is_smuggled_through_nginx(nginx: Proxy, token: str, name: str) -> None:
     """Both read the same request: on the connections that nginx keeps, the next caller gets an answer of its own."""
     assert_one_answer(nginx.port, smuggling(token)[name], token)
 
@@ -216,7 +216,7 @@ def assert_one_answer(port: int, data: bytes, token: str) -> None:
         assert other.status == 200
 
 
-def test_what_follows_on_the_same_connection_is_its_own_request(service: Service, nginx: Nginx, token: str) -> None:
+def test_what_follows_on_the_same_connection_is_its_own_request(service: Service, nginx: Proxy, token: str) -> None:
     """Requests that were sent one behind the other are answered one behind the other."""
     good = GET + f"Authorization: {token}\r\n\r\n".encode()
     bad = GET + b"Authorization: nobody\r\n\r\n"

@@ -17,9 +17,9 @@ import pytest
 import requests
 
 from tests.faults.conftest import FULL, Run
-from tests.faults.nginx import Nginx
 from tests.faults.slow_wechat import SlowWeChat, code
 from tests.faults.traffic import Caller, Reply, at_once
+from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, environment
 
@@ -70,7 +70,16 @@ def test_two_generations_behind_nginx(environ: dict[str, str], run: Run) -> None
     restarts, needed = run.of(2, 10), run.of(1_000, 50_000)
     ports = free_port(), free_port()
     replies: list[Reply] = []
-    with contextlib.ExitStack() as old, Nginx(*ports) as nginx:
+
+    def with_both(text: str) -> str:
+        """The shipped file with its second server."""
+        return text.replace("# server 127.0.0.1:8001", f"server 127.0.0.1:{ports[1]}")
+
+    with (
+        contextlib.ExitStack() as old,
+        Application() as application,
+        Proxy("nginx", ports[0], application.port, with_both) as nginx,
+    ):
         service = old.enter_context(Service(environ, ports[0]))
         wait_until(lambda: is_up(service), "the first generation")
         with ThreadPoolExecutor(1) as pool:
