@@ -8,30 +8,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from tests.conftest import APP_SECRET, RING_KEY
 from tests.faults.conftest import FULL, Run
 from tests.faults.driver import Caller, Load, Person, milliseconds
 from tests.faults.history import Bounds, Call, count, judged, violations
-from tests.servers import wait_until
+from tests.faults.leaks import arguments, children, hits
 from tests.service import Service, WeChatServer, environment
 
 #: More than any run makes, so that the checker need not ask whether a session was the oldest of too many.
 UNCACHED = Bounds(max_sessions=1000)
+#: For both workers together, from before their first request on: what eight callers leave in the pools of up to six
+#: nodes of Redis. What leaks with each fault or each call comes to hundreds.
+MORE_FILES, MORE_MEMORY = 60, 40
+#: At most so many of the users' tokens, names and keys are searched for: each of them in a dozen spellings.
+LOOKED_FOR = 200
 #: What SECURITY.md states for sessions that are kept at hand.
 CACHED = Bounds(max_sessions=1000, stale=3)
-
-
-@contextmanager
-def serving(redis_url: str, wechat: WeChatServer, **more: str) -> Iterator[Service]:
-    """The service with its two workers."""
-    settings = {"WEB_CONCURRENCY": "2", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_LOGIN_RATE": "1000000/second", **more}
-    with Service(environment(redis_url, wechat.url, **settings)) as service:
-        wait_until(lambda: service.output().count("Started worker") == 2, "two workers")
-        yield service
 
 
 @contextmanager
@@ -51,47 +49,46 @@ def events(service: Service) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def workers(service: Service) -> list[int]:
+@dataclass(frozen=True)
+class Inside:
+    """I6: the workers' pids, their open files and their resident memory in MB, all together."""
+
+    pids: tuple[int, ...]
+    files: int
+    memory: float
+
+    @classmethod
+    def of(cls, service: Service) -> Self:
+        pids = workers(service)
+        files = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+        return cls(pids, files, pages * 4096 / 1e6)
+
+
+def workers(service: Service) -> tuple[int, ...]:
     """The pids of the processes that answer: the youngest generation below honcho."""
     pids = [service.process.pid]
-    while below := [child for pid in pids for child in _children(pid)]:
+    while below := [child for pid in pids for child in children(pid)]:
         pids = below
-    return sorted(pids)
+    return tuple(sorted(pids))
 
 
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+class Observed(Service):
+    """The service with two workers, and what they were like before anything befell them."""
 
+    def __init__(self, redis_url: str, wechat: WeChatServer, **more: str) -> None:
+        settings = {"WEB_CONCURRENCY": "2", "WXAUTH_MAX_SESSIONS": "1000", "WXAUTH_LOGIN_RATE": "1000000/second"}
+        settings["WXAUTH_LOG_LEVEL"] = "debug"
+        super().__init__(environment(redis_url, wechat.url, **{**settings, **more}))
+        self.wechat = wechat
 
-def open_files(service: Service) -> int:
-    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in workers(service))
+    def answers(self) -> bool:
+        return super().answers() and self.output().count("Started worker") == 2
 
-
-def megabytes(service: Service) -> float:
-    """The resident memory of all workers."""
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in workers(service))
-    return round(pages * 4096 / 1e6, 1)
-
-
-class Inside:
-    """I6: the workers before and after a fault."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.pids = workers(service)
-        self.files = open_files(service)
-        self.memory = megabytes(service)
-
-    def assert_back(self, run: Run, fault: str, files: int = 40, memory: float = 40) -> None:
-        """The same processes, no more open files than the pools of connections may keep, about the same memory."""
-        more_files = open_files(self._service) - self.files
-        more_memory = round(megabytes(self._service) - self.memory, 1)
-        run.figure(fault, "I6 open files, all workers", f"{more_files:+}", f"at most +{files}")
-        run.figure(fault, "I6 memory, all workers (MB)", f"{more_memory:+}", f"at most +{memory}")
-        assert workers(self._service) == self.pids
-        assert more_files <= files
-        assert more_memory <= memory
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.before = Inside.of(self)
+        return self
 
 
 def bounds_of(cache: str) -> Bounds:
@@ -100,14 +97,47 @@ def bounds_of(cache: str) -> Bounds:
 
 
 def assert_clean(
-    run: Run, fault: str, calls: Sequence[Call], bounds: Bounds = CACHED, *, witnesses: bool = True
+    run: Run,
+    fault: str,
+    service: Observed,
+    calls: Sequence[Call],
+    bounds: Bounds = CACHED,
+    *,
+    witnesses: bool = True,
 ) -> None:
-    """I1 to I5: no violation in what was called; unless there are no `witnesses`, I1 was judged to the end."""
+    """I1 to I7 hold in what was called; unless there are no `witnesses`, I1 was judged to the end."""
     found, tokens = violations(calls, bounds), judged(calls)
     run.figure(fault, "tokens whose last answer I1 judges", tokens, "more than 0" if witnesses else "")
     assert tokens or not witnesses
     run.figure(fault, f"violations of I1 to I5 in {len(calls)} calls", count(found), 0)
     assert {name: breaches[:3] for name, breaches in found.items() if breaches} == {}
+    assert_back(run, fault, service)
+    assert_silent(run, fault, service, calls)
+
+
+def assert_back(run: Run, fault: str, service: Observed) -> None:
+    """I6: the same processes, no more open files than pools of connections may keep, about the same memory."""
+    now = Inside.of(service)
+    files, memory = now.files - service.before.files, round(now.memory - service.before.memory, 1)
+    run.figure(fault, "I6 open files, all workers", f"{files:+}", f"at most +{MORE_FILES}")
+    run.figure(fault, "I6 memory, all workers (MB)", f"{memory:+}", f"at most +{MORE_MEMORY}")
+    assert now.pids == service.before.pids
+    assert files <= MORE_FILES
+    assert memory <= MORE_MEMORY
+
+
+def assert_silent(run: Run, fault: str, service: Observed, calls: Sequence[Call]) -> None:
+    """I7: neither the log nor any process' arguments show a secret, a token, or who somebody is."""
+    secrets = {"app secret": APP_SECRET, "ring key": RING_KEY}
+    theirs = {key for key, _ in service.wechat.fake._session_keys.values()} | {call.user for call in calls}
+    # What stands in a token between its tag and its signature: the part that makes it one.
+    theirs |= {call.token_id[8:51] for call in calls if call.token_id}
+    some = sorted(theirs)[:: len(theirs) // LOOKED_FOR + 1]
+    secrets |= {f"a user's own, {number}": secret for number, secret in enumerate(some)}
+    found = hits(secrets, "the log", service.output().encode())
+    found += [hit for text in arguments(service.process.pid) for hit in hits(secrets, "the arguments", text)]
+    run.figure(fault, f"I7 {len(secrets)} secrets, found", len(found), 0)
+    assert found == []
 
 
 def within(calls: Sequence[Call], start: float, end: float) -> list[Call]:

@@ -11,12 +11,13 @@ import re
 import socket
 import sys
 from functools import partial
+from typing import Any
 
 from tests.servers import Server, free_port
 from tests.service import ROOT
 
 CODE = re.compile(rb"js_code=(\d+)\.([\w-]+)")
-USED = {"errcode": 40163, "errmsg": "code been used"}
+USED: dict[str, Any] = {"errcode": 40163, "errmsg": "code been used"}
 
 
 def code(milliseconds: int, user: str) -> str:
@@ -48,9 +49,10 @@ async def _serve(used: set[bytes], reader: asyncio.StreamReader, writer: asyncio
 async def _answer(used: set[bytes], head: bytes, writer: asyncio.StreamWriter) -> None:
     found = CODE.search(head)
     milliseconds, user = (int(found[1]), found[2].decode()) if found else (0, "nobody")
-    answer = {"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}
-    if found:
-        answer = USED if found[0] in used else answer
+    answer: dict[str, Any] = {"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}
+    if found and found[0] in used:
+        answer = USED
+    elif found:
         used.add(found[0])
     await asyncio.sleep(milliseconds / 1000)
     body = json.dumps(answer).encode()

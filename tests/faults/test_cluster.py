@@ -15,7 +15,7 @@ from tests.faults.clusters import ClusterSet
 from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import Load
 from tests.faults.history import Call
-from tests.faults.rig import Inside, Progress, assert_clean, bar, bounds_of, events, serving, slowest
+from tests.faults.rig import Observed, Progress, assert_clean, bar, bounds_of, events, slowest
 from tests.faults.topologies import Node
 from tests.service import Service, WeChatServer
 from wxauth.identity import Secret, User
@@ -97,19 +97,17 @@ def test_a_primary_is_lost(
     """Only those whose slots it held are asked to wait, and only until its replica has taken over."""
     chance = random.Random(run.seed)  # noqa: S311 - the same again is the point
     before, kept = cluster.elections(), f"{cache} kept"
-    with serving(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service:
+    with Observed(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all()
-        inside = Inside(service)
         with load:
             for how, hang in {"kill -9": False, "SIGSTOP": True}.items():
                 losses = [loss(cluster, load, chance, hang, progress) for _ in range(run.of(1, 6))]
                 report(run, f"cluster: primary lost ({how}), {kept}", losses)
         load.check_all()
         assert_elections(run, f"cluster: primaries lost, {kept}", cluster, before, 2 * run.of(1, 6))
-        inside.assert_back(run, f"cluster: primaries lost, {kept}")
         assert_causes(run, f"cluster: primaries lost, {kept}", service, "not_replicated", "timeout", "unreachable")
-        assert_clean(run, f"cluster: primaries lost, {kept}", load.calls, bounds_of(cache))
+        assert_clean(run, f"cluster: primaries lost, {kept}", service, load.calls, bounds_of(cache))
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, clu
     """
     fault, count = "cluster: slots moved", run.of(50, 1000)
     before = cluster.elections()
-    with serving(cluster.url, wechat) as service:
+    with Observed(cluster.url, wechat) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all(2)
         with load:
@@ -174,7 +172,7 @@ def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, clu
         run.figure(fault, "logins refused", counted(asked, "login"), "")
         run.figure(fault, "slowest call (ms)", slowest(asked), "")
         assert_causes(run, fault, service, "contention", "slot_moving")
-        assert_clean(run, fault, load.calls)
+        assert_clean(run, fault, service, load.calls)
         bar(run, fault, f"503 for sessions in {len(asked)} calls", len(refused(asked, *READS, *LOGOUTS)), 0, "calls")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -15,8 +14,9 @@ from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.conftest import Run
 from tests.faults.driver import Load, Person
 from tests.faults.history import Call
+from tests.faults.leaks import arguments, hits
 from tests.faults.relay import Relay
-from tests.faults.rig import serving
+from tests.faults.rig import Observed
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
@@ -27,31 +27,6 @@ PASSWORD = "redis/password+that nobody?may=see"
 CLIENT_SECRET = "client-secret-that-nobody-may-see"
 DURABLE = ("--requirepass", PASSWORD, "--appendonly", "yes", "--save", "3600 1", "--loglevel", "debug")
 OUTCOMES = ("40029", "40163", "40226", "45011", "-1", "garbage", "stall")
-
-
-def spellings(secret: str) -> Iterator[bytes]:
-    """Plain, url-encoded, hex and base64; the last also as a part of something longer."""
-    raw = secret.encode()
-    yield from (raw, quote(secret, safe="").encode(), quote_plus(secret).encode(), raw.hex().encode())
-    yield raw.hex().upper().encode()
-    yield repr(secret)[1:-1].encode()
-    for before in range(3):
-        # A letter of base64 that also depends on what stands before or after it is left out.
-        whole = len(raw) - (before + len(raw)) % 3
-        encoded = base64.b64encode(b"\0" * before + raw[:whole])[-(-before * 4 // 3) :]
-        yield encoded
-        yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
-
-
-def hits(secrets: dict[str, str], place: str, content: bytes) -> list[str]:
-    """What was found, by the names of the secrets: a report that shows one would be a leak itself."""
-    return sorted(
-        {
-            f"{name} in {place}"
-            for name, secret in secrets.items()
-            if any(text in content for text in spellings(secret))
-        }
-    )
 
 
 class Trail:
@@ -125,15 +100,8 @@ def left_behind(service: Service, redis: RedisServer) -> Iterator[tuple[str, byt
     for path in redis.folder.rglob("*"):
         if path.is_file():
             yield f"redis' {path.name}", path.read_bytes()
-    for pid in family(service.process.pid):
-        yield "a process' arguments", Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def family(pid: int) -> list[int]:
-    below = [
-        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
-    ]
-    return [pid, *(member for child in below for member in family(child))]
+    for arguments_of_one in arguments(service.process.pid):
+        yield "a process' arguments", arguments_of_one
 
 
 def of_the_users(calls: list[Call], people: list[Person], trail: Trail, tokens: list[str]) -> dict[str, str]:
@@ -156,7 +124,7 @@ def test_no_secret_is_left_behind(run: Run) -> None:
             more = {"WXAUTH_LOG_LEVEL": "debug", "WXAUTH_WECHAT_TIMEOUT": "0.5"}
             more["WXAUTH_CLIENTS"] = f"backend:{CLIENT_SECRET}"
             wechat_url = f"http://127.0.0.1:{to_wechat.port}"
-            with serving(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
+            with Observed(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
                 trail = Trail(service, wechat)
                 tokens = walk(trail)
                 load = Load(service.url, wechat, seed=run.seed, threads=4)
@@ -171,12 +139,12 @@ def test_no_secret_is_left_behind(run: Run) -> None:
                 keys = {key for key, _ in wechat.fake._session_keys.values()}
                 ours |= {f"session_key {number}": key for number, key in enumerate(keys)}
                 theirs = of_the_users(load.calls, load.people, trail, tokens)
-                places = dict(left_behind(service, redis))
-                found = [hit for place, content in places.items() for hit in hits(ours | theirs, place, content)]
+                places = list(left_behind(service, redis))
+                found = [hit for place, content in places for hit in hits(ours | theirs, place, content)]
                 found += hits(ours, "an answer", trail.answers)
                 searched = f"{len(ours | theirs)} secrets in {len(places) + 1} places"
                 run.figure("I7", f"found, {searched}", len(found), 0)
-                assert {"redis' dump.rdb", "the log"} <= set(places)
+                assert {"redis' dump.rdb", "the log"} <= {place for place, _ in places}
                 assert len(tokens[0]) > 90
                 assert len(trail.numbers) == 1
                 assert found == []

@@ -18,7 +18,7 @@ from tests.faults.driver import Load, milliseconds
 from tests.faults.history import Call
 from tests.faults.relay import Relay
 from tests.faults.rig import (
-    Inside,
+    Observed,
     Progress,
     assert_clean,
     bar,
@@ -26,7 +26,6 @@ from tests.faults.rig import (
     bounds_of,
     calling,
     first_success,
-    serving,
     slowest,
 )
 from tests.faults.topologies import SERVICE, Node, SentinelSet
@@ -72,11 +71,10 @@ def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServe
     dark_spans: list[tuple[float, float]] = []
     with (
         SentinelSet(*CAREFUL, password=PASSWORD) as redis,
-        serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service,
+        Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service,
     ):
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
-        inside = Inside(service)
         with load:
             for number in range(times):
                 time.sleep(0.5)
@@ -97,8 +95,7 @@ def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServe
         bar(run, fault, "first login after promotion", max(writing), 3, "s")
         bar(run, fault, "slowest call in the dark", slowest(dark), 600)
         run.figure(fault, "p99 of the calls in the dark (ms)", milliseconds(dark, 99), "")
-        inside.assert_back(run, fault)
-        assert_clean(run, fault, load.calls, bounds_of(cache))
+        assert_clean(run, fault, service, load.calls, bounds_of(cache))
 
 
 @contextmanager
@@ -111,12 +108,12 @@ def lagging() -> Iterator[tuple[SentinelSet, list[Relay]]]:
         yield redis, [one, two]
 
 
-def logout_that_no_replica_has(wechat: WeChatServer, seed: int, wait: int) -> list[Call]:
+def logout_that_no_replica_has(run: Run, fault: str, wechat: WeChatServer, wait: int) -> list[Call]:
     """What one caller hears of a logout while the replicas are cut off, and once one of them has taken over."""
     with (
         lagging() as (redis, relays),
-        serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
-        calling(service, wechat, seed) as (caller, alice, calls),
+        Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
+        calling(service, wechat, run.seed) as (caller, alice, calls),
     ):
         caller.log_in(alice)
         time.sleep(0.3)
@@ -129,6 +126,8 @@ def logout_that_no_replica_has(wechat: WeChatServer, seed: int, wait: int) -> li
             relay.stalled = False
         redis.await_promotion()
         wait_until(lambda: caller.ask("check", alice, alice.tokens[0]).status != 503, "an answer")
+        if wait:
+            assert_clean(run, fault, service, calls, witnesses=False)
     return calls
 
 
@@ -138,12 +137,10 @@ def test_a_logout_that_no_replica_has(run: Run, wechat: WeChatServer, wait: int)
     fault, times = f"sentinel: replicas cut off, wait {wait}", run.of(1, 5)
     confirmed = forgotten = 0
     for _ in range(times):
-        calls = logout_that_no_replica_has(wechat, run.seed, wait)
+        calls = logout_that_no_replica_has(run, fault, wechat, wait)
         _, logout, *checks = calls
         confirmed += logout.passed
         forgotten += logout.passed and checks[-1].passed
-        if wait:
-            assert_clean(run, fault, calls, witnesses=False)
     run.figure(fault, "logouts confirmed", f"{confirmed} of {times}", 0 if wait else times)
     if not wait:
         run.figure(fault, "logged-out tokens alive again", f"{forgotten} of {confirmed}", "observed")
@@ -153,7 +150,7 @@ def test_a_logout_that_no_replica_has(run: Run, wechat: WeChatServer, wait: int)
 def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
     """One that was stalled, replaced and goes on gets no more questions, though its connections still stand."""
     fault = "sentinel: primary stopped (SIGSTOP)"
-    with SentinelSet(*CAREFUL) as redis, serving(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
+    with SentinelSet(*CAREFUL) as redis, Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
         with load:
@@ -169,7 +166,7 @@ def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
         bar(run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s")
         calls = [call for call in load.calls if call.start >= start]
         bar(run, fault, "slowest call", slowest(calls), 600)
-        assert_clean(run, fault, load.calls)
+        assert_clean(run, fault, service, load.calls)
 
 
 @pytest.mark.parametrize("size", [100, 0], ids=["cache on", "cache off"])
@@ -234,7 +231,7 @@ def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
     """Where only the data asks for one, the password of REDIS_URL does not lock us out of the sentinels."""
     with (
         SentinelSet(password=PASSWORD, open_sentinels=True) as redis,
-        serving(redis.url, wechat) as service,
+        Observed(redis.url, wechat) as service,
         calling(service, wechat, run.seed) as (caller, alice, calls),
     ):
         assert requests.get(f"{service.url}/readyz", timeout=5).json()["redis"] == "ok"

@@ -12,7 +12,7 @@ import redis
 import requests
 
 from tests.faults.conftest import Run
-from tests.faults.rig import assert_clean, calling, events, serving
+from tests.faults.rig import Observed, assert_clean, calling, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer
 from wxauth.redis_causes import CURES
@@ -105,8 +105,8 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def service(server: RedisServer, wechat: WeChatServer) -> Iterator[Service]:
-    with serving(server.url, wechat) as running:
+def service(server: RedisServer, wechat: WeChatServer) -> Iterator[Observed]:
+    with Observed(server.url, wechat) as running:
         yield running
 
 
@@ -128,7 +128,7 @@ def named(service: Service, event: str, since: int) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
-def test_refused(run: Run, service: Service, server: RedisServer, wechat: WeChatServer, refusal: Refusal) -> None:
+def test_refused(run: Run, service: Observed, server: RedisServer, wechat: WeChatServer, refusal: Refusal) -> None:
     """Reads are answered if Redis still reads, all else is 503; readiness and the log say why and what to do."""
     with server.client() as admin, calling(service, wechat, run.seed) as (caller, person, calls):
         admin.ping()
@@ -148,13 +148,13 @@ def test_refused(run: Run, service: Service, server: RedisServer, wechat: WeChat
         wait_until(lambda: caller.ask("check", person, token).status == 200, "the same session again")
         wait_until(lambda: caller.log_in(person).status == 200, "a login again")
         assert (checked, written) == ({200} if refusal.reads else {503}, {503})
-        assert_clean(run, f"redis says {refusal.word}", calls, witnesses=False)
+        assert_clean(run, f"redis says {refusal.word}", service, calls, witnesses=False)
 
 
 def test_loading(run: Run, wechat: WeChatServer) -> None:
     """While Redis reads its data everything waits; then the sessions are there, and nobody restarted anything."""
     slow = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
-    with RedisServer(*slow) as server, serving(server.url, wechat) as service:  # noqa: SIM117 - the callers end first
+    with RedisServer(*slow) as server, Observed(server.url, wechat) as service:  # noqa: SIM117 - the callers end first
         with calling(service, wechat, run.seed) as (caller, person, calls), server.client() as admin:
             token = caller.log_in(person).token_id or ""
             admin.mset({f"filling {number}": "x" * 100 for number in range(700)})
@@ -170,4 +170,4 @@ def test_loading(run: Run, wechat: WeChatServer) -> None:
             assert "loading" in words
             cure = ("loading", CURES["loading"])
             wait_until(lambda: cure in named(service, "store_unavailable", 0), "the cure in the log")
-            assert_clean(run, "redis is loading", calls)
+            assert_clean(run, "redis is loading", service, calls)

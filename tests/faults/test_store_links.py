@@ -13,7 +13,7 @@ import pytest
 from tests.faults.conftest import Run, cache_on_and_off
 from tests.faults.driver import CHECKS, Load
 from tests.faults.history import Bounds
-from tests.faults.rig import UNCACHED, Inside, Progress, assert_clean, bounds_of, events, serving
+from tests.faults.rig import UNCACHED, Observed, Progress, assert_clean, bounds_of, events
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer
 
@@ -35,7 +35,7 @@ def progress(request: pytest.FixtureRequest) -> Progress:
 def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -> None:
     """Redis with `timeout 1` closes what nobody used for a second; nobody notices."""
     every_check_asks = {"WXAUTH_CACHE_SIZE": "0"}
-    with RedisServer("--timeout", "1") as redis, serving(redis.url, wechat, **every_check_asks) as service:
+    with RedisServer("--timeout", "1") as redis, Observed(redis.url, wechat, **every_check_asks) as service:
         load = Load(service.url, wechat, seed=run.seed, threads=4, users=4)
         load.log_in_all()
         for _ in range(run.of(1, 10)):
@@ -44,7 +44,7 @@ def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -
         load.check_all()
         run.figure("idle connections closed", "errors", sum(not call.passed for call in load.calls), 0)
         assert all(call.passed for call in load.calls)
-        assert_clean(run, "idle connections closed", load.calls, UNCACHED)
+        assert_clean(run, "idle connections closed", service, load.calls, UNCACHED)
 
 
 @cache_on_and_off
@@ -53,7 +53,7 @@ def test_connections_killed_under_load(run: Run, wechat: WeChatServer, cache: st
     fault = f"client kill, {cache} kept"
     with (
         RedisServer() as redis,
-        serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache, WXAUTH_MAX_SESSIONS=str(CAP)) as service,
+        Observed(redis.url, wechat, WXAUTH_CACHE_SIZE=cache, WXAUTH_MAX_SESSIONS=str(CAP)) as service,
         redis.client() as admin,
     ):
         load = Load(service.url, wechat, seed=run.seed, threads=4, users=40)
@@ -72,16 +72,15 @@ def test_connections_killed_under_load(run: Run, wechat: WeChatServer, cache: st
         run.figure(fault, "their causes", dict(causes), "none")
         assert killed > 0
         assert errors == []
-        assert_clean(run, fault, load.calls, Bounds(max_sessions=CAP, stale=bounds_of(cache).stale))
+        assert_clean(run, fault, service, load.calls, Bounds(max_sessions=CAP, stale=bounds_of(cache).stale))
 
 
 def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer) -> None:
     """In the middle of their request or before its answer: no session ends, and the pool stays whole."""
     times = run.of(300, 10000)
-    with RedisServer() as redis, serving(redis.url, wechat) as service, redis.client() as admin:
+    with RedisServer() as redis, Observed(redis.url, wechat) as service, redis.client() as admin:
         load = Load(service.url, wechat, seed=run.seed, threads=4, mix=CHECKS)
         load.log_in_all(times=2)
-        inside = Inside(service)
         tokens = [call.token_id or "" for call in load.calls]
         with load:
             for number in range(times):
@@ -93,8 +92,7 @@ def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer
         run.figure("callers that hang up", "connections to redis", len(admin.client_list()), "at most 2 x 97")
         assert ended == 0
         assert len(admin.client_list()) <= 2 * 97
-        assert_clean(run, "callers that hang up", load.calls)
-        inside.assert_back(run, "callers that hang up")
+        assert_clean(run, "callers that hang up", service, load.calls)
 
 
 def hang_up(service: Service, chance: random.Random, tokens: list[str]) -> None:

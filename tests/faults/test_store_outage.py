@@ -16,14 +16,13 @@ from tests.faults.history import Call
 from tests.faults.relay import Relay
 from tests.faults.rig import (
     UNCACHED,
-    Inside,
+    Observed,
     Progress,
     assert_clean,
     bar,
     begun,
     bounds_of,
     first_success,
-    serving,
     slowest,
     statuses,
     within,
@@ -60,11 +59,10 @@ def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatSe
     fault, times, dark = f"redis killed with -9, {cache} kept", run.of(2, 20), run.of(1, 10)
     lost: list[float] = []
     dark_spans: list[tuple[float, float]] = []
-    with RedisServer(*DURABLE) as redis, serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
+    with RedisServer(*DURABLE) as redis, Observed(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12, rate=400)
         load.log_in_all()
         time.sleep(0.5)
-        inside = Inside(service)
         with load:
             for number in range(times):
                 time.sleep(0.5)
@@ -86,9 +84,8 @@ def test_killed_and_started_again(run: Run, progress: Progress, wechat: WeChatSe
         run.figure(fault, "the last of them, after the kill (ms)", max(late, default="-"), NOTICED[cache])
         bar(run, fault, "p99 of the 503", milliseconds(refused, 99), 50)
         bar(run, fault, "first 200 once Redis is back", max(lost), 1, "s")
-        assert_clean(run, fault, load.calls, bounds_of(cache))
+        assert_clean(run, fault, service, load.calls, bounds_of(cache))
         assert [after for after in late if cache == "0" or after > NOTICED[cache]] == []
-        inside.assert_back(run, fault)
 
 
 def other_than_503(calls: list[Call], killed: float) -> list[float]:
@@ -100,7 +97,7 @@ def test_started_before_redis_is_there(run: Run, wechat: WeChatServer) -> None:
     """The process is up and says that it is not ready; within a second of Redis it is."""
     fault = "started before redis"
     redis = RedisServer()
-    with serving(redis.url, wechat) as service:
+    with Observed(redis.url, wechat) as service:
         assert requests.get(f"{service.url}/healthz", timeout=5).status_code == 200
         assert ready(service) == (503, "unreachable")
         with redis:
@@ -114,7 +111,7 @@ def test_started_before_redis_is_there(run: Run, wechat: WeChatServer) -> None:
 def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
     """SIGSTOP, then SIGCONT: no thread is held for long, and no late answer reaches another request."""
     fault, seconds = f"redis stopped (SIGSTOP), {cache} kept", run.of(1, 10)
-    with RedisServer() as redis, serving(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
+    with RedisServer() as redis, Observed(redis.url, wechat, WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=12)
         load.log_in_all()
         with load:
@@ -130,14 +127,14 @@ def test_frozen_and_thawed(run: Run, progress: Progress, wechat: WeChatServer, c
         bar(run, fault, "slowest call", slowest(stopped), 600)
         bar(run, fault, "median of the 503", milliseconds([it for it in stopped if it.status == 503], 50), 50)
         bar(run, fault, "first 200 after SIGCONT", first_success(load.calls, end), 1, "s")
-        assert_clean(run, fault, load.calls, bounds_of(cache))
+        assert_clean(run, fault, service, load.calls, bounds_of(cache))
 
 
 @pytest.mark.parametrize("latency", [100, 300])
 def test_slow(run: Run, wechat: WeChatServer, latency: int) -> None:
     """Every answer of Redis comes late: within the budget it is waited for, past it nobody is held."""
     fault, seconds = f"latency of {latency} ms", run.of(3, 10)
-    with RedisServer() as redis, Relay(redis.port) as relay, serving(relay.url, wechat, **NOTHING_KEPT) as service:
+    with RedisServer() as redis, Relay(redis.port) as relay, Observed(relay.url, wechat, **NOTHING_KEPT) as service:
         # Few calls are made where each takes so long, and a logout is to be among them.
         load = Load(service.url, wechat, seed=run.seed, users=12, mix={**MIX, "logout": 20})
         load.log_in_all()
@@ -161,7 +158,7 @@ def test_slow(run: Run, wechat: WeChatServer, latency: int) -> None:
                 600,
             )
         run.figure(fault, "statuses", sorted(map(str, statuses(slow))), "")
-        assert_clean(run, fault, load.calls, UNCACHED)
+        assert_clean(run, fault, service, load.calls, UNCACHED)
         slow = within(slow, start, end)
         # Within the budget of 250 ms it is waited for, past it there is nothing to hope for.
         assert {"check", "login", "logout"} <= {call.operation for call in slow if call.passed} or latency > 250

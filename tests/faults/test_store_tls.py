@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from tests.faults.conftest import Run
 from tests.faults.driver import Load
 from tests.faults.relay import Relay
-from tests.faults.rig import assert_clean, events, serving
+from tests.faults.rig import Observed, assert_clean, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable
@@ -142,7 +142,7 @@ def test_served_over_tls(run: Run, encrypted: Encrypted, tls: str) -> None:
     trust = {"SSL_CERT_FILE": str(encrypted.authority)} if tls == "verify" else {}
     with WeChatServer() as wechat, Relay(encrypted.port, run.seed) as relay:
         url = f"rediss://127.0.0.1:{relay.port}/0"
-        with serving(url, wechat, WXAUTH_REDIS_TLS=setting, **trust) as service:
+        with Observed(url, wechat, WXAUTH_REDIS_TLS=setting, **trust) as service:
             load = Load(service.url, wechat, seed=run.seed, users=6)
             load.log_in_all()
             before = len(load.calls)
@@ -152,7 +152,7 @@ def test_served_over_tls(run: Run, encrypted: Encrypted, tls: str) -> None:
             passed = sum(call.passed for call in load.calls[:before])
             run.figure(fault, "logins before the load", passed, len(load.people))
             assert passed == len(load.people)
-            assert_clean(run, fault, load.calls)
+            assert_clean(run, fault, service, load.calls)
             wait_until(lambda: any(event["event"] == "request" for event in events(service)), "the log")
             warned = [event["cure"] for event in events(service) if event["event"] == "redis_tls_insecure"]
             assert bool(warned) == (tls == "insecure")

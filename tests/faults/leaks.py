@@ -1,0 +1,45 @@
+"""I7: whether a secret is to be found somewhere, however it may be spelt there."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """Plain, url-encoded, hex and base64; the last also as a part of something longer."""
+    raw = secret.encode()
+    yield from (raw, quote(secret, safe="").encode(), quote_plus(secret).encode(), raw.hex().encode())
+    yield raw.hex().upper().encode()
+    yield repr(secret)[1:-1].encode()
+    for before in range(3):
+        # A letter of base64 that also depends on what stands before or after it is left out.
+        whole = len(raw) - (before + len(raw)) % 3
+        encoded = base64.b64encode(b"\0" * before + raw[:whole])[-(-before * 4 // 3) :]
+        yield encoded
+        yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def hits(secrets: Mapping[str, str], place: str, content: bytes) -> list[str]:
+    """What was found, by the names of the secrets: a report that shows one would be a leak itself."""
+    return sorted(
+        {
+            f"{name} in {place}"
+            for name, secret in secrets.items()
+            if any(text in content for text in spellings(secret))
+        }
+    )
+
+
+def arguments(pid: int) -> Iterator[bytes]:
+    """Those of a process and of everything below it, as any user of the machine may read them."""
+    yield Path(f"/proc/{pid}/cmdline").read_bytes()
+    for child in children(pid):
+        yield from arguments(child)
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
