@@ -72,6 +72,13 @@ MUTANTS = {
     "a cache that forgets nobody": Fault(
         "nearby", "            for id in ids:\n", "            for id in ():\n", "I2", at_hand=True
     ),
+    "a cache that knows everybody": Fault(
+        "nearby",
+        "        kept = self._kept.get(text)\n",
+        "        kept = self._kept.get(text) or next(iter(self._kept.values()), None)\n",
+        "I4",
+        at_hand=True,
+    ),
     "a revoke that does nothing": Fault(
         "sessions",
         '        self.shelves.dismiss(session.user, lambda _: {session.id}, "logout")\n',
