@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound
 from . import backends, health, login, phone, problems, push, rates, userdata
 from .body import MAX_BODY
 from .extension import WxAuth
-from .front import Verify, behind
+from .front import Forgeries, Verify, behind
 from .sessions import SessionStore
 from .settings import Settings
 from .wechat import WeChatClient
@@ -44,7 +44,9 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.register_blueprint(health.bp)
     app.after_request(_finish)
     rates.limit(app, settings, extension)
-    gated = behind(app.wsgi_app, settings.trusted_proxies, settings.threads, settings.clients)
+    # The sandbox shows each request, forged ones too.
+    guarded = app.wsgi_app if settings.sandbox else Forgeries(app.wsgi_app, extension.nearby)
+    gated = behind(guarded, settings.trusted_proxies, settings.threads, settings.clients)
     app.wsgi_app = Verify(gated, extension.nearby, sandbox=settings.sandbox)  # type: ignore[method-assign]  # as Flask says to
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"cure": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})

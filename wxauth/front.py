@@ -1,4 +1,4 @@
-"""What stands in front of Flask as plain WSGI: `/verify`, and the gate for slow bodies.
+"""What stands in front of Flask as plain WSGI: `/verify`, the gate for slow bodies, and the end of forged tokens.
 
 Neither Granian nor gunicorn has a time-out for a body, and a body that does not come holds a thread. So a body is
 read whole before anything else is taken for its request, in at most a third of the worker's threads and a few at a
@@ -20,7 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .addresses import neighbourhood
 from .body import MAX_BODY
 from .clients import client_in
-from .errors import ClientUnauthorized, CredentialError, StoreUnavailable, WeChatBusy, WxAuthError
+from .errors import ClientUnauthorized, CredentialError, StoreUnavailable, TokenInvalid, WeChatBusy, WxAuthError
 from .guard import token_in
 from .logs import answering
 from .nearby import Nearby
@@ -29,6 +29,10 @@ from .sessions import WxSession
 from .settings import Client
 
 log = logging.getLogger(__name__)
+
+VARY: Final = ("Vary", "Authorization")
+#: Method, path and query where the token is the first thing that is looked at.
+GUARDED: Final = {(method, path, "") for method in ("GET", "DELETE") for path in ("/session", "/sessions")}
 
 READERS_PER_ADDRESS: Final = 4
 #: A body that came along with its headers is read in no time, but under load its thread may have to wait for that.
@@ -53,7 +57,7 @@ class Verify:
     def __init__(self, app: WSGIApplication, nearby: Nearby, *, sandbox: bool) -> None:
         self._app = app
         self._nearby = nearby
-        self._always = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
+        self._always = [VARY, *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
         self._on_success = [*self._always, *NEVER_KEPT]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -62,18 +66,43 @@ class Verify:
         try:
             session = self._nearby.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            return self._refuse(error, environ, start_response)
+            return _refuse(error, environ, start_response, self._always)
         # No line in the log, and no name for one: this is asked before every request to everybody.
         start_response("204 No Content", [*_identity_headers(session), *self._on_success])
         return []
 
-    def _refuse(self, error: WxAuthError, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        before = answering.set(environ)
-        status, headers, body = answer(error)
-        log.info("request", extra={"route": "/verify", "status": int(status[:3]), "problem": row(error).code})
-        answering.reset(before)
-        start_response(status, [*headers, *self._always])
-        return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
+
+class Forgeries:
+    """Ends requests with a token that nobody here has signed; Flask would take three times as long to do that.
+
+    So a flood of them is not felt by others. A query may be a fault of its own, which is left to Flask to tell.
+    """
+
+    def __init__(self, app: WSGIApplication, nearby: Nearby) -> None:
+        self._app = app
+        self._nearby = nearby
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        header = environ.get("HTTP_AUTHORIZATION")
+        guarded = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")) in GUARDED
+        if header and guarded:
+            try:
+                self._nearby.refuse_forged(token_in(header))
+            except TokenInvalid as error:
+                return _refuse(error, environ, start_response, [VARY])
+        return self._app(environ, start_response)
+
+
+def _refuse(
+    error: WxAuthError, environ: WSGIEnvironment, start_response: StartResponse, more: list[tuple[str, str]]
+) -> list[bytes]:
+    before = answering.set(environ)
+    status, headers, body = answer(error)
+    where = {"method": environ["REQUEST_METHOD"][:16], "route": environ["PATH_INFO"]}
+    log.info("request", extra={**where, "status": int(status[:3]), "problem": row(error).code})
+    answering.reset(before)
+    start_response(status, [*headers, ("Content-Length", str(len(body))), *more])
+    return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
 
 
 def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
@@ -107,7 +136,7 @@ class BodyGate:
         else:
             address = neighbourhood(environ.get("REMOTE_ADDR", ""))
             if not self._enter(address):
-                return _refuse(environ, start_response)
+                return _turn_away(environ, start_response)
             try:
                 content = environ["wsgi.input"].read(size)
             finally:
@@ -147,7 +176,7 @@ class BodyGate:
             self._turn.notify_all()
 
 
-def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def _turn_away(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     before = answering.set(environ)
     log.warning("too_many_slow_bodies")
     status, headers, body = answer(WeChatBusy())

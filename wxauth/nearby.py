@@ -97,6 +97,15 @@ class Nearby:
             return kept.session
         return self._ask(text, touch)
 
+    def refuse_forged(self, text: str) -> None:
+        """As SessionStore.refuse_forged."""
+        if text not in self._kept:
+            try:
+                self._store.refuse_forged(text)
+            except TokenInvalid:
+                CHECKS.labels("token_invalid", "signature").inc()
+                raise
+
     def forget(self, ids: Iterable[str]) -> None:
         """These sessions are over. Called for each revocation, here or anywhere."""
         now = self._monotonic()

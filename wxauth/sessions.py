@@ -158,6 +158,10 @@ class SessionStore:
         touch_due_at = now + self._limits.touch_after - max(full - left, 0)
         return self._session(token.id, record, int(now + min(left, full))), touch_due_at
 
+    def refuse_forged(self, text: str) -> None:
+        """TokenInvalid for what none of our keys has signed; nobody is asked."""
+        self._ring.refuse_forged(text)
+
     def sessions_of(self, user: User) -> list[Entry]:
         """The user's live sessions, oldest first."""
         return self.shelves.entries(user)

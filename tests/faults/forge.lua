@@ -1,7 +1,7 @@
 -- Tokens of the right shape under nobody's signature, one after another over each connection, with a pause after each.
 -- Prints how many were answered, how many of the answers were no 401, and how many got none.
 local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-local PAUSE = 40 -- milliseconds, in the middle
+local PAUSE = 64 -- milliseconds, in the middle
 
 local function random_text(length)
   local characters = {}
