@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 
 from tests.conftest import Phone
+from wxauth.errors import TokenInvalid
 from wxauth.front import Forgeries
+from wxauth.nearby import Nearby
+from wxauth.sandbox import create_app
+from wxauth.sessions import SessionStore
+from wxauth.settings import Settings
 
-GUARDED = [("GET", "/session"), ("DELETE", "/session"), ("GET", "/sessions"), ("DELETE", "/sessions")]
+GUARDED = [(method, path) for method in ("GET", "HEAD", "DELETE") for path in ("/session", "/sessions?keep=current")]
 FORGED = f"wxa_{'A' * 47}.{'A' * 43}"
 
 
@@ -46,9 +53,8 @@ def test_what_nobody_here_signed_ends_in_front(app: Flask, method: str, path: st
 
 ELSEWHERE = [
     ("POST", "/session"),
-    ("HEAD", "/session"),
+    ("OPTIONS", "/session"),
     ("GET", "/session?access_token=a"),
-    ("DELETE", "/sessions?keep=x"),
     ("DELETE", "/sessions/a"),
     ("POST", "/login"),
     ("GET", "/nowhere"),
@@ -58,7 +64,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("method", "target"), ELSEWHERE)
 def test_elsewhere_flask_has_to_be_asked(app: Flask, method: str, target: str) -> None:
-    """There something else is looked at first, or the token does not matter."""
+    """There something else is looked at first, the token does not matter, or a parameter stands in the path."""
     assert reaches_flask(app, method, target, FORGED)
 
 
@@ -85,5 +91,28 @@ def test_the_answer_is_that_to_a_token_that_is_over(
     assert forged.status_code == 401
 
 
-def shown(answer: TestResponse) -> tuple[str, dict[str, str], dict[str, Any]]:
-    return answer.status, dict(answer.headers), {**answer.get_json(), "request_id": "any"}
+def shown(answer: TestResponse) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
+    body = {**answer.get_json(), "request_id": "any"} if answer.data else {}
+    return answer.status, sorted(answer.headers), body
+
+
+def test_the_service_has_it_and_the_sandbox_has_not(client: FlaskClient, settings: Settings) -> None:
+    """The sandbox shows each request to whoever plays with it."""
+    sandbox = create_app(dataclasses.replace(settings, sandbox=True)).test_client()
+    for asked, ended_in_front in ((client, 1), (sandbox, 0)):
+        before = ended()
+        assert asked.get("/session", headers={"Authorization": FORGED}).status_code == 401
+        assert ended() - before == ended_in_front
+
+
+def ended() -> float:
+    return REGISTRY.get_sample_value("wxauth_checks_total", {"result": "token_invalid", "source": "front"}) or 0
+
+
+def test_what_is_kept_at_hand_is_not_looked_at_again(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its signature was good when it came."""
+    nearby = Nearby(store, None, 10)
+    with pytest.raises(TokenInvalid):
+        nearby.refuse_forged(FORGED)
+    monkeypatch.setitem(nearby._kept, FORGED, cast(Any, None))
+    nearby.refuse_forged(FORGED)

@@ -21,7 +21,7 @@ from .addresses import neighbourhood
 from .body import MAX_BODY
 from .clients import client_in
 from .errors import ClientUnauthorized, CredentialError, StoreUnavailable, TokenInvalid, WeChatBusy, WxAuthError
-from .guard import token_in
+from .guard import holds_token, token_in
 from .logs import answering
 from .nearby import Nearby
 from .problems import NEVER_KEPT, answer, row
@@ -31,8 +31,8 @@ from .settings import Client
 log = logging.getLogger(__name__)
 
 VARY: Final = ("Vary", "Authorization")
-#: Method, path and query where the token is the first thing that is looked at.
-GUARDED: Final = {(method, path, "") for method in ("GET", "DELETE") for path in ("/session", "/sessions")}
+#: Routes without a parameter at which the token is the first thing that is looked at.
+GUARDED: Final = {(method, path) for method in ("GET", "HEAD", "DELETE") for path in ("/session", "/sessions")}
 
 READERS_PER_ADDRESS: Final = 4
 #: A body that came along with its headers is read in no time, but under load its thread may have to wait for that.
@@ -66,7 +66,7 @@ class Verify:
         try:
             session = self._nearby.resolve(token_in(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            return _refuse(error, environ, start_response, self._always)
+            return _refuse(error, "/verify", environ, start_response, self._always)
         # No line in the log, and no name for one: this is asked before every request to everybody.
         start_response("204 No Content", [*_identity_headers(session), *self._on_success])
         return []
@@ -75,7 +75,7 @@ class Verify:
 class Forgeries:
     """Ends requests with a token that nobody here has signed; Flask would take three times as long to do that.
 
-    So a flood of them is not felt by others. A query may be a fault of its own, which is left to Flask to tell.
+    At GUARDED only, which is where a mini program's check goes; at other routes Flask ends them.
     """
 
     def __init__(self, app: WSGIApplication, nearby: Nearby) -> None:
@@ -83,22 +83,26 @@ class Forgeries:
         self._nearby = nearby
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        header = environ.get("HTTP_AUTHORIZATION")
-        guarded = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", "")) in GUARDED
+        header, path = environ.get("HTTP_AUTHORIZATION"), environ["PATH_INFO"]
+        guarded = (environ["REQUEST_METHOD"], path) in GUARDED and not holds_token(environ.get("QUERY_STRING", ""))
         if header and guarded:
             try:
                 self._nearby.refuse_forged(token_in(header))
             except TokenInvalid as error:
-                return _refuse(error, environ, start_response, [VARY])
+                return _refuse(error, path, environ, start_response, [VARY])
         return self._app(environ, start_response)
 
 
 def _refuse(
-    error: WxAuthError, environ: WSGIEnvironment, start_response: StartResponse, more: list[tuple[str, str]]
+    error: WxAuthError,
+    route: str,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    more: list[tuple[str, str]],
 ) -> list[bytes]:
     before = answering.set(environ)
     status, headers, body = answer(error)
-    where = {"method": environ["REQUEST_METHOD"][:16], "route": environ["PATH_INFO"]}
+    where = {"method": environ["REQUEST_METHOD"][:16], "route": route}
     log.info("request", extra={**where, "status": int(status[:3]), "problem": row(error).code})
     answering.reset(before)
     start_response(status, [*headers, ("Content-Length", str(len(body))), *more])

@@ -33,10 +33,14 @@ def presented_token() -> str:
     Raises TokenMissing, and BadRequest for a token in the query string, where every log would keep it.
     """
     environ = request.environ
-    query = environ.get("QUERY_STRING", "")
-    if query and IN_QUERY.search(unquote(query)):
+    if holds_token(environ.get("QUERY_STRING", "")):
         raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
     return token_in(environ.get("HTTP_AUTHORIZATION", ""))
+
+
+def holds_token(query: str) -> bool:
+    """Whether a query string has a token in it, or what is taken for one."""
+    return bool(query and IN_QUERY.search(unquote(query)))
 
 
 def token_in(header: str) -> str:

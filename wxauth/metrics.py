@@ -16,8 +16,11 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the problem's code", ["outcome"])
-CHECKS: Final = Counter("wxauth_checks", "Tokens that were looked at, by result (ok, or a problem's code) and source",
-                        ["result", "source"])  # fmt: skip
+CHECKS: Final = Counter(
+    "wxauth_checks",
+    "Tokens that were looked at, by result (ok, or a problem's code) and source (cache, redis, or in front of Flask)",
+    ["result", "source"],
+)
 ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by cause", ["cause"])
 USERDATA: Final = Counter("wxauth_userdata", "User data that was opened or checked, and the session_key that fitted",
                           ["kind", "key"])  # fmt: skip

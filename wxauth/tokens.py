@@ -93,14 +93,14 @@ class KeyRing:
 
     def check(self, text: str) -> Token:
         """The token behind `text`, or TokenInvalid. Any text may be handed in."""
-        value, _, signature = text.partition(".")
-        return _token(self._signer_of(text), value, signature)
+        return _token(*self._signed(text))
 
     def refuse_forged(self, text: str) -> None:
         """As `check`, for a fraction of its cost: TokenInvalid unless one of our keys has signed `text`."""
-        self._signer_of(text)
+        self._signed(text)
 
-    def _signer_of(self, text: str) -> RingKey:
+    def _signed(self, text: str) -> tuple[RingKey, str, str]:
+        """The key that signed `text`, what it signed, and the signature."""
         match = SHAPE.fullmatch(text) if len(text) == LENGTH else None
         if match is None:
             raise TokenInvalid
@@ -108,7 +108,7 @@ class KeyRing:
         for key in self._keys:
             # The texts are compared, not the decoded bytes: base64 has four spellings for these 32 bytes.
             if hmac.compare_digest(key.signature(value), signature):
-                return key
+                return key, value, signature
         raise TokenInvalid
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,26 @@ class Run:
     def figure(self, fault: str, name: str, value: object, bar: object) -> None:
         """One line of the closing table; the test itself asserts the bar where it is a promise."""
         self.rows.append(f"{fault:<38} {name:<44} {value!s:>14}   bar: {bar}")
+
+
+class Progress:
+    """Lines on the terminal while a long run goes on; none in a small one."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter") if FULL else None
+        self._capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
+        self._said_at = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self._reporter and time.monotonic() - self._said_at > 2:
+            self._said_at = time.monotonic()
+            with self._capture.global_and_fixture_disabled():
+                self._reporter.write_line(f"  … {text}")
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Progress:
+    return Progress(request)
 
 
 @pytest.fixture

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-
-import pytest
+from urllib.parse import urlsplit
 
 from tests.conftest import APP_SECRET, RING_KEY
 from tests.faults.conftest import FULL, Run
@@ -23,11 +21,10 @@ from tests.service import Service, WeChatServer, environment
 
 #: More than any run makes, so that the checker need not ask whether a session was the oldest of too many.
 UNCACHED = Bounds(max_sessions=1000)
-#: For both workers together, from before their first request on: what eight callers leave in the pools of up to six
-#: nodes of Redis. What leaks with each fault or each call comes to hundreds.
-MORE_FILES, MORE_MEMORY = 60, 40
-#: At most so many of the users' tokens, names and keys are searched for: each of them in a dozen spellings.
-LOOKED_FOR = 200
+#: For both workers together: what eight callers may leave in the pools of connections. A leak with each call is seen.
+MORE_FILES, MORE_MEMORY = 40, 40
+#: At most so many of the tokens are searched for, each in a dozen spellings; of the rest all.
+TOKENS_LOOKED_FOR = 200
 #: What SECURITY.md states for sessions that are kept at hand.
 CACHED = Bounds(max_sessions=1000, stale=3)
 
@@ -81,14 +78,19 @@ class Observed(Service):
         settings["WXAUTH_LOG_LEVEL"] = "debug"
         super().__init__(environment(redis_url, wechat.url, **{**settings, **more}))
         self.wechat = wechat
+        self.redis_password = urlsplit(redis_url).password
 
     def answers(self) -> bool:
         return super().answers() and self.output().count("Started worker") == 2
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.before = Inside.of(self)
+        self.settle()
         return self
+
+    def settle(self) -> None:
+        """From here on: what they were like before."""
+        self.before = Inside.of(self)
 
 
 def bounds_of(cache: str) -> Bounds:
@@ -128,12 +130,13 @@ def assert_back(run: Run, fault: str, service: Observed) -> None:
 
 def assert_silent(run: Run, fault: str, service: Observed, calls: Sequence[Call]) -> None:
     """I7: neither the log nor any process' arguments show a secret, a token, or who somebody is."""
-    secrets = {"app secret": APP_SECRET, "ring key": RING_KEY}
-    theirs = {key for key, _ in service.wechat.fake._session_keys.values()} | {call.user for call in calls}
     # What stands in a token between its tag and its signature: the part that makes it one.
-    theirs |= {call.token_id[8:51] for call in calls if call.token_id}
-    some = sorted(theirs)[:: len(theirs) // LOOKED_FOR + 1]
-    secrets |= {f"a user's own, {number}": secret for number, secret in enumerate(some)}
+    tokens = sorted({call.token_id[8:51] for call in calls if call.token_id})
+    theirs = {*tokens[:: len(tokens) // TOKENS_LOOKED_FOR + 1], *(call.user for call in calls)}
+    theirs |= {key for key, _ in service.wechat.fake._session_keys.values()}
+    secrets = {"app secret": APP_SECRET, "ring key": RING_KEY}
+    secrets |= {"redis password": service.redis_password} if service.redis_password else {}
+    secrets |= {f"a user's own, {number}": secret for number, secret in enumerate(sorted(theirs))}
     found = hits(secrets, "the log", service.output().encode())
     found += [hit for text in arguments(service.process.pid) for hit in hits(secrets, "the arguments", text)]
     run.figure(fault, f"I7 {len(secrets)} secrets, found", len(found), 0)
@@ -188,18 +191,3 @@ def together(*jobs: Callable[[], object]) -> None:
         thread.join()
     if raised:
         raise raised[0]
-
-
-class Progress:
-    """Lines on the terminal while a long run goes on; none in a small one."""
-
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter") if FULL else None
-        self._capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
-        self._said_at = 0.0
-
-    def __call__(self, text: str) -> None:
-        if self._reporter and time.monotonic() - self._said_at > 2:
-            self._said_at = time.monotonic()
-            with self._capture.global_and_fixture_disabled():
-                self._reporter.write_line(f"  … {text}")

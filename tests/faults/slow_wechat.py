@@ -17,7 +17,7 @@ from tests.servers import Server, free_port
 from tests.service import ROOT
 
 CODE = re.compile(rb"js_code=(\d+)\.([\w-]+)")
-USED: dict[str, Any] = {"errcode": 40163, "errmsg": "code been used"}
+CODE_USED: dict[str, Any] = {"errcode": 40163, "errmsg": "code been used"}
 
 
 def code(milliseconds: int, user: str) -> str:
@@ -51,7 +51,7 @@ async def _answer(used: set[bytes], head: bytes, writer: asyncio.StreamWriter) -
     milliseconds, user = (int(found[1]), found[2].decode()) if found else (0, "nobody")
     answer: dict[str, Any] = {"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}
     if found and found[0] in used:
-        answer = USED
+        answer = CODE_USED
     elif found:
         used.add(found[0])
     await asyncio.sleep(milliseconds / 1000)

@@ -12,10 +12,10 @@ from redis.crc import key_slot
 
 from tests.conftest import APPID, RING_KEY
 from tests.faults.clusters import ClusterSet
-from tests.faults.conftest import Run, cache_on_and_off
+from tests.faults.conftest import Progress, Run, cache_on_and_off
 from tests.faults.driver import Load
 from tests.faults.history import Call
-from tests.faults.rig import Observed, Progress, assert_clean, bar, bounds_of, events, slowest
+from tests.faults.rig import Observed, assert_clean, bar, bounds_of, events, slowest
 from tests.faults.topologies import Node
 from tests.service import Service, WeChatServer
 from wxauth.identity import Secret, User
@@ -31,11 +31,6 @@ KEY = RingKey(Secret(RING_KEY))
 def wechat() -> Iterator[WeChatServer]:
     with WeChatServer() as server:
         yield server
-
-
-@pytest.fixture
-def progress(request: pytest.FixtureRequest) -> Progress:
-    return Progress(request)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +95,7 @@ def test_a_primary_is_lost(
     with Observed(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all()
+        service.settle()
         with load:
             for how, hang in {"kill -9": False, "SIGSTOP": True}.items():
                 losses = [loss(cluster, load, chance, hang, progress) for _ in range(run.of(1, 6))]
@@ -159,6 +155,7 @@ def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, clu
     with Observed(cluster.url, wechat) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all(2)
+        service.settle()
         with load:
             time.sleep(0.5)
             start = time.monotonic()

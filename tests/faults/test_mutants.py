@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import signal
 import time
@@ -17,7 +18,18 @@ from tests.faults.conftest import Run
 from tests.faults.driver import Caller, Load, milliseconds
 from tests.faults.history import violations
 from tests.faults.relay import Relay
-from tests.faults.rig import CACHED, UNCACHED, together, within
+from tests.faults.rig import (
+    CACHED,
+    MORE_FILES,
+    MORE_MEMORY,
+    UNCACHED,
+    Observed,
+    assert_back,
+    assert_silent,
+    calling,
+    together,
+    within,
+)
 from tests.servers import RedisServer, wait_until
 from tests.service import ROOT, Service, WeChatServer, environment
 
@@ -189,6 +201,28 @@ def test_a_redis_that_forgets_is_caught(run: Run, wechat: WeChatServer, tmp_path
     found = len(violations(load.calls, UNCACHED)["I1"])
     run.figure("broken on purpose", "a Redis that comes back empty", f"I1: {found}", "I1 is red")
     assert found > 0
+
+
+def test_what_a_service_leaves_behind_is_caught(run: Run, wechat: WeChatServer) -> None:
+    """A token in the log, files that stay open, and a worker that is another one are red, each by itself."""
+    with RedisServer() as redis, Observed(redis.url, wechat) as service:
+        with calling(service, wechat, run.seed) as (caller, person, calls):
+            token = caller.log_in(person).token_id or ""
+        before = service.before
+        assert_silent(run, "sound", service, calls)
+        assert_back(run, "sound", service)
+        with service.log.open("a") as log:
+            log.write(token)
+        with pytest.raises(AssertionError):
+            assert_silent(run, "broken on purpose", service, calls)
+        for red in (
+            dataclasses.replace(before, files=before.files - MORE_FILES - 30),
+            dataclasses.replace(before, memory=before.memory - MORE_MEMORY - 30),
+            dataclasses.replace(before, pids=before.pids[:1]),
+        ):
+            service.before = red
+            with pytest.raises(AssertionError):
+                assert_back(run, "broken on purpose", service)
 
 
 @pytest.mark.parametrize("fault", MUTANTS.values(), ids=MUTANTS.keys())

@@ -13,14 +13,15 @@ import pytest
 import requests
 
 from tests.conftest import ALICE, RING_KEY, SESSION_KEY
-from tests.faults.conftest import Run, cache_on_and_off
+from tests.faults.conftest import Progress, Run, cache_on_and_off
 from tests.faults.driver import Load, milliseconds
 from tests.faults.history import Call
 from tests.faults.relay import Relay
 from tests.faults.rig import (
     Observed,
-    Progress,
+    assert_back,
     assert_clean,
+    assert_silent,
     bar,
     begun,
     bounds_of,
@@ -51,11 +52,6 @@ def wechat() -> Iterator[WeChatServer]:
         yield server
 
 
-@pytest.fixture
-def progress(request: pytest.FixtureRequest) -> Progress:
-    return Progress(request)
-
-
 def first_login(calls: list[Call], since: float) -> float:
     """Seconds from `since` to the first write that was acknowledged."""
     ends = [call.end for call in calls if call.start >= since and call.passed and call.operation == "login"]
@@ -75,6 +71,7 @@ def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServe
     ):
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
+        service.settle()
         with load:
             for number in range(times):
                 time.sleep(0.5)
@@ -128,6 +125,8 @@ def logout_that_no_replica_has(run: Run, fault: str, wechat: WeChatServer, wait:
         wait_until(lambda: caller.ask("check", alice, alice.tokens[0]).status != 503, "an answer")
         if wait:
             assert_clean(run, fault, service, calls, witnesses=False)
+        assert_back(run, fault, service)
+        assert_silent(run, fault, service, calls)
     return calls
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.conftest import Run, cache_on_and_off
+from tests.faults.conftest import Progress, Run, cache_on_and_off
 from tests.faults.driver import CHECKS, Load
 from tests.faults.history import Bounds
-from tests.faults.rig import UNCACHED, Observed, Progress, assert_clean, bounds_of, events
+from tests.faults.rig import UNCACHED, Observed, assert_clean, bounds_of, events
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer
 
@@ -25,11 +25,6 @@ CAP = 2
 def wechat() -> Iterator[WeChatServer]:
     with WeChatServer() as server:
         yield server
-
-
-@pytest.fixture
-def progress(request: pytest.FixtureRequest) -> Progress:
-    return Progress(request)
 
 
 def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -> None:
@@ -81,6 +76,7 @@ def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer
     with RedisServer() as redis, Observed(redis.url, wechat) as service, redis.client() as admin:
         load = Load(service.url, wechat, seed=run.seed, threads=4, mix=CHECKS)
         load.log_in_all(times=2)
+        service.settle()
         tokens = [call.token_id or "" for call in load.calls]
         with load:
             for number in range(times):

@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
-from tests.faults.conftest import Run
-from tests.faults.rig import Progress, together
+from tests.faults.conftest import Progress, Run
+from tests.faults.rig import together
 from tests.servers import RedisServer
 from wxauth.errors import TokenInvalid
 from wxauth.identity import Identity, Secret, User

@@ -11,10 +11,10 @@ from functools import partial
 import pytest
 
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
-from tests.faults.conftest import Run
+from tests.faults.conftest import Progress, Run
 from tests.faults.history import Bounds, Call, violations
 from tests.faults.relay import Relay
-from tests.faults.rig import Progress, together
+from tests.faults.rig import together
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.identity import Identity, Secret, User
