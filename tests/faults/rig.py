@@ -85,7 +85,11 @@ class Observed(Service):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.settle()
+        try:
+            self.settle()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def settle(self) -> None:
