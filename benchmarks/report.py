@@ -183,11 +183,13 @@ def _samples(profiles: Mapping[str, Mapping[str, float]]) -> str:
         return "In the running server: not measured (py-spy was not there, or may not look into other processes).\n"
     all_packages = {package for profile in seen for package in profile}
     packages = sorted(all_packages, key=lambda it: -sum(profile.get(it, 0) for profile in seen))[:MOST_PACKAGES]
-    rows = [(it, *(f"{profile.get(it, 0):.0%}" for profile in profiles.values())) for it in packages]
+    rows = [
+        (it, *(f"{profile.get(it, 0):.0%}" if profile else "-" for profile in profiles.values())) for it in packages
+    ]
     return "\n".join(
         [
             "And in the running server, under load: whose code holds the interpreter, by py-spy. "
-            f'"{OUTSIDE}" is Granian\'s own code.\n',
+            f'"{OUTSIDE}" is Granian\'s own code; "-" is a server that py-spy could not look into.\n',
             table(("", *(BY_NAME[name].title for name in profiles)), rows),
         ]
     )
