@@ -37,8 +37,10 @@ Processor time is utime and stime of the server and all its children from `/proc
 contender that could do no more, and not the load. All on Python run in one worker of one interpreter: on Granian
 with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
 Flask applications are usually served. The interpreter is by default the system's, which like nginx and Node is
-built with every optimisation; the last table names it. What stands beside `/verify` answers forward-auth as we do
-(204 and three headers), but for the article's Koa; all others answer the same JSON.
+built with every optimisation; the last table names it. Bare Flask hands every answer to the server as an iterator,
+which Granian streams; with `WxAuth` an application hands over a list, which need not be. What stands beside
+`/verify` answers forward-auth as we do (204 and three headers), but for the article's Koa; all others answer the
+same JSON.
 """
 
 NOT_MEASURED: Final = """\

@@ -45,7 +45,7 @@ BUILDING = (
     ("roster", "opendata", "access_tokens"),
     ("redis_feed", "shelves"),
     ("sessions",),
-    ("nearby", "on_behalf", "problems", "body", "sandbox.playground"),
+    ("nearby", "on_behalf", "problems", "responses", "body", "sandbox.playground"),
     ("extension",),
     ("guard",),
     ("login", "userdata", "phone", "push", "front", "__init__"),

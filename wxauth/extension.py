@@ -21,6 +21,7 @@ from .on_behalf import OnBehalf
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .redis_feed import Feed
+from .responses import hand_over_whole, keeping_private
 from .sessions import Limits, SessionStore, WxSession
 from .settings import Settings
 from .tokens import KeyRing
@@ -59,8 +60,9 @@ class WxAuth:
         feed = None if self.settings.sandbox else Feed(self.store.redis)
         self.nearby = Nearby(self.store, feed, self.settings.cache_size)
         app.extensions[EXTENSION] = self
-        app.wsgi_app = naming(app.wsgi_app)  # type: ignore[assignment, method-assign]  # as Flask says to
+        app.wsgi_app = naming(keeping_private(app.wsgi_app))  # type: ignore[assignment, method-assign]  # as Flask says to
         problems.register(app)
+        hand_over_whole(app)
 
     def log_in(
         self,
@@ -84,8 +86,8 @@ class WxAuth:
             raise
         LOGINS.labels("ok").inc()
         if replacing:
-            logged_out.send(_sender(), user=replacing.user)
-        logged_in.send(_sender(), session=session)
+            logged_out.send(_app(), user=replacing.user)
+        logged_in.send(_app(), session=session)
         return token, session
 
     def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
@@ -106,12 +108,12 @@ class WxAuth:
     def log_out(self, session: WxSession) -> None:
         """End this session."""
         self.store.revoke(session)
-        logged_out.send(_sender(), user=session.user)
+        logged_out.send(_app(), user=session.user)
 
     def log_out_one(self, session: WxSession, id: str) -> None:
         """End a session of the same user; SessionNotFound if it has none of that id."""
         self.store.end(session.user, id)
-        logged_out.send(_sender(), user=session.user)
+        logged_out.send(_app(), user=session.user)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
@@ -119,22 +121,22 @@ class WxAuth:
             self.store.end_others(session)
         else:
             self.store.end_all(session.user, session)
-        logged_out.send(_sender(), user=session.user)
+        logged_out.send(_app(), user=session.user)
 
     def log_out_user(self, user: User) -> None:
         """End all sessions of a user, as the operator's backends may."""
         self.store.end_all(user)
-        logged_out.send(_sender(), user=user)
+        logged_out.send(_app(), user=user)
 
     def forget(self, user: User) -> None:
         """End all sessions of a user and forget the session_keys, for whoever has closed the account."""
         self.store.purge(user)
-        logged_out.send(_sender(), user=user)
+        logged_out.send(_app(), user=user)
 
     def ban(self, user: User) -> None:
         """End all sessions of a user and refuse the next login."""
         self.store.ban(user)
-        logged_out.send(_sender(), user=user)
+        logged_out.send(_app(), user=user)
 
     def known_appid(self, appid: str | None) -> str:
         """The configured app that is meant, or BadRequest; None means the only one."""
@@ -150,7 +152,7 @@ class WxAuth:
 
 def wxauth() -> WxAuth:
     """What the current application holds."""
-    found: WxAuth = current_app.extensions[EXTENSION]
+    found: WxAuth = _app().extensions[EXTENSION]
     return found
 
 
@@ -171,6 +173,6 @@ def on_behalf(settings: Settings, wechat: WeChatClient, store: SessionStore) -> 
     return OnBehalf(wechat, AccessTokens(store.redis, KeyRing(settings.secret_keys), wechat), store)
 
 
-def _sender() -> Flask:
-    sender: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # as Flask's docs say for signals
-    return sender
+def _app() -> Flask:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # as Flask's docs say for signals
+    return app
