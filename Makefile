@@ -27,8 +27,8 @@ fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 # This service beside what else there is; see benchmarks/README.md. It needs two cores of a quiet machine and, from Debian:
-# python3-venv wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux, and Node 20
-# with npm. The system's Python is built with optimisations, as those of hosts are; one from source often is not.
+# python3-venv wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux valgrind, and
+# Node 20 with npm. The system's Python is built with optimisations, as those of hosts are; one from source often is not.
 BENCH_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
 ROUNDS ?= 7
 SECONDS_EACH = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),5)

@@ -18,6 +18,7 @@ from benchmarks import (
     charts,
     feed,
     footprint,
+    instructions,
     keyspace,
     layers,
     login,
@@ -30,8 +31,8 @@ from benchmarks import (
 from benchmarks.places import HERE, LOAD_CORE, ROOT
 from benchmarks.table import BY_NAME, CONTENDERS
 
-#: What is timed besides turns: layers, feed, worker, and one for each profile, login delay and keeper of sessions.
-ASIDE: Final = 3 + len(samples.PROFILED) + len(login.DELAYS) + len(footprint.WHO_KEEPS_SESSIONS)
+#: Steps besides turns: layers, instructions, feed, worker, and one for each profile, login delay and keeper.
+ASIDE: Final = 4 + len(samples.PROFILED) + len(login.DELAYS) + len(footprint.WHO_KEEPS_SESSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ def measure(size: Size, seed: int, progress: Callable[[str], None]) -> dict[str,
     }
     progress("the path of a hit, part by part")
     results["layers"] = layers.measure()
+    progress("the instructions of a hit, by callgrind")
+    results["instructions"] = instructions.measure()
     results["samples"] = samples.measure(progress)
     results["feed"] = feed.measure(size.ends, progress)
     results["bytes"] = footprint.bytes_in_redis(progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.bars import BARS, Bar, Results, check_cost, median
 from benchmarks.keyspace import REAL
@@ -77,6 +77,7 @@ def written(results: Results) -> str:
         "![p99](charts/latency.svg)\n",
         _others(results),
         _layers(results["layers"]),
+        _instructions(results.get("instructions", {})),
         _samples(results.get("samples", {})),
         NOT_MEASURED,
         "## The machine\n",
@@ -174,6 +175,22 @@ def _layers(layers: Mapping[str, Mapping[str, float]]) -> str:
             table(("`@login_required`, from the cache", "µs"), rows("decorator")),
             "The functions that take most of the latter themselves, by cProfile, scaled to its true length:\n",
             table(("function", "µs"), rows("functions")),
+        ]
+    )
+
+
+def _instructions(counts: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row for each function of C that takes most of a guarded view, a column for each call."""
+    if not counts:
+        return "Instructions: not counted (valgrind was not there).\n"
+    rows = [("in all", *(f"{it['all']:,}" for it in counts.values()))]
+    for name in counts["decorator"]["functions"]:
+        rows.append((name, *(f"{it['functions'].get(name, 0):,}" for it in counts.values())))
+    return "\n".join(
+        [
+            "The same calls in instructions, which callgrind counts, and the functions of C that take most of them. "
+            "They hardly depend on what else the machine does.\n",
+            table(("", *(BY_NAME[name].title for name in counts)), rows),
         ]
     )
 

@@ -136,6 +136,9 @@ def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     wait_until(lambda: is_emptied(client), "an empty Redis")
     yield client
     client.close()
+    if not isinstance(client, RedisCluster):
+        # redis-py leaves a pool that it was given as it is.
+        client.connection_pool.disconnect()
 
 
 def is_emptied(client: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bars, report, samples, scale, throughput
+from benchmarks import bars, instructions, report, samples, scale, throughput
 from benchmarks.places import HERE
 from benchmarks.table import CONTENDERS
 
@@ -74,6 +74,22 @@ def test_a_look_is_counted_for_the_package_on_top() -> None:
         " 1",
     ]
     assert samples.shares(stacks) == {"wxauth": 0.4, "flask": 0.3, "standard library": 0.2, samples.OUTSIDE: 0.1}
+
+
+def test_instructions_are_counted_for_each_call() -> None:
+    """By function, whatever file and object it is of, and however deep it calls itself."""
+    printed = """\
+-- line without a meaning --
+4,400 (100.0%)  PROGRAM TOTALS
+Ir              file:function
+3,000 (68.18%)  ???:_PyEval_EvalFrameDefault [/usr/bin/python3.11]
+  400 ( 9.09%)  ???:_PyEval_EvalFrameDefault'2 [/usr/bin/python3.11]
+  600 (13.64%)  ./malloc/./malloc/malloc.c:malloc [/usr/lib/libc.so.6]
+  300 ( 6.82%)  ???:0x00000000004fee40 [/usr/bin/python3.11]
+  100 ( 2.27%)  ???:0x000000000053fb50 [/usr/bin/python3.11]
+"""
+    functions = {"_PyEval_EvalFrameDefault": 34, "malloc": 6, instructions.NAMELESS: 4}
+    assert instructions.by_function(printed.splitlines(), 100) == {"all": 44, "functions": functions}
 
 
 def test_the_pages_are_those_of_the_results(committed: dict[str, Any]) -> None:

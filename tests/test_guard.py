@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort
+from flask import Flask, abort
 from flask.testing import FlaskClient
 
 from tests.conftest import Clock
@@ -165,29 +165,6 @@ def test_a_view_may_say_more_about_caches(client: FlaskClient, token: str) -> No
     """What it says of other headers stands; that it may be kept does not."""
     response = get(client, "/cached", token)
     assert (response.headers["Cache-Control"], response.vary.as_set()) == ("no-store", {"accept", "authorization"})
-
-
-def test_a_hook_of_the_application_does_not_let_it_be_kept(client: FlaskClient, token: str) -> None:
-    """What runs after the view may not say so either."""
-
-    @client.application.after_request
-    def let_it_be_kept(response: Response) -> Response:
-        response.cache_control.public = True
-        return response
-
-    assert get(client, "/orders", token).headers["Cache-Control"] == "no-store"
-
-
-def test_an_answer_is_private_behind_a_copy_of_the_environment(
-    settings: Settings, store: SessionStore, token: str
-) -> None:
-    """Somebody else's middleware may hand on an environment of its own."""
-    shop = Flask("shop")
-    handed_on = shop.wsgi_app
-    shop.wsgi_app = lambda environ, start: handed_on(dict(environ), start)  # type: ignore[assignment, method-assign]
-    WxAuth(shop, settings, store=store)
-    shop.get("/orders")(login_required(lambda: "ok"))
-    assert get(shop.test_client(), "/orders", token).headers["Cache-Control"] == "no-store"
 
 
 def test_a_problem_names_the_request_of_the_log(client: FlaskClient, token: str, lines: io.StringIO) -> None:

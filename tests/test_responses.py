@@ -107,6 +107,32 @@ def test_who_waits_for_the_end_of_an_answer_is_told_by_the_server(shop: Flask, c
     assert closed == ["waited-for"]
 
 
+class Closes(Response):
+    """Somebody's own, who has to be told of the end."""
+
+    def close(self) -> None:
+        self.headers["X-Closed"] = "yes"
+        super().close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_heir_of_flasks_stays_what_it_is(shop: Flask, method: str) -> None:
+    """A view may return one, and what it does at its end is done."""
+    made = Closes("own")
+    shop.get("/heir", endpoint="heir")(lambda: made)
+    answer(shop, "/heir", method).close()  # type: ignore[attr-defined]  # likewise
+    assert (type(made), made.headers["X-Closed"]) == (Closes, "yes")
+
+
+def test_an_heir_of_the_applications_class_is_closed_too(shop: Flask) -> None:
+    """Whoever takes `app.response_class` for a base may close as well."""
+    heir = type("Heir", (Closes, shop.response_class), {})
+    made = heir("own")
+    shop.get("/heir", endpoint="heir")(lambda: made)
+    answer(shop, "/heir").close()  # type: ignore[attr-defined]  # likewise
+    assert made.headers["X-Closed"] == "yes"
+
+
 def test_an_application_keeps_a_class_of_its_own(settings: Settings, store: SessionStore) -> None:
     """Whoever has chosen how answers are made is not overruled."""
 

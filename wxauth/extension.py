@@ -21,7 +21,7 @@ from .on_behalf import OnBehalf
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .redis_feed import Feed
-from .responses import hand_over_whole, keeping_private
+from .responses import hand_over_whole
 from .sessions import Limits, SessionStore, WxSession
 from .settings import Settings
 from .tokens import KeyRing
@@ -60,7 +60,7 @@ class WxAuth:
         feed = None if self.settings.sandbox else Feed(self.store.redis)
         self.nearby = Nearby(self.store, feed, self.settings.cache_size)
         app.extensions[EXTENSION] = self
-        app.wsgi_app = naming(keeping_private(app.wsgi_app))  # type: ignore[assignment, method-assign]  # as Flask says to
+        app.wsgi_app = naming(app.wsgi_app)  # type: ignore[assignment, method-assign]  # as Flask says to
         problems.register(app)
         hand_over_whole(app)
 
@@ -174,5 +174,6 @@ def on_behalf(settings: Settings, wechat: WeChatClient, store: SessionStore) -> 
 
 
 def _app() -> Flask:
+    """The application itself: a signal's sender must be no proxy, and a proxy's attributes are slow."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # as Flask's docs say for signals
     return app
