@@ -21,7 +21,6 @@ from .on_behalf import OnBehalf
 from .redis_client import RedisClient
 from .redis_connect import connector
 from .redis_feed import Feed
-from .responses import hand_over_whole
 from .sessions import Limits, SessionStore, WxSession
 from .settings import Settings
 from .tokens import KeyRing
@@ -62,7 +61,6 @@ class WxAuth:
         app.extensions[EXTENSION] = self
         app.wsgi_app = naming(app.wsgi_app)  # type: ignore[assignment, method-assign]  # as Flask says to
         problems.register(app)
-        hand_over_whole(app)
 
     def log_in(
         self,

@@ -14,6 +14,7 @@ from werkzeug.local import LocalProxy
 
 from .errors import BadRequest, LoginTooOld, TokenMissing
 from .extension import wxauth
+from .responses import whole
 from .sessions import WxSession
 
 #: Seconds by which the clocks of two servers may differ.
@@ -82,7 +83,7 @@ def login_required(
 
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            after_this_request(_keep_private)
+            after_this_request(_finish)
             session = wxauth().nearby.resolve(presented_token(), touch=touch)
             if fresh is not None and not -CLOCK_SKEW <= session.age <= fresh:
                 raise LoginTooOld(fresh)
@@ -94,7 +95,7 @@ def login_required(
     return guard if view is None else guard(view)
 
 
-def _keep_private(response: Response) -> Response:
+def _finish(response: Response) -> Response:
     """An answer made for one user is never to be kept for another."""
     headers = response.headers
     if {name.lower() for name, _ in headers}.isdisjoint(("cache-control", "vary")):
@@ -104,7 +105,7 @@ def _keep_private(response: Response) -> Response:
     else:
         headers["Cache-Control"] = "no-store"
         response.vary.add("Authorization")
-    return response
+    return whole(response)
 
 
 def _current_session() -> WxSession:
