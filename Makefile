@@ -30,8 +30,8 @@ fuzz: $(VENV)/dev
 # python3-venv wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux valgrind, and
 # Node 20 with npm. The system's Python is built with optimisations, as those of hosts are; one from source often is not.
 BENCH_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
-ROUNDS ?= 7
-SECONDS_EACH = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),5)
+ROUNDS ?= 15
+SECONDS_EACH = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),2)
 SEED ?= 1
 BENCH ?=
 bench: .venv-bench/done benchmarks/node/node_modules/done

@@ -116,8 +116,8 @@ def turns_alone(names: list[str], size: Size, seed: int) -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one short round into build/bench, without a verdict")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=BY_NAME, help="turns of these alone, no files")

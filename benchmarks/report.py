@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.bars import BARS, Bar, Results, check_cost, median
+from benchmarks.instructions import SHOWN
 from benchmarks.keyspace import REAL
 from benchmarks.load import CONNECTIONS
 from benchmarks.samples import OUTSIDE
 from benchmarks.table import BY_NAME, CONTENDERS, GUNICORN_THREADS, Contender
-from benchmarks.throughput import SESSIONS
+from benchmarks.throughput import ROUNDS_A_LIFE, SESSIONS, WARM_UP
 
 MOST_PACKAGES: Final = 8
 COLUMNS: Final = (
@@ -26,11 +27,13 @@ file, [results.json](results.json), [scale.md](scale.md) and the charts, and fai
     make bench                       # ROUNDS=… SECONDS=… SEED=… for another size, BENCH_PYTHON=… for another Python
     make bench BENCH="--quick"       # a try, into build/bench
 
-In every round each contender has one turn, in another order each time. A turn starts the contender anew on a core of
-its own (`taskset -c 0`) over a Redis of its own, logs {SESSIONS:,} users in, checks that it knows the first of them
-and turns others away, warms it up, and then lets wrk ask for SECONDS over {CONNECTIONS} connections that are kept,
-each user in turn. wrk (1 thread), Redis and this harness share the other core, so whoever asks Redis gets that for
-nothing: it is a column of its own, and no ratio below counts it.
+All contenders run side by side on one core (`taskset -c 0`), each over a Redis of its own; {SESSIONS:,} users are
+logged in, and it is checked that the first of them is known and others are turned away. In every round each
+contender has one turn, in another order each time, while the others have nothing to do: after {WARM_UP} s to get
+warm, wrk asks for SECONDS over {CONNECTIONS} connections that are kept, each user in turn. Turns are short because a
+machine's own pace changes within a minute, and every {ROUNDS_A_LIFE} rounds all are started anew. wrk (1 thread),
+Redis and this harness share the other core, so whoever asks Redis gets that for nothing: it is a column of its own,
+and no ratio below counts it.
 
 Processor time is utime and stime of the server and all its children from `/proc`, divided by the requests; where
 "core" says how much of a second a contender took for the requests of a second, near 100 % means that it was the
@@ -38,7 +41,7 @@ contender that could do no more, and not the load. All on Python run in one work
 with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
 Flask applications are usually served. The interpreter is by default the system's, which like nginx and Node is
 built with every optimisation; the last table names it. Bare Flask hands every answer to the server as an iterator,
-which Granian streams; with `WxAuth` an application hands over a list, which need not be. What stands beside
+which Granian streams; what `@login_required` guards goes as a list, which need not be. What stands beside
 `/verify` answers forward-auth as we do (204 and three headers), but for the article's Koa; all others answer the
 same JSON.
 """
@@ -180,16 +183,16 @@ def _layers(layers: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _instructions(counts: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row for each function of C that takes most of a guarded view, a column for each call."""
+    """A row for each function of C, a column for each call."""
     if not counts:
         return "Instructions: not counted (valgrind was not there).\n"
     rows = [("in all", *(f"{it['all']:,}" for it in counts.values()))]
-    for name in counts["decorator"]["functions"]:
-        rows.append((name, *(f"{it['functions'].get(name, 0):,}" for it in counts.values())))
+    for function in counts[SHOWN]["functions"]:
+        rows.append((function, *(f"{it['functions'][function]:,}" for it in counts.values())))
     return "\n".join(
         [
-            "The same calls in instructions, which callgrind counts, and the functions of C that take most of them. "
-            "They hardly depend on what else the machine does.\n",
+            "The same calls in instructions, which callgrind counts, and the functions of C that take most of a "
+            "guarded view's. They hardly depend on what else the machine does.\n",
             table(("", *(BY_NAME[name].title for name in counts)), rows),
         ]
     )
