@@ -40,10 +40,10 @@ Processor time is utime and stime of the server and all its children from `/proc
 contender that could do no more, and not the load. All on Python run in one worker of one interpreter: on Granian
 with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
 Flask applications are usually served. The interpreter is by default the system's, which like nginx and Node is
-built with every optimisation; the last table names it. Bare Flask hands every answer to the server as an iterator,
-which Granian streams; what `@login_required` guards goes as a list, which need not be. What stands beside
-`/verify` answers forward-auth as we do (204 and three headers), but for the article's Koa; all others answer the
-same JSON.
+built with every optimisation; the last table names it. Flask hands every answer over as an iterator, so bare Flask,
+Flask-Session and Flask-JWT-Extended are streamed by Granian; what `@login_required` guards goes as a list, which need
+not be. What stands beside `/verify` answers forward-auth as we do (204 and three headers), but for the article's Koa;
+all others answer the same JSON.
 """
 
 NOT_MEASURED: Final = """\
@@ -57,6 +57,8 @@ NOT_MEASURED: Final = """\
 - OpenResty's own build and its newest libraries: nginx and its Lua are Debian's. PyPy, uWSGI, Bun, Deno: not here.
 - An interpreter that was built from source without optimisations. Bare Flask in a loop took a quarter more on one.
 - A login that replaces or displaces a session: each of those above is a user's first.
+- What our cache asks Redis again after a minute: with the turns of others in between, most of that falls into the
+  seconds in which we get warm. Under a load without a pause it would be fewer than one request in a hundred.
 - Contenders' login, logout and revocation. JWT without a list can't revoke at all, so it is not the same service.
 - Granian's threads are those of the Procfile (96) for all on Granian; fewer may suit one or the other better.
 """

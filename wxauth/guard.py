@@ -96,7 +96,7 @@ def login_required(
 
 
 def _finish(response: Response) -> Response:
-    """An answer made for one user is never to be kept for another."""
+    """An answer made for one user is never to be kept for another; and it is handed to the server whole."""
     headers = response.headers
     if {name.lower() for name, _ in headers}.isdisjoint(("cache-control", "vary")):
         # What the other branch would come to, for a fifth of its time.

@@ -13,7 +13,7 @@ from flask import Response
 
 
 class WholeResponse(Response):
-    """Flask's own, but for what the server gets: a list, unless it is a stream or somebody waits for its end."""
+    """Flask's own, but for what the server gets: a list, unless it is a stream or has somebody to tell of its end."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         parts = super().__call__(environ, start_response)
