@@ -21,6 +21,7 @@ from tests.faults.topologies import SERVICE, SentinelSet
 from tests.rogue import Rogue, answering
 from tests.servers import RedisServer, free_port
 from tests.service import ROOT, WeChatServer, environment
+from wxauth import doctor_redis
 from wxauth.cli import main
 from wxauth.errcodes import CURES, ERRCODES, MEANINGS
 from wxauth.identity import Secret
@@ -59,6 +60,12 @@ def environ(redis_with_password: RedisServer, wechat: WeChatServer) -> dict[str,
     """A healthy set-up."""
     url = f"redis://:{PASSWORD}@127.0.0.1:{redis_with_password.port}/0"
     return environment(url, wechat.url, WECHAT_SECRET=APP_SECRET)
+
+
+@pytest.fixture(autouse=True)
+def no_redis_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast this machine is just now is no matter here; a Redis slower than this does not answer at all."""
+    monkeypatch.setattr(doctor_redis, "SLOW_MILLISECONDS", 250.0)
 
 
 def doctor(environ: Mapping[str, str], *options: str) -> Result:
@@ -122,6 +129,14 @@ def to_a_list(environ: dict[str, str], wechat: WeChatServer) -> dict[str, str]:
 
 
 #: How a set-up is broken, the checks that are not well then, and what is said.
+def test_a_redis_that_is_far_away(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It works, so this is a warning, and the exit code is 1."""
+    monkeypatch.setattr(doctor_redis, "SLOW_MILLISECONDS", 0.0)
+    result = doctor(environ, "--json")
+    unwell = {it["check"]: it["status"] for it in json.loads(result.stdout)["checks"] if it["status"] != "ok"}
+    assert (result.exit_code, unwell) == (1, {"redis.latency": "warning"})
+
+
 BROKEN: dict[str, tuple[Change, set[str], str]] = {
     "configuration": (
         to(WXAUTH_IDLE_TTL="never", WXAUTH_SECRET_KEY="x"),
