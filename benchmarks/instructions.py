@@ -5,7 +5,6 @@ Unlike a time, a count hardly depends on what else the machine does.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from benchmarks.places import BIN, ROOT, SERVER_CORE, pinned
+from benchmarks.layers import environment
+from benchmarks.places import ROOT, SERVER_CORE, pinned
 from benchmarks.running import PinnedRedis
 from benchmarks.seeding import log_in_ours
-from benchmarks.table import OURS
 
 COUNTED: Final = ("verify", "decorator", "flask")
 #: Whose functions are shown.
@@ -43,13 +42,7 @@ def measure() -> dict[str, dict[str, Any]]:
         return {}
     with PinnedRedis() as redis, tempfile.TemporaryDirectory() as folder:
         (token,) = log_in_ours(redis, 1)
-        environ = {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "PROMETHEUS_MULTIPROC_DIR": folder,
-            "REDIS_URL": redis.url,
-            **OURS,
-        }
-        with _Valgrind(token, Path(folder), environ) as counting:
+        with _Valgrind(token, Path(folder), environment(redis, folder)) as counting:
             counts = {name: counting.count(name) for name in COUNTED}
     most = [function for function, _ in counts[SHOWN].most_common(MOST_FUNCTIONS)]
     return {

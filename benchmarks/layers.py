@@ -15,18 +15,24 @@ from benchmarks.seeding import log_in_ours
 from benchmarks.table import OURS
 
 
+def environment(redis: PinnedRedis, folder: str) -> dict[str, str]:
+    """Of a process that makes our calls; `folder` is for its metrics."""
+    return {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        # The metrics are shared between processes, as they are in the service.
+        "PROMETHEUS_MULTIPROC_DIR": folder,
+        "REDIS_URL": redis.url,
+        **OURS,
+    }
+
+
 def measure() -> dict[str, Any]:
     """Microseconds by part: `/verify`, a decorated view, and the functions that take most of the latter."""
     with PinnedRedis() as redis, tempfile.TemporaryDirectory() as folder:
         (token,) = log_in_ours(redis, 1)
-        environ = {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            # The metrics are shared between processes, as they are in the service.
-            "PROMETHEUS_MULTIPROC_DIR": folder,
-            "REDIS_URL": redis.url,
-            **OURS,
-        }
         command = [*pinned(SERVER_CORE), sys.executable, "-m", "benchmarks.hit", token]
-        done = subprocess.run(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=600)
+        done = subprocess.run(
+            command, env=environment(redis, folder), cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=600
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -128,7 +128,6 @@ def to_a_list(environ: dict[str, str], wechat: WeChatServer) -> dict[str, str]:
     return environ
 
 
-#: How a set-up is broken, the checks that are not well then, and what is said.
 def test_a_redis_that_is_far_away(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It works, so this is a warning, and the exit code is 1."""
     monkeypatch.setattr(doctor_redis, "SLOW_MILLISECONDS", 0.0)
@@ -137,6 +136,7 @@ def test_a_redis_that_is_far_away(environ: dict[str, str], monkeypatch: pytest.M
     assert (result.exit_code, unwell) == (1, {"redis.latency": "warning"})
 
 
+#: How a set-up is broken, the checks that are not well then, and what is said.
 BROKEN: dict[str, tuple[Change, set[str], str]] = {
     "configuration": (
         to(WXAUTH_IDLE_TTL="never", WXAUTH_SECRET_KEY="x"),
