@@ -6,6 +6,7 @@ The service is itself such an application, so whatever it does, another applicat
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 from blinker import Namespace
 from flask import Flask, current_app
@@ -28,6 +29,8 @@ from .transport import Transport
 from .wechat import WeChatClient
 
 EXTENSION = "wxauth"
+
+T = TypeVar("T")
 
 signals = Namespace()
 #: Sent by the application that logged a user in, with `session`.
@@ -84,8 +87,8 @@ class WxAuth:
             raise
         LOGINS.labels("ok").inc()
         if replacing:
-            logged_out.send(_app(), user=replacing.user)
-        logged_in.send(_app(), session=session)
+            logged_out.send(unwrapped(current_app), user=replacing.user)
+        logged_in.send(unwrapped(current_app), session=session)
         return token, session
 
     def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
@@ -106,12 +109,12 @@ class WxAuth:
     def log_out(self, session: WxSession) -> None:
         """End this session."""
         self.store.revoke(session)
-        logged_out.send(_app(), user=session.user)
+        logged_out.send(unwrapped(current_app), user=session.user)
 
     def log_out_one(self, session: WxSession, id: str) -> None:
         """End a session of the same user; SessionNotFound if it has none of that id."""
         self.store.end(session.user, id)
-        logged_out.send(_app(), user=session.user)
+        logged_out.send(unwrapped(current_app), user=session.user)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
@@ -119,22 +122,22 @@ class WxAuth:
             self.store.end_others(session)
         else:
             self.store.end_all(session.user, session)
-        logged_out.send(_app(), user=session.user)
+        logged_out.send(unwrapped(current_app), user=session.user)
 
     def log_out_user(self, user: User) -> None:
         """End all sessions of a user, as the operator's backends may."""
         self.store.end_all(user)
-        logged_out.send(_app(), user=user)
+        logged_out.send(unwrapped(current_app), user=user)
 
     def forget(self, user: User) -> None:
         """End all sessions of a user and forget the session_keys, for whoever has closed the account."""
         self.store.purge(user)
-        logged_out.send(_app(), user=user)
+        logged_out.send(unwrapped(current_app), user=user)
 
     def ban(self, user: User) -> None:
         """End all sessions of a user and refuse the next login."""
         self.store.ban(user)
-        logged_out.send(_app(), user=user)
+        logged_out.send(unwrapped(current_app), user=user)
 
     def known_appid(self, appid: str | None) -> str:
         """The configured app that is meant, or BadRequest; None means the only one."""
@@ -150,7 +153,13 @@ class WxAuth:
 
 def wxauth() -> WxAuth:
     """What the current application holds."""
-    found: WxAuth = _app().extensions[EXTENSION]
+    found: WxAuth = unwrapped(current_app).extensions[EXTENSION]
+    return found
+
+
+def unwrapped(proxy: T) -> T:
+    """What one of Flask's proxies stands for: no sender of a signal may be one, and their attributes are slow."""
+    found: T = proxy._get_current_object()  # type: ignore[attr-defined]  # its type is that of what it stands for
     return found
 
 
@@ -169,9 +178,3 @@ def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
 
 def on_behalf(settings: Settings, wechat: WeChatClient, store: SessionStore) -> OnBehalf:
     return OnBehalf(wechat, AccessTokens(store.redis, KeyRing(settings.secret_keys), wechat), store)
-
-
-def _app() -> Flask:
-    """The application itself: a signal's sender must be no proxy, and a proxy's attributes are slow."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # as Flask's docs say for signals
-    return app

@@ -13,7 +13,7 @@ from flask import Response, after_this_request, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from .errors import BadRequest, LoginTooOld, TokenMissing
-from .extension import wxauth
+from .extension import unwrapped, wxauth
 from .responses import whole
 from .sessions import WxSession
 
@@ -22,17 +22,10 @@ CLOCK_SKEW: Final = 60
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 #: Searched for, not parsed: to parse a long query costs more than all the rest.
 IN_QUERY: Final = re.compile(r"(^|&)access_token=|wxa_[A-Za-z0-9_-]{40}")
 BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
-
-
-def unwrapped(proxy: T) -> T:
-    """What one of Flask's proxies stands for. To ask the proxy for an attribute costs more than the cache does."""
-    found: T = proxy._get_current_object()  # type: ignore[attr-defined]  # its type is that of what it stands for
-    return found
 
 
 def presented_token() -> str:
