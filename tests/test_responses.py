@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask, Response, after_this_request
 from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Response as WerkzeugsResponse
 
 from wxauth import WxAuth, login_required
 from wxauth.identity import Identity
+from wxauth.responses import whole
 from wxauth.sessions import SessionStore
 from wxauth.settings import Settings
 
@@ -122,3 +124,67 @@ def test_a_body_that_has_to_be_closed_is(answer: Answer) -> None:
     body = Lazy(["part"])
     answer(lambda: Response(body)).close()
     assert body.closed
+
+
+HEADERS: dict[str, Any] = {
+    "none of its own": {},
+    "a length of its own": {"content-length": "99"},
+    "a path to go to": {"location": "/há?a=ß"},
+    "a place": {"Content-Location": "/há"},
+    "several": [("X-A", "1"), ("x-a", "2"), ("Set-Cookie", "a=b"), ("Content-Encoding", "x")],
+}
+BODIES: dict[str, Callable[[], Any]] = {
+    "text": lambda: "Grüße",
+    "nothing": lambda: "",
+    "a list": lambda: ["Grü", b"\xc3\x9f", "e"],
+    "a tuple": lambda: ("a", b"b"),
+    "a stream": lambda: iter(["a", b"b"]),
+}
+
+
+def received(response: Response, method: str = "GET") -> tuple[Any, ...]:
+    """Status, headers and body."""
+    started: list[Any] = []
+
+    def start_response(*given: Any) -> Callable[[bytes], object]:
+        started.append(given)
+        return started.append
+
+    parts = response(EnvironBuilder("/shop/há", method=method).get_environ(), start_response)
+    return *started, b"".join(parts)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("status", [103, 200, 204, 206, 304, 404])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_client_gets_what_werkzeug_would_give_it(
+    method: str, status: int, headers: Any, body: Callable[[], Any]
+) -> None:
+    """Byte by byte, and so would a Werkzeug that came to mend more."""
+    ours, werkzeugs = (Response(body(), status, headers) for _ in range(2))
+    assert received(whole(ours), method) == received(werkzeugs, method)
+
+
+@pytest.mark.parametrize("headers", [{"A": "b"}, {"Content-Length": "2"}, [("Content-Length", "2")]], ids=str)
+def test_headers_may_have_been_put_in_place_of_werkzeugs(headers: Any) -> None:
+    """By a hook; Werkzeug makes its own of them."""
+    ours, werkzeugs = whole(Response("ok")), Response("ok")
+    ours.headers = werkzeugs.headers = headers
+    assert received(ours) == received(werkzeugs)
+
+
+def test_what_the_server_does_to_its_headers_is_not_done_to_the_answer() -> None:
+    response = whole(Response("ok"))
+    _, _, headers = response.get_wsgi_response(EnvironBuilder().get_environ())
+    headers.append(("X-Of-A-Middleware", "1"))
+    assert "X-Of-A-Middleware" not in response.headers
+
+
+def test_werkzeug_is_not_asked_to_mend_what_needs_no_mending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask it takes longer than all that the guard does."""
+    monkeypatch.delattr(WerkzeugsResponse, "get_wsgi_headers")
+    (status, _), body = received(whole(Response("ok")))
+    assert (status, body) == ("200 OK", b"ok")
+    with pytest.raises(AttributeError, match="get_wsgi_headers"):
+        received(Response("ok"))
