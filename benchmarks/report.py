@@ -11,7 +11,7 @@ from benchmarks.instructions import SHOWN
 from benchmarks.keyspace import REAL
 from benchmarks.load import CONNECTIONS
 from benchmarks.samples import OUTSIDE
-from benchmarks.table import BY_NAME, CONTENDERS, GUNICORN_THREADS, Contender
+from benchmarks.table import BY_NAME, CONTENDERS, GRANIAN_THREADS, GUNICORN_THREADS, Contender
 from benchmarks.throughput import ROUNDS_A_LIFE, SESSIONS, WARM_UP
 
 MOST_PACKAGES: Final = 8
@@ -39,11 +39,12 @@ Processor time is utime and stime of the server and all its children from `/proc
 "core" says how much of a second a contender took for the requests of a second, near 100 % means that it was the
 contender that could do no more, and not the load. All on Python run in one worker of one interpreter: on Granian
 with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
-Flask applications are usually served. The interpreter is by default the system's, which like nginx and Node is
-built with every optimisation; the last table names it. Flask hands every answer over as an iterator, so bare Flask,
-Flask-Session and Flask-JWT-Extended are streamed by Granian; what `@login_required` guards goes as a list, which need
-not be. What stands beside `/verify` answers forward-auth as we do (204 and three headers), but for the article's Koa;
-all others answer the same JSON.
+Flask applications are usually served. On Granian the service has the Procfile's threads, as many logins may wait for
+WeChat, and a Flask application those that Granian advises, {GRANIAN_THREADS} on this machine. The interpreter is by
+default the system's, which like nginx and Node is built with every optimisation; the last table names it. Flask hands
+every answer over as an iterator, so bare Flask, Flask-Session and Flask-JWT-Extended are streamed by Granian; what
+`@login_required` guards goes as a list, which need not be. What stands beside `/verify` answers forward-auth as we do
+(204 and three headers), but for the article's Koa; all others answer the same JSON.
 """
 
 NOT_MEASURED: Final = """\

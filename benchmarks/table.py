@@ -5,6 +5,7 @@ Names are those of the results file. `{folder}` in a command is the server's own
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -16,6 +17,8 @@ Seeding = Literal["ours", "http", "plain", "none"]
 
 #: gunicorn's documentation recommends 2 to 4 threads a core.
 GUNICORN_THREADS: Final = 4
+#: Past this Granian warns. More threads would only wait for the interpreter, and wake up now and then to ask for it.
+GRANIAN_THREADS: Final = 2 * (os.cpu_count() or 1) + 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ OURS: Final = {
 }
 UNCACHED: Final = {"WXAUTH_CACHE_SIZE": "0"}
 ONE: Final = {"WEB_CONCURRENCY": "1"}
+#: The service needs more threads than an application, for those that wait for WeChat.
+APPLICATION: Final = ONE | {"WXAUTH_THREADS": str(GRANIAN_THREADS)}
 NODE: Final = {"NODE_ENV": "production"}
 
 
@@ -63,13 +68,21 @@ IN_PYTHON: Final = "benchmarks.contenders"
 
 VERIFY: Final = Contender("verify", "wxauth `/verify`", granian("app:app"), "/verify", "ours", OURS)
 DECORATOR: Final = Contender(
-    "decorator", "wxauth `@login_required`", granian(f"{IN_PYTHON}.decorator:app"), "/me", "ours", OURS
+    "decorator",
+    "wxauth `@login_required`",
+    granian(f"{IN_PYTHON}.decorator:app"),
+    "/me",
+    "ours",
+    OURS | APPLICATION,
 )
 SERVER_SIDE: Final = Contender(
-    "flask-session", "Flask-Session, Redis (Granian)", granian(f"{IN_PYTHON}.server_side:app"), environ=ONE
+    "flask-session", "Flask-Session, Redis (Granian)", granian(f"{IN_PYTHON}.server_side:app"), environ=APPLICATION
 )
 JWT: Final = Contender(
-    "flask-jwt", "Flask-JWT-Extended, block list (Granian)", granian(f"{IN_PYTHON}.jwt_blocklist:app"), environ=ONE
+    "flask-jwt",
+    "Flask-JWT-Extended, block list (Granian)",
+    granian(f"{IN_PYTHON}.jwt_blocklist:app"),
+    environ=APPLICATION,
 )
 
 CONTENDERS: Final = (
@@ -77,9 +90,9 @@ CONTENDERS: Final = (
     replace(VERIFY, name="verify-uncached", title="wxauth `/verify`, cache off", environ=OURS | UNCACHED),
     DECORATOR,
     replace(DECORATOR, name="decorator-uncached", title="wxauth `@login_required`, cache off",
-            environ=OURS | UNCACHED),
+            environ=OURS | APPLICATION | UNCACHED),
     Contender("granian", "nothing but Granian", granian(f"{IN_PYTHON}.nothing:app"), "/", "none", ONE),
-    Contender("flask", "bare Flask (Granian)", granian(f"{IN_PYTHON}.bare:app"), "/me", "none", ONE),
+    Contender("flask", "bare Flask (Granian)", granian(f"{IN_PYTHON}.bare:app"), "/me", "none", APPLICATION),
     SERVER_SIDE,
     replace(SERVER_SIDE, name="flask-session-gunicorn", title="Flask-Session, Redis (gunicorn)",
             command=gunicorn(f"{IN_PYTHON}.server_side:app")),
