@@ -108,14 +108,5 @@ def _current_session() -> WxSession:
     return session
 
 
-class _SessionProxy(LocalProxy[WxSession]):
-    """Werkzeug's, but for the way to an attribute: its own takes longer than all that is checked before."""
-
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(_current_session(), name)
-
-
 #: The session of the request that is being answered.
-wx_session: WxSession = cast(WxSession, _SessionProxy(_current_session))
+wx_session: WxSession = cast(WxSession, LocalProxy(_current_session))
