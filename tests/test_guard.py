@@ -181,6 +181,15 @@ def test_there_is_no_session_without_a_guard(client: FlaskClient) -> None:
         client.get("/open")
 
 
+def test_a_session_ends_with_its_request(client: FlaskClient, token: str) -> None:
+    """Also where the next request has the same context of the application, as in many a test."""
+    client.application.testing = True
+    with client.application.app_context():
+        assert get(client, "/orders", token).status_code == 200
+        with pytest.raises(RuntimeError, match="login_required"):
+            client.get("/open")
+
+
 def test_created_at_is_a_unix_time(store: SessionStore, token: str) -> None:
     """In whole seconds, of this very moment."""
     assert 0 <= time.time() - store.resolve(token).created_at < 60

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast, overload
 from urllib.parse import unquote
 
-from flask import Response, after_this_request, current_app, g, request
+from flask import Response, after_this_request, current_app, request
 from werkzeug.local import LocalProxy
 
 from .errors import BadRequest, LoginTooOld, TokenMissing
@@ -19,6 +19,8 @@ from .sessions import WxSession
 
 #: Seconds by which the clocks of two servers may differ.
 CLOCK_SKEW: Final = 60
+#: Under which the environment of a request holds its session.
+SESSION: Final = "wxauth.session"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +82,8 @@ def login_required(
             session = wxauth().nearby.resolve(presented_token(), touch=touch)
             if fresh is not None and not -CLOCK_SKEW <= session.age <= fresh:
                 raise LoginTooOld(fresh)
-            unwrapped(g).wx_session = session
+            # Not in Flask's `g`: that lives on where requests share a context, as those of a test may.
+            unwrapped(request).environ[SESSION] = session
             return cast(R, current_app.ensure_sync(view)(*args, **kwargs)) if is_async else view(*args, **kwargs)
 
         return guarded
@@ -102,7 +105,7 @@ def _finish(response: Response) -> Response:
 
 
 def _current_session() -> WxSession:
-    session: WxSession | None = unwrapped(g).get("wx_session")
+    session: WxSession | None = unwrapped(request).environ.get(SESSION)
     if session is None:
         raise RuntimeError("wx_session is there only in a view that has @login_required")
     return session
