@@ -86,7 +86,7 @@ def decorator(token: str, header: str) -> dict[str, float]:
             "the finish of the answer": microseconds(lambda: guard._finish(Response())) - microseconds(Response),
         }
     whole = microseconds(request(decorated, "/me", header))
-    return parts | {"proxies, hooks and the rest": whole - sum(parts.values()), "in all": whole}
+    return parts | {"proxies and hooks, less what the answer saves": whole - sum(parts.values()), "in all": whole}
 
 
 def functions(call: Call) -> dict[str, float]:

@@ -39,12 +39,14 @@ Processor time is utime and stime of the server and all its children from `/proc
 "core" says how much of a second a contender took for the requests of a second, near 100 % means that it was the
 contender that could do no more, and not the load. All on Python run in one worker of one interpreter: on Granian
 with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
-Flask applications are usually served. On Granian the service has the Procfile's threads, as many logins may wait for
-WeChat, and a Flask application those that Granian advises, {GRANIAN_THREADS} on this machine. The interpreter is by
-default the system's, which like nginx and Node is built with every optimisation; the last table names it. Flask hands
-every answer over as an iterator, so bare Flask, Flask-Session and Flask-JWT-Extended are streamed by Granian; what
-`@login_required` guards goes as a list, which need not be. What stands beside `/verify` answers forward-auth as we do
-(204 and three headers), but for the article's Koa; all others answer the same JSON.
+Flask applications are usually served. On Granian our service, and nothing but Granian, have the Procfile's 96
+threads, because logins wait for WeChat; Flask applications, ours too, have {GRANIAN_THREADS}: with 96 they answer a
+tenth less and more. To gunicorn it makes no difference here (tried: 1, 2, 3, 8). The interpreter is by default the
+system's, which like nginx and Node is built with every optimisation; the last table names it. Flask hands every
+answer over as an iterator, so bare Flask, Flask-Session and Flask-JWT-Extended are streamed by Granian, and Werkzeug
+copies the headers of each; what `@login_required` guards goes as a list, with its headers as they are, where that
+makes no difference to the client. What stands beside `/verify` answers forward-auth as we do (204 and three headers),
+but for the article's Koa; all others answer the same JSON.
 """
 
 NOT_MEASURED: Final = """\
@@ -61,7 +63,7 @@ NOT_MEASURED: Final = """\
 - What our cache asks Redis again after a minute: with the turns of others in between, most of that falls into the
   seconds in which we get warm. Under a load without a pause it would be fewer than one request in a hundred.
 - Contenders' login, logout and revocation. JWT without a list can't revoke at all, so it is not the same service.
-- Granian's threads are those of the Procfile (96) for all on Granian; fewer may suit one or the other better.
+- Numbers of threads for Flask-Session and Flask-JWT-Extended on Granian, and for our service, but those said above.
 """
 
 

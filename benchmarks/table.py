@@ -5,7 +5,6 @@ Names are those of the results file. `{folder}` in a command is the server's own
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -17,8 +16,8 @@ Seeding = Literal["ours", "http", "plain", "none"]
 
 #: gunicorn's documentation recommends 2 to 4 threads a core.
 GUNICORN_THREADS: Final = 4
-#: Past this Granian warns. More threads would only wait for the interpreter, and wake up now and then to ask for it.
-GRANIAN_THREADS: Final = 2 * (os.cpu_count() or 1) + 1
+#: With more they wait for the interpreter, and wake up every 5 ms to ask for it; with 2 or 3 it is slower, too.
+GRANIAN_THREADS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ OURS: Final = {
 }
 UNCACHED: Final = {"WXAUTH_CACHE_SIZE": "0"}
 ONE: Final = {"WEB_CONCURRENCY": "1"}
-#: The service needs more threads than an application, for those that wait for WeChat.
+#: The service has more threads, since its logins wait for WeChat.
 APPLICATION: Final = ONE | {"WXAUTH_THREADS": str(GRANIAN_THREADS)}
 NODE: Final = {"NODE_ENV": "production"}
 

@@ -93,10 +93,10 @@ def test_instructions_are_counted_for_each_call() -> None:
     assert instructions.by_function(ANNOTATED.splitlines(), 100) == functions
 
 
-@pytest.mark.parametrize("lost", ["PROGRAM TOTALS", "malloc"])
-def test_instructions_that_do_not_add_up_are_no_figure(lost: str) -> None:
-    """Another callgrind may print other lines."""
-    lines = [line for line in ANNOTATED.splitlines() if lost not in line]
+@pytest.mark.parametrize(("word", "times"), [("PROGRAM TOTALS", 0), ("malloc", 0), ("malloc", 2)])
+def test_instructions_that_do_not_add_up_are_no_figure(word: str, times: int) -> None:
+    """Another callgrind may print other lines, or some of them twice."""
+    lines = [line for line in ANNOTATED.splitlines() for _ in range(times if word in line else 1)]
     with pytest.raises(ValueError, match="callgrind counted"):
         instructions.by_function(lines, 100)
 

@@ -161,7 +161,7 @@ def received(response: Response, method: str = "GET") -> tuple[Any, ...]:
 def test_the_client_gets_what_werkzeug_would_give_it(
     method: str, status: int, headers: Any, body: Callable[[], Any]
 ) -> None:
-    """Byte by byte, and so would a Werkzeug that came to mend more."""
+    """Byte by byte. Should a later Werkzeug mend more than this one, it is noticed here."""
     ours, werkzeugs = (Response(body(), status, headers) for _ in range(2))
     assert received(whole(ours), method) == received(werkzeugs, method)
 
