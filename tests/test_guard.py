@@ -174,6 +174,20 @@ def test_a_problem_names_the_request_of_the_log(client: FlaskClient, token: str,
     assert "about_to_break" in lines.getvalue()
 
 
+def test_an_outage_may_begin_within_the_view(
+    client: FlaskClient, token: str, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `wx_session` has to ask Redis for fails as the guard itself would."""
+
+    def unavailable(user: object) -> None:
+        raise StoreUnavailable("timeout")
+
+    client.application.get("/key")(login_required(lambda: str(wx_session.session_key)))
+    monkeypatch.setattr(store, "session_keys", unavailable)
+    response = get(client, "/key", token)
+    assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
+
+
 def test_there_is_no_session_without_a_guard(client: FlaskClient) -> None:
     """Whoever forgets the decorator hears of it, and shows nobody's data."""
     client.application.testing = True
