@@ -83,11 +83,6 @@ class Insisting:
         assert len(self.refusals) <= most, self.refusals
 
 
-@pytest.fixture
-def insisting() -> Insisting:
-    return Insisting()
-
-
 def in_step(jobs: Sequence[Callable[[], object]], barrier: threading.Barrier) -> None:
     """One job after the other, each at the same moment as that of the others who hold the barrier."""
     for job in jobs:
@@ -97,15 +92,11 @@ def in_step(jobs: Sequence[Callable[[], object]], barrier: threading.Barrier) ->
 
 
 def test_refresh_racing_logout(
-    run: Run,
-    request: pytest.FixtureRequest,
-    server: RedisServer,
-    admin: redis.Redis,
-    ring: KeyRing,
-    insisting: Insisting,
+    run: Run, request: pytest.FixtureRequest, server: RedisServer, admin: redis.Redis, ring: KeyRing
 ) -> None:
     """A use that is being recorded while its session ends brings nothing back."""
     progress, times, back = Progress(request), run.of(400, 100_000), 0
+    insisting = Insisting()
     ours = store(server, ring, cap=BATCH + 1)
     for done in range(0, times, BATCH):
         logins = [ours.create(someone(done + number)) for number in range(BATCH)]
@@ -132,15 +123,11 @@ def name_of(ring: KeyRing, token: Secret) -> str:
 
 
 def test_login_racing_logout_everywhere(
-    run: Run,
-    request: pytest.FixtureRequest,
-    server: RedisServer,
-    admin: redis.Redis,
-    ring: KeyRing,
-    insisting: Insisting,
+    run: Run, request: pytest.FixtureRequest, server: RedisServer, admin: redis.Redis, ring: KeyRing
 ) -> None:
     """Whatever is left is in the user's list, and what is in the list is there."""
     progress, times, unlisted, over = Progress(request), run.of(100, 10_000), 0, 0
+    insisting = Insisting()
     ours = store(server, ring, CAP)
     for number in range(times):
         alice = someone(number % 50)
@@ -165,15 +152,11 @@ def strays(ours: SessionStore, admin: redis.Redis, ring: KeyRing, user: User) ->
 
 
 def test_logins_at_once_keep_the_cap(
-    run: Run,
-    request: pytest.FixtureRequest,
-    server: RedisServer,
-    admin: redis.Redis,
-    ring: KeyRing,
-    insisting: Insisting,
+    run: Run, request: pytest.FixtureRequest, server: RedisServer, admin: redis.Redis, ring: KeyRing
 ) -> None:
     """However many phones log in at the same moment."""
     progress, times, over = Progress(request), run.of(30, 2_000), 0
+    insisting = Insisting()
     ours = store(server, ring, CAP)
     sessions: list[WxSession] = []
     for number in range(times):
