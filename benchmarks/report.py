@@ -40,13 +40,13 @@ Processor time is utime and stime of the server and all its children from `/proc
 contender that could do no more, and not the load. All on Python run in one worker of one interpreter: on Granian
 with the flags of our Procfile, or on gunicorn with a gthread worker of {GUNICORN_THREADS} threads, which is how
 Flask applications are usually served. On Granian our service, and nothing but Granian, have the Procfile's 96
-threads, because logins wait for WeChat; Flask applications, ours too, have {GRANIAN_THREADS}: with 96 they answer a
-tenth less and more. To gunicorn it makes no difference here (tried: 1, 2, 3, 8). The interpreter is by default the
-system's, which like nginx and Node is built with every optimisation; the last table names it. Flask hands every
-answer over as an iterator, so bare Flask, Flask-Session and Flask-JWT-Extended are streamed by Granian, and Werkzeug
-copies the headers of each; what `@login_required` guards goes as a list, with its headers as they are, where that
-makes no difference to the client. What stands beside `/verify` answers forward-auth as we do (204 and three headers),
-but for the article's Koa; all others answer the same JSON.
+threads, because logins wait for WeChat; Flask applications, ours too, have {GRANIAN_THREADS}: with 96, our guarded
+view was answered a tenth less often. To gunicorn it makes no difference here (tried: 1, 2, 3, 8). The interpreter is
+by default the system's, which like nginx and Node is built with every optimisation; the last table names it. Flask
+hands every answer over as an iterator, so bare Flask, Flask-Session and Flask-JWT-Extended are streamed by Granian,
+and Werkzeug copies the headers of each; what `@login_required` guards goes as a list, with its headers as they are,
+where that makes no difference to the client. What stands beside `/verify` answers forward-auth as we do (204 and
+three headers), but for the article's Koa; all others answer the same JSON.
 """
 
 NOT_MEASURED: Final = """\
