@@ -3,7 +3,7 @@
 from pathlib import Path
 
 if __name__ == "__main__":
-    from wxauth.cli import start
+    from wxauth.cli.commands import start
 
     start(Path(__file__).parent)
 else:

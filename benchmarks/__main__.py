@@ -77,7 +77,7 @@ def measure(size: Size, seed: int, progress: Callable[[str], None]) -> dict[str,
         "seconds": size.seconds,
         "seed": seed,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": machine.described(),
+        "machine": machine.session_json(),
     }
     progress("the path of a hit, part by part")
     results["layers"] = layers.measure()

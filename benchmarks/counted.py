@@ -12,7 +12,7 @@ from benchmarks.contenders.bare import app as bare
 from benchmarks.contenders.decorator import app as decorated
 from benchmarks.hit import hit, request
 from wxauth import Settings
-from wxauth.factory import create_app
+from wxauth.web.app import create_app
 
 
 def main(token: str) -> None:

@@ -16,7 +16,7 @@ from benchmarks.running import ContenderServer, PinnedRedis
 from benchmarks.seeding import log_in
 from benchmarks.table import VERIFY
 from tests.servers import wait_until
-from wxauth.redis_wire import FEED
+from wxauth.storage.wire import REVOCATIONS
 
 #: Ends a second: about what `scale` reckons with, copies included. Several are read at once when they come so close.
 RATE: Final = 4000
@@ -45,7 +45,7 @@ def _measure(ends: int, more: int) -> tuple[float, float]:
     ):
         visit(running, log_in(running, 1), 1)
         for _ in range(more):
-            listening.enter_context(client.pubsub()).subscribe(FEED)
+            listening.enter_context(client.pubsub()).subscribe(REVOCATIONS)
         wait_until(lambda: _listeners(client) == 1 + more, "all listen")
         pids = tree(running.process.pid), [server.process.pid]
         idle = [processor_seconds(those) for those in pids]
@@ -63,8 +63,8 @@ def _publish(client: redis.Redis, ends: int) -> None:
     start = time.monotonic()
     for number in range(ends):
         time.sleep(max(start + number / RATE - time.monotonic(), 0))
-        client.publish(FEED, secrets.token_urlsafe(16))
+        client.publish(REVOCATIONS, secrets.token_urlsafe(16))
 
 
 def _listeners(client: redis.Redis) -> int:
-    return int(client.pubsub_numsub(FEED)[0][1])
+    return int(client.pubsub_numsub(REVOCATIONS)[0][1])

@@ -22,8 +22,9 @@ from werkzeug.test import EnvironBuilder
 from benchmarks.contenders.bare import app as bare
 from benchmarks.contenders.decorator import app as decorated
 from tests.servers import wait_until
-from wxauth import Settings, guard
-from wxauth.factory import create_app
+from wxauth import Settings
+from wxauth.web import guard
+from wxauth.web.app import create_app
 
 #: Short slices and many of them: on a busy machine, too, one will have been left alone.
 CALLS: Final = 20
@@ -56,20 +57,20 @@ def request(app: Flask, path: str, header: str) -> Call:
 
 def hit(app: Flask, token: str) -> Call:
     """A call of resolve that is answered from the cache."""
-    nearby = app.extensions["wxauth"].nearby
+    cache = app.extensions["wxauth"].cache
 
     def is_at_hand() -> bool:
-        nearby.resolve(token)
-        return token in nearby._kept
+        cache.resolve(token)
+        return token in cache._kept
 
     wait_until(is_at_hand, "the session is at hand")
-    return lambda: nearby.resolve(token)
+    return lambda: cache.resolve(token)
 
 
 def verify(token: str, header: str) -> dict[str, float]:
     service = create_app(Settings.from_env(os.environ))
     parts = {
-        "the token out of the header": microseconds(lambda: guard.token_in(header)),
+        "the token out of the header": microseconds(lambda: guard.token_from_header(header)),
         "`resolve`, from the cache": microseconds(hit(service, token)),
     }
     whole = microseconds(request(service, "/verify", header))
@@ -81,7 +82,7 @@ def decorator(token: str, header: str) -> dict[str, float]:
     with decorated.test_request_context("/me", headers={"Authorization": header}):
         parts = {
             "bare Flask, the same view": microseconds(request(bare, "/me", header)),
-            "the token out of the request": microseconds(guard.presented_token),
+            "the token out of the request": microseconds(guard.bearer_token),
             "`resolve`, from the cache": microseconds(resolve),
             "the finish of the answer": microseconds(lambda: guard._finish(Response())) - microseconds(Response),
         }

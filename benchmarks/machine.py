@@ -26,7 +26,7 @@ PROGRAMS: Final = (
 )
 
 
-def described() -> dict[str, str]:
+def session_json() -> dict[str, str]:
     load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",

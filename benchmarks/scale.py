@@ -10,8 +10,8 @@ from typing import Final
 
 from benchmarks.bars import Results, median
 from benchmarks.places import HERE
-from wxauth.nearby import KEPT_FOR
-from wxauth.redis_feed import PING_INTERVAL
+from wxauth.sessions.cache import KEPT_FOR
+from wxauth.sessions.revocations import PING_INTERVAL
 
 DAY: Final = 86400
 MICROSECONDS: Final = 1e6
@@ -76,7 +76,11 @@ class Plan:
         login = results["login"]["0"]
         self.login, self.redis_a_login = float(login["processor"]), float(login["redis"])
         feed = results["feed"]
-        self.heard, self.published, self.told = float(feed["worker"]), float(feed["publish"]), float(feed["tell"])
+        self.on_revoked, self.published, self.told = (
+            float(feed["worker"]),
+            float(feed["publish"]),
+            float(feed["tell"]),
+        )
         memory = results["memory"]
         self.bytes_at_hand = float(memory["full"] - memory["warm"]) / memory["sessions"]
         self.worker_bytes = float(memory["warm"])
@@ -97,7 +101,7 @@ class Plan:
         # A worker subscribes to every primary, and in a cluster each of them repeats what any of them publishes.
         copies = self.ends * primaries
         nodes = primaries * (1 + self.given.replicas)
-        heard = copies * self.heard / MICROSECONDS
+        heard = copies * self.on_revoked / MICROSECONDS
         workers, visit = 1, self.given.checks_a_visit
         while self._workers_needed(workers, heard, same_worker) > workers:
             workers += 1
@@ -120,7 +124,7 @@ class Plan:
 
     def ends_that_fill(self, share: float) -> float:
         """Ends a second with which the feed takes `share` of every worker."""
-        return share * MICROSECONDS / (self.heard * self.for_memory)
+        return share * MICROSECONDS / (self.on_revoked * self.for_memory)
 
     def _workers_needed(self, workers: int, heard: float, same_worker: bool) -> int:
         hits: float = self._hit_share(workers, same_worker)
@@ -180,7 +184,7 @@ second**.
 | a check from the cache | {plan.hit:.0f} | 0 |
 | a check that asks Redis | {plan.miss:.0f} | {plan.redis_a_miss:.0f} |
 | a login, without WeChat's time | {plan.login:.0f} | {plan.redis_a_login:.0f} |
-| an end, for each worker that hears it | {plan.heard:.1f} | {plan.told:.2f} |
+| an end, for each worker that hears it | {plan.on_revoked:.1f} | {plan.told:.2f} |
 | an end, once | 0 | {plan.published:.0f} |
 
 A logged-in user grows Redis by {plan.bytes_a_user:,.0f} bytes; a session at hand takes {plan.bytes_at_hand:,.0f}

@@ -15,14 +15,14 @@ from benchmarks.identity import SECRET, visitor
 from benchmarks.running import ContenderServer
 from benchmarks.table import Seeding
 from tests.servers import RedisServer
-from wxauth.identity import Identity, Secret, User
-from wxauth.redis_client import RedisClient
-from wxauth.redis_wire import Command, Reader
-from wxauth.sessions import Limits, SessionStore
+from wxauth.keys import KeyRing
+from wxauth.models import Identity, Secret, User
+from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.settings import Settings
-from wxauth.tokens import KeyRing
+from wxauth.storage.client import RedisClient
+from wxauth.storage.wire import Command, Reader
 
-LIMITS: Final = Limits(Settings.idle_ttl, Settings.max_ttl, Settings.max_sessions)
+LIMITS: Final = SessionPolicy(Settings.idle_ttl, Settings.max_ttl, Settings.max_sessions)
 BATCH: Final = 1000
 
 

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from wxauth.identity import Secret
+from wxauth.models import Secret
 from wxauth.settings import Client, Settings
 
 SECOND = "wxsecond"

@@ -20,17 +20,17 @@ from werkzeug.test import TestResponse
 from tests.faults.clusters import ClusterSet
 from tests.faults.topologies import SentinelSet
 from tests.servers import RedisServer, wait_until
-from wxauth.extension import wechat_client
-from wxauth.factory import create_app
-from wxauth.identity import Identity, Secret, User
+from wxauth.keys import KeyRing
 from wxauth.logs import JSONFormatter
-from wxauth.redis_client import RedisClient
-from wxauth.redis_connect import connector
+from wxauth.models import Identity, Secret, User
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sessions import Limits, SessionStore
+from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.settings import Settings
-from wxauth.tokens import KeyRing
-from wxauth.transport import Transport
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
+from wxauth.web.app import create_app
+from wxauth.web.extension import wechat_client
+from wxauth.wechat.transport import Transport
 
 APPID = "wx0123456789abcdef"
 APP_SECRET = "app-secret-that-nobody-may-see"
@@ -160,8 +160,8 @@ def ring() -> KeyRing:
 
 
 @pytest.fixture
-def limits() -> Limits:
-    return Limits(idle_ttl=604800, max_ttl=2592000, max_sessions=3)
+def limits() -> SessionPolicy:
+    return SessionPolicy(idle_ttl=604800, max_ttl=2592000, max_sessions=3)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def redis_door(raw_redis: redis.Redis) -> RedisClient:
 
 
 @pytest.fixture
-def store(redis_door: RedisClient, ring: KeyRing, limits: Limits, clock: Clock) -> SessionStore:
+def store(redis_door: RedisClient, ring: KeyRing, limits: SessionPolicy, clock: Clock) -> SessionStore:
     return SessionStore(redis_door, ring, limits, clock)
 
 

@@ -14,7 +14,7 @@ import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.servers import Server, free_port
-from wxauth.identity import Secret
+from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 
 ROOT = Path(__file__).parent.parent

@@ -14,13 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.conftest import APPID, Clock
 from wxauth.errors import SessionNotFound, TokenInvalid, UserBanned
-from wxauth.identity import Identity, Secret, User
-from wxauth.redis_client import RedisClient
-from wxauth.sessions import Limits, SessionStore
-from wxauth.tokens import KeyRing
+from wxauth.keys import KeyRing
+from wxauth.models import Identity, Secret, User
+from wxauth.sessions.store import SessionPolicy, SessionStore
+from wxauth.storage.client import RedisClient
 
 # Time moves in whole hundreds of seconds, so that no life ends within the few seconds that a run itself takes.
-LIMITS = Limits(idle_ttl=604850, max_ttl=2592050, max_sessions=2)
+LIMITS = SessionPolicy(idle_ttl=604850, max_ttl=2592050, max_sessions=2)
 TOUCH_AFTER = LIMITS.idle_ttl / 20
 TICK = 100
 LONGEST_STEP = 5 * 86400 // TICK

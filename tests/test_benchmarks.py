@@ -68,7 +68,7 @@ def test_a_look_is_counted_for_the_package_on_top() -> None:
     """Whatever called it; what is no Python is the server's."""
     stacks = [
         "_runner (/v/site-packages/granian/wsgi.py:51);wsgi_app (/v/site-packages/flask/app.py:1479) 3",
-        f"wsgi_app (/v/site-packages/flask/app.py:1479);resolve ({HERE.parent}/wxauth/nearby.py:90) 4",
+        f"wsgi_app (/v/site-packages/flask/app.py:1479);resolve ({HERE.parent}/wxauth/cache.py:90) 4",
         "dumps (/usr/lib/python3.11/json/__init__.py:234) 2",
         " 1",
     ]

@@ -22,8 +22,8 @@ import pytest
 from tests.conftest import APP_SECRET
 from wxauth import logs
 from wxauth.errors import WeChatUnreachable
-from wxauth.identity import Secret
-from wxauth.transport import Transport
+from wxauth.models import Secret
+from wxauth.wechat.transport import Transport
 
 
 class Terminal(io.StringIO):
@@ -87,7 +87,7 @@ def record(event: str = "login", *args: object, **extra: object) -> logging.LogR
 def record_of_a_crash() -> logging.LogRecord:
     crash = record("crash")
     try:
-        raise ZeroDivisionError("the cause")
+        raise ZeroDivisionError("the reason")
     except ZeroDivisionError:
         crash.exc_info = sys.exc_info()
     return crash
@@ -115,8 +115,8 @@ def test_the_time_is_utc() -> None:
 
 def test_fields_stand_beside_the_event() -> None:
     """What the caller gave as `extra` is in the line, each in a member of its own."""
-    line = line_of(record(status=200, cause=None, device="手机"))
-    assert (line["status"], line["cause"], line["device"]) == (200, None, "手机")
+    line = line_of(record(status=200, reason=None, device="手机"))
+    assert (line["status"], line["reason"], line["device"]) == (200, None, "手机")
 
 
 def test_an_odd_field_does_not_lose_the_line() -> None:
@@ -136,7 +136,7 @@ def test_a_traceback_has_a_field() -> None:
     """A crash is told in the same line, not in lines that belong to nothing."""
     traceback = line_of(record_of_a_crash())["traceback"]
     assert "record_of_a_crash" in traceback
-    assert traceback.endswith("ZeroDivisionError: the cause")
+    assert traceback.endswith("ZeroDivisionError: the reason")
 
 
 @pytest.mark.parametrize("form", [logs.JSONFormatter(), logs.TerminalFormatter()], ids=["JSON", "terminal"])

@@ -18,15 +18,15 @@ from tests.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_wit
 from tests.conftest import ALICE, APPID, Phone
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer, environment
-from wxauth.extension import wechat_client
-from wxauth.factory import create_app
-from wxauth.nearby import RESULTS
-from wxauth.problems import PROBLEMS
+from wxauth.keys import KeyRing
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sessions import SessionStore
+from wxauth.sessions.cache import RESULTS
+from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.tokens import KeyRing
-from wxauth.transport import Transport
+from wxauth.web.app import create_app
+from wxauth.web.extension import wechat_client
+from wxauth.web.problems import PROBLEMS
+from wxauth.wechat.transport import Transport
 
 Samples = dict[tuple[str, str], float]
 
@@ -175,7 +175,7 @@ def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:
     """And the breaker is shown open after five failures."""
     dark = create_app(settings_with_clients(free_port())).test_client()
     gauge = Gauge(dark)
-    dark.get("/verify", headers={"Authorization": ring.mint(ALICE).text})
+    dark.get("/verify", headers={"Authorization": ring.issue(ALICE).text})
     assert gauge.moved("checks_total") == {("checks_total", "store_unavailable,redis"): 1}
     for _ in range(5):
         dark.post("/login", json={"code": "a", "appid": APPID})

@@ -16,14 +16,14 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY, Phone
-from wxauth.extension import session_store, wechat_client
-from wxauth.factory import create_app
-from wxauth.identity import Secret
-from wxauth.problems import BY_STATUS, PROBLEMS
-from wxauth.redis_client import RedisClient
+from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import MOCK_CODE, FakeWeChat
 from wxauth.settings import Client, Settings
-from wxauth.transport import Transport
+from wxauth.storage.client import RedisClient
+from wxauth.web.app import create_app
+from wxauth.web.extension import session_store, wechat_client
+from wxauth.web.problems import BY_STATUS, PROBLEMS
+from wxauth.wechat.transport import Transport
 
 DOCUMENTED = {(row.code, row.status, row.action) for row in (*PROBLEMS.values(), *BY_STATUS.values())}
 MEMBERS = {"type", "title", "status", "detail", "code", "action", "request_id"}

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 
-from wxauth.sealing import SealBroken, derive, seal, unseal
+from wxauth.keys import InvalidSeal, derive, seal, unseal
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))
@@ -24,7 +24,7 @@ SEALED = seal(KEY, PLACE, EXPIRY, PAYLOAD)
 def opens(sealed: bytes, key: bytes = KEY, place: str = PLACE) -> bool:
     try:
         unseal(key, place, sealed)
-    except SealBroken:
+    except InvalidSeal:
         return False
     return True
 
@@ -109,14 +109,14 @@ def test_the_layout_is_that_of_version_2(version: int, accepted: bool) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: SEALED[:21] + tail))
 def test_any_bytes_at_all_may_be_handed_in(sealed: bytes) -> None:
-    """What was not sealed here is SealBroken, and nothing else."""
-    with pytest.raises(SealBroken):
+    """What was not sealed here is InvalidSeal, and nothing else."""
+    with pytest.raises(InvalidSeal):
         unseal(KEY, PLACE, sealed)
 
 
 def test_a_broken_seal_tells_nothing() -> None:
-    """The error carries neither text nor cause, so it may be logged."""
-    with pytest.raises(SealBroken) as caught:
+    """The error carries neither text nor reason, so it may be logged."""
+    with pytest.raises(InvalidSeal) as caught:
         unseal(OTHER_KEY, PLACE, SEALED)
     assert (caught.value.args, caught.value.__cause__) == ((), None)
 

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from wxauth.errors import ConfigurationError
-from wxauth.identity import Secret
+from wxauth.models import Secret
 from wxauth.settings import REDIS_URL_NAMES, Client, Settings, names_an_app
 
 REDIS_URL = "rediss://127.0.0.1:6379/0"
@@ -119,7 +119,7 @@ def names_in(faults: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize("name", [name for name in EVERY_NAME if name.startswith("WXAUTH_")])
 def test_every_variable_of_the_contract_is_known(name: str) -> None:
     """A slip in the name of any variable of ours is a fault, and the fault says which one is meant."""
-    (fault,) = refusal({**NEEDED, f"{name}X": "1"}).faults
+    (fault,) = refusal({**NEEDED, f"{name}X": "1"}).errors
     assert fault.startswith(f"{name}X: ")
     assert f" {name} " in fault
 
@@ -147,25 +147,25 @@ def test_a_good_value_is_taken(name: str, text: str, value: object) -> None:
 @pytest.mark.parametrize(("name", "text"), BAD_ROWS)
 def test_a_bad_value_is_one_fault_under_its_name(name: str, text: str) -> None:
     """A value out of bounds is exactly one fault, and begins with the variable's name."""
-    assert names_in(refusal({**NEEDED, name: text}).faults) == [name]
+    assert names_in(refusal({**NEEDED, name: text}).errors) == [name]
 
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_needed_variable_has_no_default(name: str) -> None:
     """Without an app, a key or a Redis the service does not start."""
-    assert names_in(refusal({**NEEDED, name: ""}).faults) == [name]
+    assert names_in(refusal({**NEEDED, name: ""}).errors) == [name]
 
 
 def test_all_faults_are_reported_together() -> None:
     """Whoever mends the configuration sees everything that is wrong with it at once, in the message too."""
     error = refusal({name: texts[0] for name, texts in BAD.items() if name in DEFAULTS} | {"WXAUTH_TYPO": "1"})
-    assert sorted(names_in(error.faults)) == sorted([*DEFAULTS, *NEEDED, "WXAUTH_TYPO"])
-    assert [fault for fault in error.faults if fault not in str(error)] == []
+    assert sorted(names_in(error.errors)) == sorted([*DEFAULTS, *NEEDED, "WXAUTH_TYPO"])
+    assert [fault for fault in error.errors if fault not in str(error)] == []
 
 
 def test_a_name_like_no_other_is_a_fault() -> None:
     """A variable of ours that does not exist is not passed over, either."""
-    assert names_in(refusal({**NEEDED, "WXAUTH_3141592653589793": "1"}).faults) == ["WXAUTH_3141592653589793"]
+    assert names_in(refusal({**NEEDED, "WXAUTH_3141592653589793": "1"}).errors) == ["WXAUTH_3141592653589793"]
 
 
 def test_a_foreign_name_is_nobodys_business() -> None:
@@ -214,7 +214,7 @@ def test_every_kind_of_redis_is_taken(url: str) -> None:
 def test_a_pin_where_nothing_can_be_pinned_is_a_fault(url: str) -> None:
     """A pin is never passed over: without TLS, or with several servers, it is refused."""
     changes = {"REDIS_URL": url, "WXAUTH_REDIS_TLS": f"pin:{FINGERPRINT}"}
-    assert names_in(refusal({**NEEDED, **changes}).faults) == ["WXAUTH_REDIS_TLS"]
+    assert names_in(refusal({**NEEDED, **changes}).errors) == ["WXAUTH_REDIS_TLS"]
 
 
 def test_several_apps_stand_in_one_variable() -> None:
@@ -229,7 +229,7 @@ def test_several_apps_stand_in_one_variable() -> None:
 @pytest.mark.parametrize("apps", ["wx1", "wx1:", ":one", "wx1:one,wx1:two", "wx 1:one", ","])
 def test_a_bad_list_of_apps_is_a_fault(apps: str) -> None:
     """An app without a secret, one that stands there twice, or no app at all is refused."""
-    names = names_in(refusal({**NEEDED, "WECHAT_APPID": "", "WECHAT_SECRET": "", "WXAUTH_APPS": apps}).faults)
+    names = names_in(refusal({**NEEDED, "WECHAT_APPID": "", "WECHAT_SECRET": "", "WXAUTH_APPS": apps}).errors)
     assert set(names) <= {"WXAUTH_APPS", "WECHAT_APPID", "WECHAT_SECRET"}
 
 
@@ -242,7 +242,7 @@ def test_the_key_of_the_push_is_taken() -> None:
 def test_a_key_of_the_push_that_can_be_none_is_a_fault(key: str) -> None:
     """It has 43 letters and digits, or it was not copied whole."""
     environ = {**NEEDED, "WXAUTH_PUSH_TOKEN": "AAAAA", "WXAUTH_PUSH_AES_KEY": key}
-    assert names_in(refusal(environ).faults) == ["WXAUTH_PUSH_AES_KEY"]
+    assert names_in(refusal(environ).errors) == ["WXAUTH_PUSH_AES_KEY"]
 
 
 def test_the_key_ring_keeps_its_order() -> None:
@@ -267,7 +267,7 @@ def test_each_sandbox_has_secrets_of_its_own() -> None:
 @pytest.mark.parametrize("name", ["WECHAT_SECRET", "WXAUTH_APPS"])
 def test_the_sandbox_beside_a_wechat_secret_is_a_fault(name: str) -> None:
     """A sandbox can't be left on by mistake where a real mini program is configured."""
-    assert names_in(refusal({"WXAUTH_SANDBOX": "1", name: f"{APPID}:{APP_SECRET}"}).faults) == ["WXAUTH_SANDBOX"]
+    assert names_in(refusal({"WXAUTH_SANDBOX": "1", name: f"{APPID}:{APP_SECRET}"}).errors) == ["WXAUTH_SANDBOX"]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_the_sandbox_beside_a_wechat_secret_is_a_fault(name: str) -> None:
 def test_no_fault_echoes_a_value(form: str) -> None:
     """A secret pasted into the wrong variable does not reach the log, neither by the error nor by what caused it."""
     error = refusal(dict.fromkeys([*EVERY_NAME, "WXAUTH_TYPO"], form.format(PLANTED)))
-    assert PLANTED.lower() not in f"{error} {error!r} {error.faults}".lower()
+    assert PLANTED.lower() not in f"{error} {error!r} {error.errors}".lower()
     assert error.__cause__ is error.__context__ is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxauth.identity import Secret, User
+from wxauth.models import Secret, User
 
 #: Of "decrypting open data": sealed user data.
 SEALED_FOR: Final = User("wx4f4bc4dec97d474b", "oGZUI0egBJY1zhBYw2KhdUfwVJJE")

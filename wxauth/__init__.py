@@ -5,10 +5,10 @@ roster, sessions; problems, extension, guard; login, userdata, push, health; fac
 """
 
 from .errors import WxAuthError
-from .extension import WxAuth, logged_in, logged_out
-from .guard import login_required, wx_session
-from .sessions import WxSession
+from .sessions.store import WxSession
 from .settings import Settings
+from .web.extension import WxAuth, logged_in, logged_out
+from .web.guard import login_required, wx_session
 
 __all__ = [
     "Settings",

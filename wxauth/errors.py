@@ -2,7 +2,7 @@
 
     WxAuthError
     ├── ConfigurationError          faults: what the operator must mend before the first request
-    ├── StoreUnavailable            cause, cure: the store can't be asked (never to be read as "absent")
+    ├── StoreUnavailable            reason, hint: the store can't be asked (never to be read as "absent")
     ├── CredentialError
     │   ├── TokenMissing            nothing was presented
     │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked: one answer for all
@@ -24,8 +24,8 @@
         ├── SessionKeyStale         87007, 87009, or data that is sealed under no session_key held here
         ├── AccessTokenRefused      40001, 40014, 42001: the access token, not the request
         ├── WeChatBusy              -1, or too many calls waiting already
-        ├── WeChatMisconfigured     cure, address: the operator's matter
-        └── WeChatUnreachable       cause: no answer, or one that is not WeChat's
+        ├── WeChatMisconfigured     hint, address: the operator's matter
+        └── WeChatUnreachable       reason: no answer, or one that is not WeChat's
 
 No message holds a secret, a token, a code or an openid, so every error may be logged.
 """
@@ -44,16 +44,16 @@ class ConfigurationError(WxAuthError):
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(["wxauth can't start; mend these first:", *(f"  - {fault}" for fault in faults)]))
-        self.faults = tuple(faults)
+        self.errors = tuple(faults)
 
 
 class StoreUnavailable(WxAuthError):
     """Redis is down, slow, full, read-only or loading: nothing is known about any session."""
 
-    def __init__(self, cause: str, cure: str | None = None) -> None:
-        super().__init__(f"the session store can't be asked: {cause}")
-        self.cause = cause
-        self.cure = cure
+    def __init__(self, reason: str, hint: str | None = None) -> None:
+        super().__init__(f"the session store can't be asked: {reason}")
+        self.reason = reason
+        self.hint = hint
 
 
 class CredentialError(WxAuthError):
@@ -167,20 +167,20 @@ class WeChatBusy(WeChatError):
 
 
 class WeChatMisconfigured(WeChatError):
-    """AppID, secret, IP list or quota: only the operator can mend it, and `cure` says how.
+    """AppID, secret, IP list or quota: only the operator can mend it, and `hint` says how.
 
     `address` is this server's own as WeChat saw it, where it was that which WeChat refused.
     """
 
-    def __init__(self, errcode: int, rid: str | None, cure: str, address: str | None = None) -> None:
+    def __init__(self, errcode: int, rid: str | None, hint: str, address: str | None = None) -> None:
         super().__init__(errcode, rid)
-        self.cure = cure
+        self.hint = hint
         self.address = address
 
 
 class WeChatUnreachable(WeChatError):
-    """No answer within the deadline, or one that can't be WeChat's; `cause` is one word."""
+    """No answer within the deadline, or one that can't be WeChat's; `reason` is one word."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__()
-        self.cause = cause
+        self.reason = reason

@@ -21,7 +21,7 @@ CHECKS: Final = Counter(
     "Tokens that were looked at, by result (ok, or a problem's code) and source (cache, redis, or in front of Flask)",
     ["result", "source"],
 )
-ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by cause", ["cause"])
+ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by reason", ["reason"])
 USERDATA: Final = Counter("wxauth_userdata", "User data that was opened or checked, and the session_key that fitted",
                           ["kind", "key"])  # fmt: skip
 PUSHES: Final = Counter("wxauth_pushes", "Messages that WeChat pushed, by event", ["event"])

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
-from .identity import Secret
+from .models import Secret
 
 REDIS_URL_NAMES: Final = ("REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING")
 REDIS_SCHEMES: Final = tuple(tls + kind for kind in ("", "+sentinel", "+cluster") for tls in ("redis", "rediss"))
@@ -76,13 +76,13 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ` (an empty variable counts as absent), or ConfigurationError with every fault."""
-        settings, faults = cls.with_faults(environ)
+        settings, faults = cls.read(environ)
         if faults:
             raise ConfigurationError(faults)
         return settings
 
     @classmethod
-    def with_faults(cls, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    def read(cls, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         """As far as they can be read, and every fault: for whoever tells of faults instead of refusing to start.
 
         A fault begins with its variable's name; what was read from such a variable must not be used.
@@ -90,7 +90,7 @@ class Settings:
         reader = _Reader(environ)
         settings = _read(cls, reader)
         reader.refuse_odd_names_and_texts()
-        return settings, reader.faults
+        return settings, reader.errors
 
     def shown_by(self, text: str) -> bool:
         """Whether `text` holds one of these secrets, but for those that are too short to tell."""
@@ -140,10 +140,10 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._known: set[str] = set()
-        self.faults: list[str] = []
+        self.errors: list[str] = []
 
-    def fault(self, name: str, cure: str) -> None:
-        self.faults.append(f"{name}: {cure}")
+    def fault(self, name: str, hint: str) -> None:
+        self.errors.append(f"{name}: {hint}")
 
     def text(self, name: str) -> str:
         self._known.add(name)

@@ -23,6 +23,6 @@ logs.configure(settings.log_level)
 if settings.sandbox:
     from .sandbox import create_app
 else:
-    from .factory import create_app
+    from .web.app import create_app
 
 app = create_app(settings)

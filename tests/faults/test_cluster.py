@@ -18,13 +18,13 @@ from tests.faults.history import Call
 from tests.faults.rig import Observed, assert_clean, bar, bounds_of, events, slowest
 from tests.faults.topologies import Node
 from tests.service import Service, WeChatServer
-from wxauth.identity import Secret, User
-from wxauth.tokens import RingKey
+from wxauth.keys import SigningKey
+from wxauth.models import Secret, User
 
 READS = ("check", "list", "verify")
 LOGOUTS = ("logout", "everywhere", "others")
 PASSWORD = "password-of-the-cluster"
-KEY = RingKey(Secret(RING_KEY))
+KEY = SigningKey(Secret(RING_KEY))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def counted(calls: Sequence[Call], *operations: str) -> str:
 
 def assert_causes(run: Run, fault: str, service: Service, *expected: str) -> None:
     """A machine that is busy with something else may always make for a `timeout`; CROSSSLOT would be an `error`."""
-    causes = {event["cause"] for event in events(service) if event["event"] == "store_unavailable"}
-    run.figure(fault, "causes of the 503", ", ".join(sorted(causes)) or "-", ", ".join(expected) or "none")
-    assert causes <= {*expected, "timeout"}
+    reasons = {event["reason"] for event in events(service) if event["event"] == "store_unavailable"}
+    run.figure(fault, "reasons of the 503", ", ".join(sorted(reasons)) or "-", ", ".join(expected) or "none")
+    assert reasons <= {*expected, "timeout"}
     assert "CROSSSLOT" not in service.output()
 
 

@@ -82,10 +82,10 @@ MUTANTS = {
     ),
     "no Retry-After": Fault("problems", 'headers.append(("Retry-After"', 'headers.append(("X-Retry-After"', "I5"),
     "a cache that forgets nobody": Fault(
-        "nearby", "            for id in ids:\n", "            for id in ():\n", "I2", at_hand=True
+        "cache", "            for id in ids:\n", "            for id in ():\n", "I2", at_hand=True
     ),
     "a cache that knows everybody": Fault(
-        "nearby",
+        "cache",
         "        kept = self._kept.get(text)\n",
         "        kept = self._kept.get(text) or next(iter(self._kept.values()), None)\n",
         "I4",

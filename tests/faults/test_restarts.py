@@ -18,7 +18,7 @@ import requests
 
 from tests.faults.conftest import FULL, Run
 from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.traffic import Caller, Reply, at_once
+from tests.faults.traffic import Caller, Reply, max_concurrent
 from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, environment
@@ -124,7 +124,7 @@ async def keep_asking(port: int, over: list[bool], replies: list[Reply]) -> None
             return replies[-1]
 
         while not over:
-            await at_once(AT_ONCE, 20 * AT_ONCE, ask)
+            await max_concurrent(AT_ONCE, 20 * AT_ONCE, ask)
 
 
 def test_a_killed_worker_is_replaced(environ: dict[str, str], run: Run) -> None:

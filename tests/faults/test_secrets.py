@@ -20,8 +20,8 @@ from tests.faults.rig import Observed
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
-from wxauth.extension import redis_client, session_store
 from wxauth.settings import Settings
+from wxauth.web.extension import redis_client, session_store
 
 PASSWORD = "redis/password+that nobody?may=see"
 CLIENT_SECRET = "client-secret-that-nobody-may-see"
@@ -158,7 +158,7 @@ def test_nothing_shows_its_secrets() -> None:
     )
     redis = redis_client(settings)
     with pytest.raises(StoreUnavailable) as caught:
-        redis.examine()
+        redis.health()
     shown = "".join(map(repr, (settings, redis, vars(redis), session_store(settings, redis), caught.value)))
     planted = {"app": APP_SECRET, "ring": RING_KEY, "password": PASSWORD, "client": CLIENT_SECRET}
     assert hits(planted, "a repr", shown.encode()) == []

@@ -33,13 +33,13 @@ from tests.faults.topologies import SERVICE, Node, SentinelSet
 from tests.servers import wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
-from wxauth.identity import Identity, Secret
-from wxauth.nearby import Nearby
-from wxauth.redis_client import RedisClient
-from wxauth.redis_connect import connector
-from wxauth.redis_feed import Feed
-from wxauth.sessions import Limits, SessionStore, WxSession
-from wxauth.tokens import KeyRing
+from wxauth.keys import KeyRing
+from wxauth.models import Identity, Secret
+from wxauth.sessions.cache import SessionCache
+from wxauth.sessions.revocations import RevocationListener
+from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
 
 PASSWORD = "password-of-redis-and-its-sentinels"
 #: A primary that has lost all replicas takes no writes: nothing can be acknowledged that is then forgotten.
@@ -175,7 +175,7 @@ def test_a_planned_failover(run: Run, size: int) -> None:
     with SentinelSet() as redis:
         old, warm = redis.primary, worker(redis.url, size)
         token = warm.store.create(Identity(ALICE, Secret(SESSION_KEY)))[0].reveal()
-        wait_until(lambda: bool(warm.resolve(token)) and len(warm.nearby._kept) == bool(size), "a warm worker")
+        wait_until(lambda: bool(warm.resolve(token)) and len(warm.cache._kept) == bool(size), "a warm worker")
         redis.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         wait_until(lambda: not any(names(node, old) for node in redis.sentinels), "another primary")
         wait_until(lambda: logged_out(worker(redis.url, 0).store, token, old), "a logout at the new primary")
@@ -195,16 +195,16 @@ def names(sentinel: Node, primary: Node) -> bool:
 @dataclass(frozen=True)
 class Worker:
     store: SessionStore
-    nearby: Nearby
+    cache: SessionCache
 
     def resolve(self, token: str) -> WxSession:
-        return self.nearby.resolve(token)
+        return self.cache.resolve(token)
 
 
 def worker(url: str, size: int) -> Worker:
     redis = RedisClient(connector(url, "verify"))
-    store = SessionStore(redis, KeyRing([Secret(RING_KEY)]), Limits(604800, 2592000, 10))
-    return Worker(store, Nearby(store, Feed(redis), size))
+    store = SessionStore(redis, KeyRing([Secret(RING_KEY)]), SessionPolicy(604800, 2592000, 10))
+    return Worker(store, SessionCache(store, RevocationListener(redis), size))
 
 
 def passes(at: Worker, token: str) -> bool:

@@ -1,4 +1,4 @@
-"""Redis answers, but with a refusal: reads go on where it still serves them, and the log names the cure."""
+"""Redis answers, but with a refusal: reads go on where it still serves them, and the log names the hint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.conftest import Run
 from tests.faults.rig import Observed, assert_clean, calling, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer
-from wxauth.redis_causes import CURES
+from wxauth.storage.reasons import HINTS
 
 ARGUMENTS = ("--maxmemory-policy", "noeviction", "--repl-diskless-load", "disabled")
 Admin = redis.Redis
@@ -115,16 +115,16 @@ def word(service: Service) -> tuple[int, str]:
     return ready.status_code, ready.json()["redis"]
 
 
-def said(service: Service, cause: str, since: int) -> bool:
-    """Whether readiness names the cause, and the log has its cure, as readiness and refused requests saw it."""
-    cure = (cause, CURES[cause])
-    logged = all(cure in named(service, event, since) for event in ("store_unavailable", "redis_not_ready"))
-    return word(service) == (503, cause) and logged
+def said(service: Service, reason: str, since: int) -> bool:
+    """Whether readiness names the reason, and the log has its hint, as readiness and refused requests saw it."""
+    hint = (reason, HINTS[reason])
+    logged = all(hint in named(service, event, since) for event in ("store_unavailable", "redis_not_ready"))
+    return word(service) == (503, reason) and logged
 
 
 def named(service: Service, event: str, since: int) -> set[tuple[str, str]]:
-    """The causes in the log, each with its cure."""
-    return {(found["cause"], found["cure"]) for found in events(service)[since:] if found["event"] == event}
+    """The reasons in the log, each with its hint."""
+    return {(found["reason"], found["hint"]) for found in events(service)[since:] if found["event"] == event}
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
@@ -141,7 +141,7 @@ def test_refused(run: Run, service: Observed, server: RedisServer, wechat: WeCha
             # The first refusals may look like a lost connection.
             wait_until(
                 lambda: caller.log_in(person).status == 503 and said(service, refusal.word, since),
-                f"{refusal.word} and its cure",
+                f"{refusal.word} and its hint",
             )
         finally:
             refusal.end(admin, server.folder)
@@ -168,6 +168,6 @@ def test_loading(run: Run, wechat: WeChatServer) -> None:
                 words.add(word(service)[1])
             run.figure("redis is loading", "seconds of 503", round(time.monotonic() - start, 1), "")
             assert "loading" in words
-            cure = ("loading", CURES["loading"])
-            wait_until(lambda: cure in named(service, "store_unavailable", 0), "the cure in the log")
+            hint = ("loading", HINTS["loading"])
+            wait_until(lambda: hint in named(service, "store_unavailable", 0), "the hint in the log")
             assert_clean(run, "redis is loading", service, calls)

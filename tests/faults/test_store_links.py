@@ -63,8 +63,8 @@ def test_connections_killed_under_load(run: Run, wechat: WeChatServer, cache: st
                 admin.client_kill_filter(_type="pubsub")
         errors = [call for call in load.calls if call.unknown]
         run.figure(fault, f"errors, {killed} killed in {len(load.calls)} calls", len(errors), 0)
-        causes = Counter(event["cause"] for event in events(service) if event["event"] == "store_unavailable")
-        run.figure(fault, "their causes", dict(causes), "none")
+        reasons = Counter(event["reason"] for event in events(service) if event["event"] == "store_unavailable")
+        run.figure(fault, "their reasons", dict(reasons), "none")
         assert killed > 0
         assert errors == []
         assert_clean(run, fault, service, load.calls, Bounds(max_sessions=CAP, stale=bounds_of(cache).stale))

@@ -16,12 +16,12 @@ from tests.faults.conftest import Progress, Run
 from tests.faults.rig import together
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
-from wxauth.identity import Identity, Secret, User
-from wxauth.records import Shelf, record_name
-from wxauth.redis_client import RedisClient
-from wxauth.redis_connect import connector
-from wxauth.sessions import Limits, SessionStore, WxSession
-from wxauth.tokens import KeyRing
+from wxauth.keys import KeyRing
+from wxauth.models import Identity, Secret, User
+from wxauth.sessions.records import Shelf, record_name
+from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
 
 BATCH = 100
 CAP = 3
@@ -49,7 +49,7 @@ def ring() -> KeyRing:
 
 
 def store(server: RedisServer, ring: KeyRing, cap: int) -> SessionStore:
-    return SessionStore(RedisClient(connector(server.url, "verify")), ring, Limits(IDLE, 2592000, cap))
+    return SessionStore(RedisClient(connector(server.url, "verify")), ring, SessionPolicy(IDLE, 2592000, cap))
 
 
 def someone(number: int) -> Identity:
@@ -70,7 +70,7 @@ class Insisting:
             try:
                 return job()
             except StoreUnavailable as error:
-                self.refusals.append(error.cause)
+                self.refusals.append(error.reason)
             return job()
 
         return insist
@@ -118,7 +118,7 @@ def test_refresh_racing_logout(
 
 
 def name_of(ring: KeyRing, token: Secret) -> str:
-    found = ring.check(token.reveal())
+    found = ring.verify(token.reveal())
     return record_name(found.tag, found.id)
 
 

@@ -17,11 +17,11 @@ from tests.faults.relay import Relay
 from tests.faults.rig import together
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
-from wxauth.identity import Identity, Secret, User
-from wxauth.redis_client import RedisClient
-from wxauth.redis_connect import connector
-from wxauth.sessions import Limits, SessionStore
-from wxauth.tokens import KeyRing
+from wxauth.keys import KeyRing
+from wxauth.models import Identity, Secret, User
+from wxauth.sessions.store import SessionPolicy, SessionStore
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
 
 EVERY = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 PROBLEM = {**EVERY, "content-type": "application/problem+json"}
@@ -46,7 +46,9 @@ def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str
         relay.piece = 3 if not odds else 0
         calls: list[Call] = []
         store = SessionStore(
-            RedisClient(connector(relay.url, "verify")), KeyRing([Secret(RING_KEY)]), Limits(604800, 2592000, 1000)
+            RedisClient(connector(relay.url, "verify")),
+            KeyRing([Secret(RING_KEY)]),
+            SessionPolicy(604800, 2592000, 1000),
         )
         users = [User(APPID, f"o{number:027}") for number in range(4)]
         share = run.of(400, 100_000 // len(MISCHIEF)) // len(users)
@@ -110,7 +112,7 @@ class Visitor:
             self._log("logout", self._tokens.pop(0), self._log_out)
         elif what < 0.25:
             # Of our own signature, so that Redis is asked; but nobody ever logged in with it.
-            self._log("check", self._ring.mint(self._user).text, self._check)
+            self._log("check", self._ring.issue(self._user).text, self._check)
         else:
             self._log("check", self._chance.choice(self._tokens), self._check)
 

@@ -22,8 +22,8 @@ from tests.faults.rig import Observed, assert_clean, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable
-from wxauth.redis_client import RedisClient
-from wxauth.redis_connect import connector
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
 
 DAY = datetime.timedelta(days=1)
 
@@ -93,9 +93,9 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
 
 def examined(encrypted: Encrypted, tls: str) -> str:
     try:
-        return RedisClient(connector(encrypted.url, tls)).examine()
+        return RedisClient(connector(encrypted.url, tls)).health()
     except StoreUnavailable as error:
-        return error.cause
+        return error.reason
 
 
 def test_a_certificate_of_a_known_authority(encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,12 +131,12 @@ def test_a_name_that_is_not_in_the_certificate(encrypted: Encrypted, monkeypatch
     monkeypatch.setenv("SSL_CERT_FILE", str(encrypted.authority))
     door = RedisClient(connector(f"rediss://localhost:{encrypted.port}/0", "verify"))
     with pytest.raises(StoreUnavailable, match="unreachable"):
-        door.examine()
+        door.health()
 
 
 @pytest.mark.parametrize("tls", ["verify", "pin", "insecure"])
 def test_served_over_tls(run: Run, encrypted: Encrypted, tls: str) -> None:
-    """Under load and with its connections cut; only `insecure` is named in the log, with its cure, at the start."""
+    """Under load and with its connections cut; only `insecure` is named in the log, with its hint, at the start."""
     fault = f"tls, {tls}"
     setting = f"pin:{encrypted.fingerprint}" if tls == "pin" else tls
     trust = {"SSL_CERT_FILE": str(encrypted.authority)} if tls == "verify" else {}
@@ -154,6 +154,6 @@ def test_served_over_tls(run: Run, encrypted: Encrypted, tls: str) -> None:
             assert passed == len(load.people)
             assert_clean(run, fault, service, load.calls)
             wait_until(lambda: any(event["event"] == "request" for event in events(service)), "the log")
-            warned = [event["cure"] for event in events(service) if event["event"] == "redis_tls_insecure"]
+            warned = [event["hint"] for event in events(service) if event["event"] == "redis_tls_insecure"]
             assert bool(warned) == (tls == "insecure")
             assert all(warned)

@@ -20,7 +20,7 @@ import pytest
 from tests.faults.asked import commands
 from tests.faults.conftest import FULL, Progress, Run
 from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.traffic import Caller, Reply, at_once, at_rate, beside, milliseconds, statuses
+from tests.faults.traffic import Caller, Reply, at_rate, beside, max_concurrent, milliseconds, statuses
 from tests.servers import RedisServer, Server, program, wait_until
 from tests.service import Service, environment
 
@@ -85,7 +85,7 @@ def test_a_login_storm_is_not_felt(service: Service, run: Run) -> None:
     async def storm() -> tuple[list[Reply], list[Reply]]:
         async with Visitor(service.port) as visitor:
             await visitor.quiet(50, 50)
-            logins = at_once(40, run.of(300, 4000), lambda _: visitor.others.log_in(code(200, unique())))
+            logins = max_concurrent(40, run.of(300, 4000), lambda _: visitor.others.log_in(code(200, unique())))
             return await beside(logins, 50, visitor.check)
 
     logins, checks = asyncio.run(storm())
@@ -125,7 +125,7 @@ def test_no_more_logins_wait_than_half_of_the_threads(service: Service, run: Run
 
     async def crowd() -> tuple[list[Reply], list[Reply]]:
         async with Visitor(service.port) as visitor:
-            logins = at_once(250, 250, lambda _: visitor.others.log_in(code(STALLED, unique())))
+            logins = max_concurrent(250, 250, lambda _: visitor.others.log_in(code(STALLED, unique())))
             return await beside(logins, 50, visitor.check)
 
     logins, checks = asyncio.run(crowd())

@@ -14,8 +14,8 @@ from tests.faults.test_store_tls import certificate, pem
 from tests.faults.topologies import SERVICE, Node, SentinelNode
 from tests.servers import free_port, wait_until
 from wxauth.errors import StoreUnavailable
-from wxauth.redis_client import RedisClient
-from wxauth.redis_connect import connector
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_certificate_of_a_known_authority(url: str, authority: Path, monkeypat
 
 def is_ok(door: RedisClient) -> bool:
     try:
-        return door.examine() == "ok"
+        return door.health() == "ok"
     except StoreUnavailable:
         return False
 
@@ -95,7 +95,7 @@ def is_ok(door: RedisClient) -> bool:
 def test_a_certificate_of_nobody_we_know(url: str) -> None:
     """`verify` refuses it, at the sentinels as at the data."""
     with pytest.raises(StoreUnavailable, match="unreachable"):
-        RedisClient(connector(url, "verify")).examine()
+        RedisClient(connector(url, "verify")).health()
 
 
 def test_insecure(url: str) -> None:

@@ -136,7 +136,7 @@ async def at_rate(
     return list(await asyncio.gather(*tasks))
 
 
-async def at_once(width: int, count: int, call: Callable[[int], Awaitable[Reply]]) -> list[Reply]:
+async def max_concurrent(width: int, count: int, call: Callable[[int], Awaitable[Reply]]) -> list[Reply]:
     """`count` calls, always `width` of them on their way; each is told its number."""
     numbers = iter(range(count))
     replies: list[Reply] = []

@@ -17,12 +17,11 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wxauth.errors import CodeInvalid, CodeUsed, TokenInvalid, UserBlocked, WeChatError, WeChatUnreachable
-from wxauth.identity import Identity, Secret, User
-from wxauth.records import Record, Shelf, open_record, record_name
-from wxauth.sealing import SealBroken, unseal
-from wxauth.tokens import KeyRing
-from wxauth.transport import Fields, Transport
-from wxauth.wechat import WeChatClient
+from wxauth.keys import InvalidSeal, KeyRing, unseal
+from wxauth.models import Identity, Secret, User
+from wxauth.sessions.records import Record, Shelf, open_record, record_name
+from wxauth.wechat.client import WeChatClient
+from wxauth.wechat.transport import Fields, Transport
 
 # Not from conftest: what that imports would be loaded for each fuzzer, too.
 APPID: Final = "wx0123456789abcdef"
@@ -47,7 +46,7 @@ def token(data: bytes) -> bool:
     raw = _signed(data[1:]) if data[:1] == SIGN else data
     text = raw.decode("utf-8", "surrogateescape")
     try:
-        found = RING.check(text)
+        found = RING.verify(text)
     except TokenInvalid:
         assert not _is_ours(raw)
         return False
@@ -81,14 +80,14 @@ GENUINE: Final = _sealed_by_hand()
 
 
 def record(data: bytes) -> bool:
-    """Any bytes are the one record that was sealed, or SealBroken; in a user's hash they are nobody's."""
+    """Any bytes are the one record that was sealed, or InvalidSeal; in a user's hash they are nobody's."""
     sealed = _edited(data[1:]) if data[:1] == EDIT else data
     assert SHELF.entries({b"id-1": sealed}) == []
     assert SHELF.session_keys({b"k": sealed, b"p": sealed}) is None
     try:
         found = open_record(SEAL_KEY, NAME, sealed)
         ends_at, _ = unseal(SEAL_KEY, NAME, sealed)
-    except SealBroken:
+    except InvalidSeal:
         assert sealed != GENUINE
         return False
     assert sealed == GENUINE
@@ -116,7 +115,7 @@ class Answering(Transport):
 
 def wechat(data: bytes) -> bool:
     """Any answer is the identity that it names, or a WeChatError that tells nothing secret."""
-    client = WeChatClient({APPID: Secret(APP_SECRET)}, Answering(data), timeout=0, at_once=1)
+    client = WeChatClient({APPID: Secret(APP_SECRET)}, Answering(data), timeout=0, max_concurrent=1)
     found = _exchanged(client)
     if isinstance(found, WeChatError):
         assert APP_SECRET not in f"{found!s}{found!r}"

@@ -4,6 +4,6 @@ It shares no code with `wechat` or `sealing`, so that it can't share their misre
 a mini program is configured.
 """
 
-from .assembly import create_app
+from .app import create_app
 
 __all__ = ["create_app"]

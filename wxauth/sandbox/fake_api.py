@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from ..identity import Secret
+from ..models import Secret
 
 TOKEN_LIFE: Final = 7200
 RENEWED_BEFORE: Final = 300

@@ -15,8 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..redis_causes import unavailable
-from ..redis_wire import Command
+from ..storage.reasons import unavailable
+from ..storage.wire import Command
 from .trace import SHOWN_BYTES, Note, Trace, begun, ended, shown
 
 #: Seconds that an unplugged Redis stays away.

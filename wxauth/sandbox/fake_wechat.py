@@ -21,9 +21,9 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from ..identity import Secret
+from ..models import Secret
 from .fake_api import FakeAPI, error
-from .sealer import compact, seal, seal_push, sign, sign_push, written
+from .sealing import compact, seal, seal_push, sign, sign_push, written
 
 CODE_LIFE: Final = 300
 KEY_LIFE: Final = 300

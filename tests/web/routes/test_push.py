@@ -1,0 +1,266 @@
+"""`/wechat/push` over HTTP: off until it is configured, `success` once all is done, and who has left is gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests import vectors
+from tests.clients import SECOND
+from tests.conftest import APP_SECRET, APPID, SESSION_KEY, Clock
+from tests.test_metrics import Gauge
+from wxauth import logged_out
+from wxauth.models import Identity, Secret, User
+from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.sandbox.sealing import sign_push, written
+from wxauth.sessions.store import SessionStore
+from wxauth.settings import Client, Settings
+from wxauth.web.app import create_app
+from wxauth.web.routes.push import CANCELLED, COUNTED
+from wxauth.wechat.push import HINTS
+
+TOKEN, AES_KEY = "pushToken0123456789", "K" * 42 + "A"
+MODES = pytest.mark.parametrize("aes_key", ["", AES_KEY], ids=["plain", "safe"])
+FORMS = pytest.mark.parametrize("form", ["json", "xml"])
+
+
+def configured(settings: Settings, **more: Any) -> Settings:
+    clients = {"shop": Client(Secret("client-secret-that-nobody-may-see"), None)}
+    return dataclasses.replace(settings, push_token=Secret(TOKEN), clients=clients, **more)
+
+
+def service(settings: Settings, store: SessionStore, aes_key: str = "", **more: Any) -> FlaskClient:
+    chosen = configured(settings, push_aes_key=Secret(aes_key) if aes_key else None, **more)
+    return create_app(chosen, store=store).test_client()
+
+
+def deliver(client: FlaskClient, request: tuple[dict[str, str], bytes]) -> TestResponse:
+    query, body = request
+    return client.post("/wechat/push", query_string=query, data=body, content_type="text/plain")
+
+
+def answered(response: TestResponse) -> tuple[int, str]:
+    return response.status_code, response.text if response.mimetype == "text/plain" else response.get_json()["code"]
+
+
+@pytest.fixture
+def fake(settings: Settings, clock: Clock) -> FakeWeChat:
+    return FakeWeChat(settings.apps, clock)
+
+
+@pytest.fixture
+def alices(fake: FakeWeChat, store: SessionStore) -> Identity:
+    """The fake's alice, who is logged in twice."""
+    identity = identity_of(fake, "alice")
+    store.create(identity)
+    store.create(identity)
+    return identity
+
+
+def identity_of(fake: FakeWeChat, user: str, appid: str = APPID) -> Identity:
+    _, body = fake.push(appid, user, "none", TOKEN)
+    openid = body.partition(b'"OpenID":"')[2].partition(b'"')[0].decode()
+    return Identity(User(appid, openid), Secret(SESSION_KEY))
+
+
+# --- Off and on
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_it_is_off_until_the_token_is_configured(client: FlaskClient, method: str) -> None:
+    """As if it were not there, however well the request is signed."""
+    query = {"timestamp": "1714036504", "nonce": "1", "signature": sign_push("", "1714036504", "1")}
+    response = client.open("/wechat/push", method=method, query_string=query, data=b"{}")
+    assert answered(response) == (404, "not_found")
+
+
+def test_the_official_check_of_the_address_is_echoed(settings: Settings, store: SessionStore, clock: Clock) -> None:
+    """As plain text, which no browser takes for a page."""
+    clock.advance(1714036504 - clock())
+    app = create_app(dataclasses.replace(settings, push_token=vectors.PUSH_TOKEN), store=store)
+    response = app.test_client().get("/wechat/push", query_string=vectors.ECHO_QUERY)
+    assert answered(response) == (200, "4375120948345356249")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_official_message_is_acknowledged(settings: Settings, store: SessionStore, clock: Clock) -> None:
+    """In safe mode, for the mini program of the documents."""
+    clock.advance(1714112445 - clock())
+    chosen = dataclasses.replace(
+        settings,
+        apps={vectors.PUSH_APPID: Secret(APP_SECRET)},
+        push_token=vectors.PUSH_TOKEN,
+        push_aes_key=vectors.PUSH_AES_KEY,
+    )
+    body = written({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}, "json")
+    client = create_app(chosen, store=store).test_client()
+    assert answered(deliver(client, (vectors.SAFE_QUERY, body))) == (200, "success")
+
+
+# --- Whose account is closed
+
+
+@MODES
+@FORMS
+def test_who_closes_the_account_is_gone(
+    settings: Settings,
+    store: SessionStore,
+    fake: FakeWeChat,
+    alices: Identity,
+    raw_redis: Any,
+    aes_key: str,
+    form: str,
+) -> None:
+    """Of the user nothing is left: no session, no list, no session_key."""
+    client = service(settings, store, aes_key)
+    assert len(raw_redis.keys()) == 3
+    response = deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN, aes_key, form))
+    assert answered(response) == (200, "success")
+    assert raw_redis.keys() == []
+    assert store.session_keys(alices.user) is None
+
+
+def test_nobody_else_is(settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity) -> None:
+    """Neither another user nor the same person in another app."""
+    bob = identity_of(fake, "bob")
+    elsewhere = Identity(User(SECOND, alices.user.openid), Secret(SESSION_KEY))
+    for other in (bob, elsewhere):
+        store.create(other)
+    client = service(settings, store, apps={APPID: Secret(APP_SECRET), SECOND: Secret(APP_SECRET)})
+    deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN))
+    assert [len(store.sessions_of(it.user)) for it in (alices, bob, elsewhere)] == [0, 1, 1]
+
+
+def test_a_key_that_no_session_is_left_of_goes_too(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity, raw_redis: Any
+) -> None:
+    """Whatever became of the list."""
+    (hash,) = [key for key in raw_redis.scan_iter() if b":u:" in key]
+    for id in raw_redis.hkeys(hash):
+        if id != b"k":
+            raw_redis.hdel(hash, id)
+    assert store.session_keys(alices.user)
+    deliver(service(settings, store), fake.push(APPID, "alice", CANCELLED, TOKEN))
+    assert store.session_keys(alices.user) is None
+
+
+def test_the_same_message_may_come_again(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
+) -> None:
+    """WeChat sends it three times if the answer is late."""
+    client, request = service(settings, store), fake.push(APPID, "alice", CANCELLED, TOKEN)
+    assert [answered(deliver(client, request)) for _ in range(3)] == [(200, "success")] * 3
+
+
+def test_the_application_hears_of_it(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
+) -> None:
+    """As of any other logout."""
+    heard: list[User] = []
+    with logged_out.connected_to(lambda sender, user: heard.append(user)):
+        deliver(service(settings, store), fake.push(APPID, "alice", CANCELLED, TOKEN))
+    assert heard == [alices.user]
+
+
+def test_an_app_that_is_not_named_is_the_only_one(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
+) -> None:
+    """With several configured it is refused instead: an openid means nothing without its app."""
+    query, body = fake.push(APPID, "alice", CANCELLED, TOKEN)
+    unnamed = query, body.replace(b'"AppID"', b'"NoID"')
+    two = service(settings, store, apps={APPID: Secret(APP_SECRET), SECOND: Secret(APP_SECRET)})
+    assert answered(deliver(two, unnamed)) == (400, "bad_request")
+    assert len(store.sessions_of(alices.user)) == 2
+    assert answered(deliver(service(settings, store), unnamed)) == (200, "success")
+    assert store.sessions_of(alices.user) == []
+
+
+@pytest.mark.parametrize("openid", [b"", b"o ALICE", b"o" * 129, b"../../x"])
+def test_a_user_that_can_be_none_is_refused(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, openid: bytes
+) -> None:
+    """It is no message of WeChat's."""
+    query, body = fake.push(APPID, "alice", CANCELLED, TOKEN)
+    head, _, tail = body.partition(b'"OpenID":"')
+    odd = head + b'"OpenID":"' + openid + b'"' + tail.partition(b'"')[2]
+    assert answered(deliver(service(settings, store), (query, odd))) == (400, "bad_request")
+
+
+def test_while_redis_is_down_it_is_not_done(settings: Settings, fake: FakeWeChat) -> None:
+    """The answer is 503, and WeChat sends it again."""
+    client = create_app(configured(settings)).test_client()
+    response = deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN))
+    assert answered(response) == (503, "store_unavailable")
+
+
+# --- Everything else
+
+
+@pytest.mark.parametrize("event", ["user_authorization_revoke", "user_info_modified", "debug_demo", ""])
+def test_any_other_event_is_acknowledged(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity, event: str
+) -> None:
+    """And changes nothing."""
+    response = deliver(service(settings, store), fake.push(APPID, "alice", event, TOKEN))
+    assert answered(response) == (200, "success")
+    assert len(store.sessions_of(alices.user)) == 2
+
+
+@MODES
+def test_a_message_that_is_not_wechat_s_ends_nothing(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity, aes_key: str
+) -> None:
+    """SignedData with another token, about another app, or too old."""
+    client = service(settings, store, aes_key)
+    for appid, token in ((APPID, "another"), (SECOND, TOKEN)):
+        response = deliver(client, fake.push(appid, "alice", CANCELLED, token, aes_key))
+        assert answered(response) == (400, "bad_request")
+    old = FakeWeChat({}, lambda: 1_600_000_000).push(APPID, "alice", CANCELLED, TOKEN, aes_key)
+    assert answered(deliver(client, old)) == (400, "bad_request")
+    assert len(store.sessions_of(alices.user)) == 2
+
+
+def test_the_cause_is_the_operator_s_alone(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has it with its hint; the answers differ in the request_id alone."""
+    client = service(settings, store)
+    wrong = [fake.push(APPID, "a", "x", "another"), fake.push(APPID, "a", "x", TOKEN, AES_KEY)]
+    wrong.append((fake.push(APPID, "a", "x", TOKEN)[0], b"nonsense"))
+    answers = [deliver(client, request).get_json() | {"request_id": ""} for request in wrong]
+    lines = [line for line in caplog.records if line.getMessage() == "push_refused"]
+    assert [(line.__dict__["reason"], line.levelno) for line in lines] == [
+        (reason, logging.WARNING) for reason in ("signature", "sealed", "form")
+    ]
+    assert [line.__dict__["hint"] for line in lines] == [HINTS[line.__dict__["reason"]] for line in lines]
+    assert answers == [answers[0]] * 3
+
+
+def test_a_body_has_its_limit_here_too(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
+    """16 KiB, as everywhere."""
+    query, _ = fake.push(APPID, "alice", "x", TOKEN)
+    assert answered(deliver(service(settings, store), (query, b"x" * 16385))) == (413, "too_large")
+
+
+def test_events_are_counted_under_names_of_our_own(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
+    """Nobody makes up a label."""
+    client = service(settings, store)
+    gauge = Gauge(client)
+    for event in (*sorted(COUNTED), "debug_demo", 'x"} 1', ""):
+        deliver(client, fake.push(APPID, "alice", event, TOKEN))
+    deliver(client, fake.push(APPID, "alice", CANCELLED, "another"))
+    counts = {**dict.fromkeys(COUNTED, 1), "other": 3, "refused": 1}
+    assert gauge.moved("pushes_total") == {("pushes_total", event): count for event, count in counts.items()}
+
+
+def test_what_is_not_done_is_not_counted(settings: Settings, fake: FakeWeChat) -> None:
+    """It will come again."""
+    client = create_app(configured(settings)).test_client()
+    gauge = Gauge(client)
+    deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN))
+    assert gauge.moved("pushes_total") == {}

@@ -1,0 +1,309 @@
+"""`/userdata` and `wx_session.decrypt`: what the session_key opens, over HTTP, while two phones replace that key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from flask import Flask, request
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from werkzeug.test import TestResponse
+
+from tests import vectors
+from tests.conftest import APP_SECRET, APPID, Clock, Phone
+from tests.test_properties import House
+from wxauth import WxAuth, login_required, wx_session
+from wxauth.models import Identity, Secret
+from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.sessions.store import SessionStore
+from wxauth.settings import Settings
+from wxauth.web.app import create_app
+from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
+
+STALE = (409, "session_key_stale", "login")
+
+
+def post(client: FlaskClient, path: str, token: str, body: object) -> TestResponse:
+    return client.post(f"/userdata/{path}", json=body, headers={"Authorization": f"Bearer {token}"})
+
+
+def decrypt(phone: Phone, data: dict[str, str]) -> TestResponse:
+    body = {name: data[name] for name in ("encryptedData", "iv")}
+    return post(phone.client, "decrypt", phone.token, body)
+
+
+def verify(phone: Phone, data: dict[str, str]) -> TestResponse:
+    body = {name: data[name] for name in ("rawData", "signature")}
+    return post(phone.client, "verify", phone.token, body)
+
+
+def problem(response: TestResponse) -> tuple[int, str, str]:
+    body = response.get_json()
+    return response.status_code, body["code"], body["action"]
+
+
+def log_in(phone: Phone, *, new_key: bool = False) -> dict[str, str]:
+    """Log in, and get this user's data from WeChat under the session_key of that moment."""
+    code = phone.wechat.wx_login(phone.user, new_key=new_key)
+    response = phone.client.post("/login", json={"code": code})
+    phone.token = response.get_json()["token"]
+    return phone.wechat.wx_get_user_profile(APPID, phone.user)
+
+
+#: What the official data says, in its order.
+NAMES = ["openId", "nickName", "gender", "language", "city", "province", "country", "avatarUrl", "unionId"]
+
+
+# --- The official examples
+
+
+@pytest.fixture
+def official(store: SessionStore, clock: Clock) -> FlaskClient:
+    """The service of the documents' own mini program, on the day of its example."""
+    clock.advance(vectors.SEALED_AT - clock())
+    apps = {vectors.SEALED_FOR.appid: Secret(APP_SECRET)}
+    return create_app(Settings(apps, (Secret("k" * 32),), Secret("redis://127.0.0.1:1/0")), store=store).test_client()
+
+
+def test_the_official_user_data_opens(official: FlaskClient, store: SessionStore) -> None:
+    """Of the user, the key and the day of the documents."""
+    token, _ = store.create(Identity(vectors.SEALED_FOR, vectors.SEALED_UNDER))
+    body = {"encryptedData": vectors.ENCRYPTED_DATA, "iv": vectors.IV}
+    response = post(official, "decrypt", token.reveal(), body)
+    assert response.status_code == 200
+    # In the order of the documents, of which we have the hash.
+    answer = response.get_json()
+    watermark = {name: answer["watermark"][name] for name in ("timestamp", "appid")}
+    text = json.dumps({name: answer[name] for name in NAMES} | {"watermark": watermark}, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest() == vectors.PLAINTEXT_SHA256
+
+
+def test_the_official_signature_holds(official: FlaskClient, store: SessionStore) -> None:
+    """Whatever day it is: what is signed names none."""
+    token, _ = store.create(Identity(vectors.SEALED_FOR, vectors.SIGNED_UNDER))
+    body = {"rawData": vectors.RAW_DATA, "signature": vectors.SIGNATURE}
+    response = post(official, "verify", token.reveal(), body)
+    assert (response.status_code, response.get_json()) == (200, json.loads(vectors.RAW_DATA))
+
+
+def test_the_official_user_data_is_too_old_by_now(official: FlaskClient, store: SessionStore, clock: Clock) -> None:
+    """Ten minutes and a second later."""
+    clock.advance(601)
+    token, _ = store.create(Identity(vectors.SEALED_FOR, vectors.SEALED_UNDER))
+    body = {"encryptedData": vectors.ENCRYPTED_DATA, "iv": vectors.IV}
+    assert problem(post(official, "decrypt", token.reveal(), body)) == STALE
+
+
+# --- Phones and their keys
+
+
+def test_a_phone_s_data_opens(phone: Phone) -> None:
+    """What WeChat gave the phone, sealed and signed."""
+    data = log_in(phone)
+    profile = json.loads(data["rawData"])
+    opened = decrypt(phone, data).get_json()
+    assert opened.pop("watermark")["appid"] == APPID
+    assert opened == profile == verify(phone, data).get_json()
+
+
+def test_two_phones_replace_each_other_s_key(phone: Phone) -> None:
+    """What was on its way when the other phone logged in still opens, and so does what comes after."""
+    other = Phone(phone.client, phone.wechat, phone.user)
+    first, second = log_in(phone), log_in(other, new_key=True)
+    assert first["signature"] != second["signature"]
+    for data in (first, second):
+        for holder in (phone, other):
+            assert (decrypt(holder, data).status_code, verify(holder, data).status_code) == (200, 200)
+
+
+def test_the_key_before_the_previous_is_stale(phone: Phone) -> None:
+    """Two logins with new keys later nothing opens any more, and one more login is what helps."""
+    first = log_in(phone)
+    for _ in range(2):
+        log_in(phone, new_key=True)
+    assert problem(decrypt(phone, first)) == problem(verify(phone, first)) == STALE
+
+
+def test_the_previous_key_is_stale_after_ten_minutes(phone: Phone, clock: Clock) -> None:
+    """Counted from when it was replaced."""
+    first, second = log_in(phone), log_in(phone, new_key=True)
+    clock.advance(PREVIOUS_KEY_LIFE)
+    assert problem(verify(phone, first)) == STALE
+    assert verify(phone, second).status_code == 200
+
+
+def test_a_key_that_wechat_replaced_unseen_is_stale_until_the_next_login(phone: Phone) -> None:
+    """As when the phone logged in elsewhere: the answer says what to do, and then the data opens."""
+    log_in(phone)
+    elsewhere = FakeWeChat({APPID: Secret(APP_SECRET)})
+    data = elsewhere.wx_get_user_profile(APPID, phone.user)
+    assert problem(decrypt(phone, data)) == STALE
+    assert decrypt(phone, log_in(phone)).status_code == 200
+
+
+def test_the_data_of_another_user_is_stale(phone: Phone) -> None:
+    """It is sealed under that user's key."""
+    log_in(phone)
+    theirs = log_in(Phone(phone.client, phone.wechat, "bob"))
+    assert problem(decrypt(phone, theirs)) == problem(verify(phone, theirs)) == STALE
+
+
+def test_a_user_without_a_key_is_stale(phone: Phone, raw_redis: Any) -> None:
+    """Redis may have lost it: the session lives, and a login brings a new one."""
+    data = log_in(phone)
+    hashes = [key for key in raw_redis.scan_iter() if b":u:" in key]
+    assert raw_redis.delete(*hashes) == 1
+    assert problem(decrypt(phone, data)) == problem(verify(phone, data)) == STALE
+
+
+def test_all_that_does_not_open_is_answered_alike(phone: Phone) -> None:
+    """Byte by byte but for the request_id, whichever key, padding, JSON, app or age is at fault."""
+    data = log_in(phone)
+    sealed = data["encryptedData"]
+    theirs = FakeWeChat({}).wx_get_user_profile(APPID, phone.user)
+    other_app = {**data, **phone.wechat.wx_get_user_profile("wxfedcba9876543210", phone.user)}
+    cut = {**data, "encryptedData": sealed[: len(sealed) // 64 * 64 - 64]}
+    responses = [
+        decrypt(phone, spoilt) for spoilt in (theirs, other_app, cut, {**data, "encryptedData": "A" * 86 + "=="})
+    ]
+    answers = {(r.status, str(r.headers), r.text.replace(r.get_json()["request_id"], "")) for r in responses}
+    assert len(answers) == 1
+
+
+# --- What is asked for
+
+
+@pytest.mark.parametrize("path", ["decrypt", "verify"])
+def test_a_token_is_needed(client: FlaskClient, path: str) -> None:
+    """Before the body is looked at."""
+    response = client.post(f"/userdata/{path}", data=b"nonsense")
+    assert problem(response) == (401, "token_missing", "login")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("decrypt", {}),
+        ("decrypt", []),
+        ("decrypt", {"encryptedData": "A" * 24}),
+        ("decrypt", {"iv": vectors.IV}),
+        ("decrypt", {"encryptedData": None, "iv": vectors.IV}),
+        ("decrypt", {"encryptedData": 1, "iv": vectors.IV}),
+        ("decrypt", {"encryptedData": "AAAA", "iv": vectors.IV}),
+        ("decrypt", {"encryptedData": vectors.ENCRYPTED_DATA, "iv": "AAAA"}),
+        ("decrypt", {"encryptedData": vectors.ENCRYPTED_DATA, "iv": vectors.IV + "\n"}),
+        ("verify", {}),
+        ("verify", {"rawData": "{}"}),
+        ("verify", {"signature": vectors.SIGNATURE}),
+        ("verify", {"rawData": {}, "signature": vectors.SIGNATURE}),
+        ("verify", {"rawData": "[]", "signature": vectors.SIGNATURE}),
+        ("verify", {"rawData": "{", "signature": vectors.SIGNATURE}),
+        ("verify", {"rawData": "{}", "signature": 1}),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_user_data_is_a_bad_request(phone: Phone, path: str, body: object) -> None:
+    """A new login would not mend it, so the answer does not ask for one."""
+    assert problem(post(phone.client, path, phone.log_in().token, body)) == (400, "bad_request", "none")
+
+
+def test_a_plus_that_came_as_a_space_is_understood(phone: Phone) -> None:
+    """Also where a mini program's framework sent the body through a form on its way."""
+    data = log_in(phone)
+    spaced = {name: text.replace("+", " ") for name, text in data.items()}
+    assert decrypt(phone, spaced).status_code == 200
+
+
+def test_names_that_are_not_printable_are_signed_as_they_are(client: FlaskClient, wechat: FakeWeChat) -> None:
+    """A family of emoji is held together by characters that nothing prints."""
+    phone = Phone(client, wechat, "👨\u200d👩\u200d👧\n\u0000")
+    data = log_in(phone)
+    assert verify(phone, data).get_json()["nickName"] == phone.user == decrypt(phone, data).get_json()["nickName"]
+
+
+def test_no_answer_holds_the_key(phone: Phone, wechat: FakeWeChat) -> None:
+    """The session_key stays on the server, whatever comes of it."""
+    data = log_in(phone)
+    ((key, _),) = wechat._session_keys.values()
+    answers = [decrypt(phone, data), verify(phone, data), decrypt(phone, {**data, "iv": vectors.IV})]
+    assert [answer.text for answer in answers if key in answer.text or key in str(answer.headers)] == []
+
+
+def test_a_shorter_age_may_be_asked_for(settings: Settings) -> None:
+    """WXAUTH_USERDATA_MAX_AGE reaches the store, in an application as in the service."""
+    chosen = Settings(settings.apps, settings.secret_keys, settings.redis_url, userdata_max_age=5)
+    assert WxAuth(Flask("shop"), chosen).store.userdata_max_age == 5
+
+
+# --- In somebody else's application
+
+
+@pytest.fixture
+def shop(settings: Settings, store: SessionStore) -> FlaskClient:
+    shop = Flask("shop")
+    WxAuth(shop, settings, store=store)
+
+    @shop.post("/profile")
+    @login_required
+    def profile() -> dict[str, Any]:
+        form = request.form
+        return {
+            "opened": wx_session.decrypt(form["encryptedData"], form["iv"]),
+            "checked": wx_session.verify(form["rawData"], form["signature"]),
+        }
+
+    return shop.test_client()
+
+
+def test_an_application_opens_its_users_data_itself(shop: FlaskClient, phone: Phone) -> None:
+    """With the session at hand it takes one call."""
+    data = log_in(phone)
+    answer = shop.post("/profile", data=data, headers=phone.headers).get_json()
+    assert answer["opened"]["nickName"] == answer["checked"]["nickName"] == phone.user
+
+
+def test_an_application_s_stale_data_is_the_same_problem(shop: FlaskClient, phone: Phone) -> None:
+    """The view need not know of it."""
+    log_in(phone)
+    data = FakeWeChat({}).wx_get_user_profile(APPID, phone.user)
+    assert problem(shop.post("/profile", data=data, headers=phone.headers)) == STALE
+
+
+# --- Whatever WeChat seals
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House()
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(user=st.text(min_size=1, max_size=5), new_key=st.booleans(), data=st.data())
+def test_what_the_fake_seals_the_service_opens(house: House, user: str, new_key: bool, data: st.DataObject) -> None:
+    """And with one bit of it changed, of what is sealed or of what is signed, it is refused."""
+    phone = Phone(house.app.test_client(), house.wechat, user)
+    given_data = log_in(phone, new_key=new_key)
+    assert (
+        decrypt(phone, given_data).get_json()["nickName"] == user == verify(phone, given_data).get_json()["nickName"]
+    )
+    for name, ask in [("encryptedData", decrypt), ("rawData", verify), ("signature", verify)]:
+        spoilt = {**given_data, name: data.draw(one_bit_changed(given_data[name]))}
+        assert ask(phone, spoilt).status_code in (400, 409)
+
+
+def one_bit_changed(text: str) -> st.SearchStrategy[str]:
+    """Of its UTF-8; where that is none any more, of the first letter."""
+
+    def changed(place: int) -> str:
+        raw = bytearray(text.encode())
+        raw[place // 8] ^= 1 << place % 8
+        spoilt = raw.decode(errors="replace")
+        # A space is taken for the plus that it once was.
+        return spoilt if spoilt.replace(" ", "+") != text else "!" + text
+
+    return st.integers(0, len(text.encode()) * 8 - 1).map(changed)

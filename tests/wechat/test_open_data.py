@@ -1,0 +1,323 @@
+"""User data: what WeChat sealed or signed opens under the right key, and whatever is wrong with it looks the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+
+from tests import vectors
+from wxauth.errors import BadRequest, SessionKeyStale
+from wxauth.models import Secret, SessionKeys
+from wxauth.sandbox import sealing as sealer
+from wxauth.wechat.open_data import CLOCK_SKEW, PREVIOUS_KEY_LIFE, EncryptedData, SignedData, Watermark
+
+APPID = "wx0123456789abcdef"
+NOW = 1_700_000_000
+MAX_AGE = 600
+EXPECTED = Watermark(APPID, NOW, MAX_AGE)
+KEY, OTHER_KEY, THIRD_KEY = (base64.b64encode(bytes([number]) * 16).decode() for number in (1, 2, 3))
+KEYS = SessionKeys(Secret(KEY), NOW)
+DATA: dict[str, Any] = {"nickName": "小明", "watermark": {"timestamp": NOW, "appid": APPID}}
+
+
+def sealed(data: dict[str, Any] | None = None, key: str = KEY) -> EncryptedData:
+    return EncryptedData.read(**named(sealer.seal(key, DATA if data is None else data)))
+
+
+def named(given: dict[str, str]) -> dict[str, str]:
+    return {"encrypted_data": given["encryptedData"], "iv": given["iv"]}
+
+
+def raw(padded: bytes) -> EncryptedData:
+    """EncryptedData as it stands, with whatever padding it has."""
+    encryptor = Cipher(algorithms.AES(base64.b64decode(KEY)), modes.CBC(bytes(16))).encryptor()
+    return EncryptedData(encryptor.update(padded) + encryptor.finalize(), bytes(16))
+
+
+def padded(text: bytes) -> bytes:
+    count = 16 - len(text) % 16
+    return text + bytes([count]) * count
+
+
+def opens(data: EncryptedData, keys: SessionKeys | None = KEYS, expected: Watermark = EXPECTED) -> bool:
+    try:
+        data.open(keys, expected)
+    except SessionKeyStale:
+        return False
+    return True
+
+
+def holds(data: SignedData, keys: SessionKeys | None = KEYS, now: float = NOW) -> bool:
+    try:
+        data.check(keys, now)
+    except SessionKeyStale:
+        return False
+    return True
+
+
+def marked(**watermark: Any) -> dict[str, Any]:
+    return {**DATA, "watermark": {**DATA["watermark"], **watermark}}
+
+
+# --- What is sealed
+
+
+def test_the_official_example_opens() -> None:
+    """With the clock of its day."""
+    data = EncryptedData.read(vectors.ENCRYPTED_DATA, vectors.IV)
+    expected = Watermark(vectors.SEALED_FOR.appid, vectors.SEALED_AT + MAX_AGE, MAX_AGE)
+    found = data.open(SessionKeys(vectors.SEALED_UNDER, 0), expected)
+    assert (found["openId"], found["nickName"]) == (vectors.SEALED_FOR.openid, "Band")
+
+
+def test_a_plus_that_came_as_a_space_is_understood() -> None:
+    """As forms that nobody escaped make of it."""
+    assert EncryptedData.read(vectors.ENCRYPTED_DATA.replace("+", " "), vectors.IV) == EncryptedData.read(
+        vectors.ENCRYPTED_DATA, vectors.IV
+    )
+    assert EncryptedData.read("A" * 22 + "==", "+" * 21 + "w==") == EncryptedData.read(
+        "A" * 22 + "==", " " * 21 + "w=="
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+session_keys = st.binary(min_size=16, max_size=16).map(lambda key: base64.b64encode(key).decode())
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=12), json_values, max_size=6), session_keys)
+def test_whatever_was_sealed_opens(data: dict[str, Any], key: str) -> None:
+    """Fields that nobody has heard of come through as they are."""
+    data = {**data, "watermark": DATA["watermark"]}
+    assert sealed(data, key).open(SessionKeys(Secret(key), NOW), EXPECTED) == data
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_one_changed_bit_of_the_data_is_refused(data: st.DataObject) -> None:
+    """It garbles the block that it is in."""
+    found = sealed()
+    place = data.draw(st.integers(0, len(found.ciphertext) * 8 - 1))
+    changed = bytearray(found.ciphertext)
+    changed[place // 8] ^= 1 << place % 8
+    assert not opens(EncryptedData(bytes(changed), found.iv))
+
+
+@pytest.mark.parametrize("place", range(128))
+def test_one_changed_bit_of_the_iv_touches_16_bytes_at_most(place: int) -> None:
+    """So AES-CBC is made: nothing protects the first block, but what stands after it is what WeChat sealed."""
+    found = sealed({"openId": "oALICE", **DATA})
+    iv = bytearray(found.iv)
+    iv[place // 8] ^= 1 << place % 8
+    data = EncryptedData(found.ciphertext, bytes(iv))
+    if opens(data):
+        text = sealer.compact(data.open(KEYS, EXPECTED)).encode()
+        assert text[16:] == sealer.compact({"openId": "oALICE", **DATA}).encode()[16:]
+
+
+def test_a_phone_number_is_not_made_of_a_nickname() -> None:
+    """Whoever begins at a block of his choice, under an iv of his choice, writes 16 bytes in front of the rest."""
+    number, front = "13800138000", sealer.compact({"openId": "oALICE", "nickName": ""})[:-2]
+    nickname = "." * (-len(front) % 16) + "x" * 16 + number
+    profile = {"openId": "oALICE", **DATA, "nickName": nickname}
+    whole, text = sealed(profile), sealer.compact(profile).encode()
+    at = text.index(number.encode())
+    before, own = whole.ciphertext[at - 32 : at - 16], text[at - 16 : at]
+    iv = bytes(left ^ known ^ meant for left, known, meant in zip(before, own, b'{"phoneNumber":"', strict=True))
+    forged = EncryptedData(whole.ciphertext[at - 16 :], iv)
+    assert json.loads(unpadded(forged)) == {"phoneNumber": number, "watermark": DATA["watermark"]}
+    assert not opens(forged)
+
+
+def unpadded(data: EncryptedData) -> bytes:
+    decryptor = Cipher(algorithms.AES(base64.b64decode(KEY)), modes.CBC(data.iv)).decryptor()
+    text = decryptor.update(data.ciphertext) + decryptor.finalize()
+    return text[: -text[-1]]
+
+
+def test_the_phone_data_of_wechat_opens() -> None:
+    """As older mini programs still get it."""
+    phone = {"phoneNumber": "12066600001", "purePhoneNumber": "12066600001", "countryCode": "86"}
+    assert opens(sealed({**phone, "watermark": DATA["watermark"]}))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60).flatmap(lambda blocks: st.binary(min_size=16 * blocks, max_size=16 * blocks)), st.binary())
+def test_any_blocks_at_all_are_refused(ciphertext: bytes, iv: bytes) -> None:
+    """And nothing else happens."""
+    assert not opens(EncryptedData(ciphertext, iv[:16].ljust(16, b"\0")))
+
+
+GENUINE = json.dumps(DATA).encode()
+WRONG = {
+    "another key": sealed(key=OTHER_KEY),
+    "padding of nothing": raw(padded(GENUINE)[:-1] + b"\0"),
+    "padding beyond a block, which JSON would take for spaces": raw(GENUINE + b" " * (48 - len(GENUINE) % 16)),
+    "padding that is not uniform": raw(GENUINE + b" " * (30 - len(GENUINE) % 16) + b"\1\2"),
+    "nothing but padding": raw(b"\x10" * 16),
+    "no JSON": raw(padded(b"hello")),
+    "half of it": raw(padded(GENUINE[:-1])),
+    "something behind it": raw(padded(GENUINE + b"x")),
+    "not UTF-8": raw(padded(GENUINE.replace(b"nick", b"n\xffck"))),
+    "a list": raw(padded(b"[" + GENUINE + b"]")),
+    "a name twice": raw(padded(b'{"watermark":1,' + GENUINE[1:])),
+    "very deep": raw(padded(b"[" * 9000)),
+    "no watermark": sealed({"nickName": "小明"}),
+    "a watermark that is none": sealed({**DATA, "watermark": [APPID, NOW]}),
+    "another app": sealed(marked(appid="wxfedcba9876543210")),
+    "no app": sealed({**DATA, "watermark": {"timestamp": NOW}}),
+    "an app in a list": sealed(marked(appid=[APPID])),
+    "too old": sealed(marked(timestamp=NOW - MAX_AGE - 1)),
+    "of the future": sealed(marked(timestamp=NOW + CLOCK_SKEW + 1)),
+    "no time": sealed({**DATA, "watermark": {"appid": APPID}}),
+    "a time in letters": sealed(marked(timestamp=str(NOW))),
+    "a time that is true": sealed(marked(timestamp=True)),
+    "a time with a fraction": sealed(marked(timestamp=float(NOW))),
+    "a time without end": sealed(marked(timestamp=10**400)),
+    "a number that can't be written": raw(padded(GENUINE.replace(b"{", b'{"x":1e400,', 1))),
+    "a phone number among other data": sealed({"phoneNumber": "12066600001", **DATA}),
+}
+
+
+def test_what_is_wrong_is_wrong_by_one_thing_alone() -> None:
+    """The data that the table below spoils is good as it is."""
+    assert opens(raw(padded(GENUINE)))
+    assert opens(sealed())
+
+
+@pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
+def test_whatever_is_wrong_looks_the_same(data: EncryptedData) -> None:
+    """One error, which carries no more than its name: there is nothing to be learnt by trying."""
+    with pytest.raises(SessionKeyStale) as caught:
+        data.open(KEYS, EXPECTED)
+    said = (str(caught.value), caught.value.errcode, caught.value.__cause__, caught.value.__context__)
+    assert said == ("SessionKeyStale", None, None, None)
+
+
+@pytest.mark.parametrize(
+    "timestamp", [NOW - MAX_AGE, NOW, NOW + CLOCK_SKEW], ids=["as old as may be", "of now", "of the near future"]
+)
+def test_the_age_is_bounded_on_both_sides(timestamp: int) -> None:
+    """The bounds themselves are still good."""
+    assert opens(sealed(marked(timestamp=timestamp)))
+
+
+@pytest.mark.parametrize(
+    ("encrypted_data", "iv"),
+    [
+        pytest.param("", vectors.IV, id="nothing"),
+        pytest.param("AAAA", vectors.IV, id="less than a block"),
+        pytest.param("A" * 24, vectors.IV, id="a block and two bytes"),
+        pytest.param("A" * 22 + "==", "AAAA", id="a short iv"),
+        pytest.param("A" * 22 + "==", "A" * 24, id="a long iv"),
+        pytest.param("A" * 22 + "==", "", id="no iv"),
+        pytest.param("A" * 22, vectors.IV, id="without its padding"),
+        pytest.param("A" * 21 + "B==", vectors.IV, id="bits left over"),
+        pytest.param("*" * 24, vectors.IV, id="no base64"),
+        pytest.param("中" * 24, vectors.IV, id="Chinese"),
+    ],
+)
+def test_what_no_key_could_open_is_a_bad_request(encrypted_data: str, iv: str) -> None:
+    """That much everybody can see, so it tells nothing; and a new login would not help."""
+    with pytest.raises(BadRequest):
+        EncryptedData.read(encrypted_data, iv)
+
+
+# --- What is signed
+
+
+def test_the_official_signature_holds() -> None:
+    """And the answer is what was signed."""
+    found = SignedData.read(vectors.RAW_DATA, vectors.SIGNATURE).check(SessionKeys(vectors.SIGNED_UNDER, 0), NOW)
+    assert found == json.loads(vectors.RAW_DATA)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=12), json_values, max_size=6), st.sampled_from([None, 1]), session_keys)
+def test_whatever_was_signed_is_checked_as_it_came(data: dict[str, Any], indent: int | None, key: str) -> None:
+    """Letter by letter: spaces and escapes are part of what was signed."""
+    text = json.dumps(data, indent=indent, ensure_ascii=indent is None)
+    assert SignedData.read(text, sealer.sign(key, text)).check(SessionKeys(Secret(key), NOW), NOW) == data
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_one_changed_bit_of_what_is_signed_is_refused(data: st.DataObject) -> None:
+    """Of the text, or of its signature; if it is no JSON any more, a bad request."""
+    text, signature = data.draw(st.sampled_from([(1, 0), (0, 1)]))
+    place = data.draw(st.integers(0, len(vectors.RAW_DATA if text else vectors.SIGNATURE) * 7 - 1))
+    spoilt = [spoil(vectors.RAW_DATA, place) if text else vectors.RAW_DATA]
+    spoilt.append(spoil(vectors.SIGNATURE, place) if signature else vectors.SIGNATURE)
+    with pytest.raises((SessionKeyStale, BadRequest)):
+        SignedData.read(*spoilt).check(SessionKeys(vectors.SIGNED_UNDER, 0), NOW)
+
+
+def spoil(text: str, place: int) -> str:
+    changed = bytearray(text.encode())
+    changed[place // 7] ^= 1 << place % 7
+    return changed.decode()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", "1", "null", '{"a":1,"a":2}', '{"a":NaN}', "{} {}", '{"a":"\ud800"}']
+)
+def test_what_is_no_object_is_a_bad_request(text: str) -> None:
+    """Whether its signature holds or not: it is seen before any key is asked for."""
+    for signature in ("0" * 40, sealer.sign(KEY, text.encode(errors="replace").decode())):
+        with pytest.raises(BadRequest):
+            SignedData.read(text, signature)
+
+
+def test_what_is_signed_is_not_printed() -> None:
+    """It is about somebody, and may stand in a traceback."""
+    assert "Band" not in repr(SignedData.read(vectors.RAW_DATA, vectors.SIGNATURE))
+
+
+# --- Which key is tried
+
+
+def test_the_previous_key_is_tried_after_the_newest() -> None:
+    """For what was on its way when it was replaced."""
+    keys = SessionKeys(Secret(OTHER_KEY), NOW, Secret(KEY))
+    assert opens(sealed(), keys)
+    assert opens(sealed(key=OTHER_KEY), keys)
+    assert not opens(sealed(key=THIRD_KEY), keys)
+
+
+@pytest.mark.parametrize(("age", "is_tried"), [(0, True), (PREVIOUS_KEY_LIFE - 1, True), (PREVIOUS_KEY_LIFE, False)])
+def test_the_previous_key_has_ten_minutes(age: int, is_tried: bool) -> None:
+    """From when it was replaced; the newest is tried for ever."""
+    keys = SessionKeys(Secret(OTHER_KEY), NOW - age, Secret(KEY))
+    assert PREVIOUS_KEY_LIFE == 600
+    assert opens(sealed(), keys) is is_tried
+    assert holds(SignedData.read("{}", sealer.sign(KEY, "{}")), keys) is is_tried
+    assert opens(sealed(key=OTHER_KEY), keys)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param(None, id="none"),
+        pytest.param(SessionKeys(Secret("no base64!"), NOW), id="no base64"),
+        pytest.param(SessionKeys(Secret("AAAA"), NOW), id="too short"),
+        pytest.param(SessionKeys(Secret("A" * 43 + "="), NOW), id="too long"),
+    ],
+)
+def test_without_a_key_nothing_opens(keys: SessionKeys | None) -> None:
+    """A user whose key is gone is asked to log in; and a key that is none is not made one."""
+    assert not opens(sealed(key=base64.b64encode(bytes(16)).decode()), keys)
+
+
+def test_without_a_key_nothing_is_signed() -> None:
+    """Likewise."""
+    assert not holds(SignedData.read("{}", sealer.sign("", "{}")), None)

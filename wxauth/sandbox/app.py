@@ -1,0 +1,133 @@
+"""The service, assembled around the fakes, and what the playground asks of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Flask, Response, current_app, request
+
+from ..errors import BadRequest
+from ..keys import KeyRing
+from ..logs import request_id
+from ..sessions.records import record_name
+from ..settings import Settings
+from ..storage.client import RedisClient
+from ..web.app import create_app as create_service
+from ..web.extension import session_store, wechat_client, wxauth
+from ..web.guard import bearer_token
+from ..web.requests import json_object, text
+from ..wechat.transport import Transport
+from . import playground
+from .fake_api import OUTCOMES as PHONE_OUTCOMES
+from .fake_redis import FakeRedis
+from .fake_wechat import OUTCOMES, FakeWeChat
+from .trace import Trace
+from .watched_wechat import WatchedWeChat
+
+FAKES: Final = "wxauth_fakes"
+
+bp = Blueprint("sandbox", __name__, url_prefix="/sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Fakes:
+    """What the sandbox has in place of the world."""
+
+    wechat: FakeWeChat
+    redis: FakeRedis
+    trace: Trace
+    ring: KeyRing
+
+
+def create_app(settings: Settings) -> Flask:
+    """The service over a fake WeChat and an in-memory Redis, both of this process alone."""
+    trace = Trace(request_id)
+    fakes = Fakes(FakeWeChat(settings.apps), FakeRedis(trace), trace, KeyRing(settings.secret_keys))
+    transport = Transport(settings.wechat_url, WatchedWeChat(fakes.wechat, trace))
+    app = create_service(
+        settings,
+        wechat=wechat_client(settings, transport),
+        store=session_store(settings, RedisClient(lambda: fakes.redis.client)),
+    )
+    app.extensions[FAKES] = fakes
+    app.register_blueprint(bp)
+    app.register_blueprint(playground.bp)
+    return app
+
+
+@bp.post("/wx.login")
+def wx_login() -> dict[str, Any]:
+    body = _body()
+    user, outcome, new_key = text(body, "user", 64), text(body, "outcome", 16), body.get("new_key", False)
+    if outcome is not None and outcome not in OUTCOMES:
+        raise BadRequest(f"outcome may be one of {', '.join(OUTCOMES)}.")
+    if not isinstance(new_key, bool):
+        raise BadRequest("new_key may be true or false.")
+    return {"code": _fakes().wechat.wx_login(user or "visitor", outcome, new_key=new_key)}
+
+
+@bp.post("/wx.getUserProfile")
+def wx_get_user_profile() -> dict[str, Any]:
+    """Of the only app there is."""
+    (appid,) = wxauth().settings.apps
+    return _fakes().wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
+
+
+@bp.post("/getPhoneNumber")
+def tap_phone_button() -> dict[str, Any]:
+    """What the phone button would have given; not for wx.login."""
+    body = _body()
+    user, outcome = text(body, "user", 64), text(body, "outcome", 16)
+    if outcome is not None and outcome not in PHONE_OUTCOMES:
+        raise BadRequest(f"outcome may be one of {', '.join(PHONE_OUTCOMES)}.")
+    return {"code": _fakes().wechat.tap_phone_button(user or "visitor", outcome=outcome)}
+
+
+@bp.get("/trace/<id>")
+def show_trace(id: str) -> dict[str, Any]:
+    """What a request had to ask of others; a request's id is in X-WXAuth-Request, and in every problem."""
+    return {"notes": _fakes().trace.of(id) or []}
+
+
+@bp.get("/redis")
+def look_into_redis() -> dict[str, Any]:
+    redis = _fakes().redis
+    return {"back_in": redis.back_in, "holds": redis.holds()}
+
+
+@bp.delete("/redis")
+def unplug_redis() -> dict[str, Any]:
+    _fakes().redis.unplug()
+    return look_into_redis()
+
+
+@bp.put("/redis")
+def plug_redis_in() -> dict[str, Any]:
+    _fakes().redis.plug_in()
+    return look_into_redis()
+
+
+@bp.post("/expire")
+def expire() -> tuple[str, int]:
+    """As if nobody had used the token sent along for as long as it may lie idle."""
+    fakes = _fakes()
+    token = fakes.ring.verify(bearer_token())
+    fakes.redis.expire(record_name(token.tag, token.id))
+    return "", 204
+
+
+@bp.after_app_request
+def _say_that_this_is_no_wechat(response: Response) -> Response:
+    response.headers["X-WXAuth-Mode"] = "sandbox"
+    response.headers["X-WXAuth-Request"] = request_id() or ""
+    return response
+
+
+def _body() -> dict[str, Any]:
+    return json_object() if request.content_length or request.is_json else {}
+
+
+def _fakes() -> Fakes:
+    found: Fakes = current_app.extensions[FAKES]
+    return found
