@@ -382,7 +382,7 @@ while (walker.nextNode()) {
   if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest('noscript, .step')) continue
   const style = getComputedStyle(element)
   const fore = luminance(numbers(element.closest('svg') ? style.fill : style.color))
-  const back = luminance(wrap(element))
+  const back = luminance(behind(element))
   const contrast = (Math.max(fore, back) + 0.05) / (Math.min(fore, back) + 0.05)
   if (contrast < 4.5) faint.push([walker.currentNode.data, contrast])
 }
