@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import fakeredis
 import pytest
@@ -20,6 +19,7 @@ from werkzeug.test import TestResponse
 from tests.faults.clusters import ClusterSet
 from tests.faults.topologies import SentinelSet
 from tests.servers import RedisServer, wait_until
+from wxauth.clock import Clock
 from wxauth.keys import KeyRing
 from wxauth.logs import JSONFormatter
 from wxauth.models import Identity, Secret, User
@@ -37,24 +37,6 @@ APP_SECRET = "app-secret-that-nobody-may-see"
 RING_KEY = "ring-key-that-nobody-may-see-0001"
 ALICE = User(APPID, "oALICE-0123456789_abcdefghij")
 SESSION_KEY = "tiihtNczf5v6AKRyjwEUhQ=="
-
-
-class Clock:
-    """The store's time. Moving it ages what lies in Redis too, so it serves for a real server as for a fake."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self._ahead
-
-    def advance(self, seconds: float) -> None:
-        self._ahead += seconds
-        for key in cast(list[bytes], self._client.keys()):
-            left = int(self._client.pttl(key))
-            if left >= 0:
-                self._client.pexpire(key, max(left - int(seconds * 1000), 0))
 
 
 class Phone:
@@ -150,8 +132,8 @@ def is_emptied(client: Any) -> bool:
 
 
 @pytest.fixture
-def clock(raw_redis: redis.Redis) -> Clock:
-    return Clock(raw_redis)
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -160,18 +142,18 @@ def ring() -> KeyRing:
 
 
 @pytest.fixture
-def limits() -> SessionPolicy:
+def policy() -> SessionPolicy:
     return SessionPolicy(idle_ttl=604800, max_ttl=2592000, max_sessions=3)
 
 
 @pytest.fixture
-def redis_door(raw_redis: redis.Redis) -> RedisClient:
+def redis_client(raw_redis: redis.Redis) -> RedisClient:
     return RedisClient(lambda: raw_redis)
 
 
 @pytest.fixture
-def store(redis_door: RedisClient, ring: KeyRing, limits: SessionPolicy, clock: Clock) -> SessionStore:
-    return SessionStore(redis_door, ring, limits, clock)
+def store(redis_client: RedisClient, ring: KeyRing, policy: SessionPolicy, clock: Clock) -> SessionStore:
+    return SessionStore(redis_client, ring, policy, clock)
 
 
 @pytest.fixture

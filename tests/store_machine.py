@@ -1,4 +1,4 @@
-"""A model of the store in plain Python, and a machine that does the same things to both and compares them."""
+"""A model of the store in plain Python, and a state machine that compares the two."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.conftest import APPID, Clock
+from tests.conftest import APPID
+from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.storage.client import RedisClient
 
-# Time moves in whole hundreds of seconds, so that no life ends within the few seconds that a run itself takes.
-LIMITS = SessionPolicy(idle_ttl=604850, max_ttl=2592050, max_sessions=2)
-TOUCH_AFTER = LIMITS.idle_ttl / 20
+# Time moves in steps of 100 seconds, so no session ends within the seconds that a run takes.
+POLICY = SessionPolicy(idle_ttl=604850, max_ttl=2592050, max_sessions=2)
+TOUCH_AFTER = POLICY.idle_ttl / 20
 TICK = 100
-LONGEST_STEP = 5 * 86400 // TICK
+MAX_STEP = 5 * 86400 // TICK
 
 PEOPLE = [User(APPID, "oALICE"), User("wx-second-app", "oALICE")]
 SESSION_KEYS = [f"session-key-{number}" for number in range(3)]
@@ -34,8 +35,8 @@ devices = st.none() | st.sampled_from(["iPhone", "手机", "watch"])
 
 
 @dataclass(eq=False)
-class Modelled:
-    """A session as the model has it; `order` is that of the logins."""
+class ModelSession:
+    """A session of the model. `order` counts the logins."""
 
     order: int
     token: str
@@ -50,36 +51,38 @@ class Modelled:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every rule does one thing to the store and to the model; every invariant compares the two."""
+    """Each rule does one thing to the store and to the model. Each invariant compares the two."""
 
     store_class: type[SessionStore] = SessionStore
 
     def __init__(self) -> None:
         super().__init__()
         self.redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
-        self.clock = Clock(self.redis)
+        self.clock = Clock()
         self.ring_keys = (f"ring-key-{number}".ljust(32, ".") for number in itertools.count())
         self.ring = [next(self.ring_keys)]
-        self.sessions: list[Modelled] = []
+        self.sessions: list[ModelSession] = []
         self.banned: set[User] = set()
         self.reopen()
 
     # --- The model
 
     def reopen(self) -> None:
-        """The store as a process has it that starts with the ring of this moment."""
+        """Make a new store with the current ring, as a restarted process does."""
         ring = KeyRing([Secret(key) for key in self.ring])
-        self.store = self.store_class(RedisClient(lambda: self.redis), ring, LIMITS, self.clock)
+        self.store = self.store_class(RedisClient(lambda: self.redis), ring, POLICY, self.clock)
 
-    def is_alive(self, session: Modelled) -> bool:
+    def is_alive(self, session: ModelSession) -> bool:
         in_time = self.clock() < min(session.idle_until, session.ends_at)
         return in_time and not session.ended and session.ring_key in self.ring
 
-    def alive(self, user: User | None = None) -> list[Modelled]:
-        return [known for known in self.sessions if self.is_alive(known) and user in (None, known.user)]
+    def alive(self, user: User | None = None) -> list[ModelSession]:
+        """Oldest first. Sessions under an older ring key count as older."""
+        alive = [known for known in self.sessions if self.is_alive(known) and user in (None, known.user)]
+        return sorted(alive, key=lambda known: (-self.ring.index(known.ring_key), known.order))
 
-    def picked(self, number: int) -> Modelled:
-        """One of the newest sessions, alive or not."""
+    def picked(self, number: int) -> ModelSession:
+        """Return one of the newest sessions, alive or not."""
         return self.sessions[-1 - number % len(self.sessions)]
 
     # --- The rules
@@ -92,11 +95,11 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive())
     @rule(number=picks, user=people, session_key=st.sampled_from(SESSION_KEYS))
     def log_in_with_a_token_sent_along(self, number: int, user: User, session_key: str) -> None:
-        """It is ended by the login, also where it is another user's."""
+        """The login ends the session of that token, also one of another user."""
         alive = self.alive()
         self._log_in(user, None, session_key, former=alive[number % len(alive)])
 
-    def _log_in(self, user: User, device: str | None, session_key: str, former: Modelled | None) -> None:
+    def _log_in(self, user: User, device: str | None, session_key: str, former: ModelSession | None) -> None:
         identity = Identity(user, Secret(session_key))
         replacing = self.store.resolve(former.token, touch=False) if former else None
         if user in self.banned:
@@ -107,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.clock()
         self._end([former] if former else [])
         self.sessions.append(
-            Modelled(
+            ModelSession(
                 order=len(self.sessions),
                 token=token.reveal(),
                 id=session.id,
@@ -115,11 +118,11 @@ class StoreMachine(RuleBasedStateMachine):
                 device=device,
                 session_key=session_key,
                 ring_key=self.ring[0],
-                ends_at=now + LIMITS.max_ttl,
-                idle_until=now + LIMITS.idle_ttl,
+                ends_at=now + POLICY.max_ttl,
+                idle_until=now + POLICY.idle_ttl,
             )
         )
-        self._end(self.alive(user)[: -LIMITS.max_sessions])
+        self._end(self.alive(user)[: -POLICY.max_sessions])
 
     @precondition(lambda self: self.sessions)
     @rule(number=picks)
@@ -130,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.resolve(session.token)
             return
         found = self.store.resolve(session.token)
-        longer = min(self.clock() + LIMITS.idle_ttl, session.ends_at)
+        longer = min(self.clock() + POLICY.idle_ttl, session.ends_at)
         if longer - session.idle_until > TOUCH_AFTER:
             session.idle_until = longer
         assert abs(found.expires_at - min(session.idle_until, session.ends_at)) < TICK / 2
@@ -177,13 +180,13 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.unban(user)
             self.banned.discard(user)
 
-    @rule(ticks=st.integers(1, 10) | st.integers(1, LONGEST_STEP))
+    @rule(ticks=st.integers(1, 10) | st.integers(1, MAX_STEP))
     def time_passes(self, ticks: int) -> None:
         self.clock.advance(ticks * TICK)
 
     @rule(drop=st.booleans(), first=st.booleans())
     def rotate(self, drop: bool, first: bool) -> None:
-        """A step of a rotation: a new key first or last; then the other one first, or the last one dropped."""
+        """One step of a rotation: add a key first or last, then reverse the ring or drop the last key."""
         if len(self.ring) == 1:
             added = next(self.ring_keys)
             self.ring = [added, *self.ring] if first else [*self.ring, added]
@@ -191,19 +194,19 @@ class StoreMachine(RuleBasedStateMachine):
             self.ring.pop()
         else:
             self.ring.reverse()
-        # Two logins under different ring keys never fall into the same second.
+        # Two logins under different ring keys are never in the same second.
         self.clock.advance(TICK)
         self.reopen()
 
     @staticmethod
-    def _end(sessions: Iterable[Modelled]) -> None:
+    def _end(sessions: Iterable[ModelSession]) -> None:
         for session in list(sessions):
             session.ended = True
 
-    # --- What holds after every step
+    # --- Invariants
 
     @invariant()
-    def exactly_the_live_tokens_resolve(self) -> None:
+    def only_live_tokens_resolve(self) -> None:
         for session in self.sessions[-10:]:
             if self.is_alive(session):
                 found = self.store.resolve(session.token, touch=False)
@@ -213,12 +216,12 @@ class StoreMachine(RuleBasedStateMachine):
                     self.store.resolve(session.token, touch=False)
 
     @invariant()
-    def the_list_is_the_model_s(self) -> None:
-        """In the order of logins, no longer than the cap, and empty for who is banned."""
+    def the_list_matches_the_model(self) -> None:
+        """In the order of logins, not longer than the limit, and empty for a banned user."""
         for user in PEOPLE:
             listed = [(entry.id, entry.device) for entry in self.store.sessions_of(user)]
             assert listed == [(session.id, session.device) for session in self.alive(user)]
-            assert len(listed) <= (0 if user in self.banned else LIMITS.max_sessions)
+            assert len(listed) <= (0 if user in self.banned else POLICY.max_sessions)
 
     @invariant()
     def every_key_has_a_ttl(self) -> None:
@@ -227,10 +230,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_session_key_is_that_of_the_newest_login(self) -> None:
-        """Or of a later one, whose session has ended since: WeChat's newest is never lost to an older one."""
+        """It may also be that of a later login that has ended. An older session_key never replaces a newer one."""
         for user in PEOPLE:
             if alive := self.alive(user):
-                later = [it.session_key for it in self.sessions[alive[-1].order :] if it.user == user]
+                later = [it.session_key for it in self.sessions[max(it.order for it in alive) :] if it.user == user]
                 keys = self.store.session_keys(user)
                 assert keys is not None
                 assert keys.newest.reveal() in later

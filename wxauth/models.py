@@ -66,7 +66,3 @@ class SessionKeys:
     newest: Secret
     since: int
     previous: Secret | None = None
-
-    def followed_by(self, session_key: Secret, now: int) -> SessionKeys:
-        """The pair after a login that brought `session_key`, which is often the one that is known already."""
-        return self if session_key == self.newest else SessionKeys(session_key, now, self.newest)

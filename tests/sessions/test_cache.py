@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from tests.conftest import ALICE, RING_KEY, Clock
+from tests.conftest import ALICE, RING_KEY
 from tests.faults.relay import Relay
 from tests.servers import RedisServer, wait_until
+from wxauth.clock import Clock
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing
 from wxauth.metrics import CHECKS

@@ -1,4 +1,4 @@
-"""The store as a state machine: whatever happens in whatever order, it agrees with a model in plain Python."""
+"""The store agrees with a model in plain Python after any sequence of operations."""
 
 from __future__ import annotations
 
@@ -11,51 +11,45 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
 from wxauth.models import User
-from wxauth.sessions.records import ban_name
-from wxauth.sessions.shelves import Shelves
-from wxauth.sessions.store import SessionStore, WxSession
+from wxauth.sessions.records import SessionEntry, ban_name
+from wxauth.sessions.store import END, SessionStore
 
 
-class CapForEachRingKey(SessionStore):
-    """Broken on purpose: the cap holds for each ring key, not for the user."""
+class LimitPerRingKey(SessionStore):
+    """Broken: the limit holds for each ring key instead of the user."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.shelves = Untrimmed(self.redis, self._ring, self._limits.max_sessions)
-
-
-class Untrimmed(Shelves):
-    def _trim(self, user: User) -> None:
-        """Nothing."""
+    def sessions_of(self, user: User) -> list[SessionEntry]:
+        """Return the sessions under the newest key only, so that the others are never trimmed."""
+        return self._open(self._hashes(user)[0])[0]
 
 
-class LogoutUnderOneRingKey(SessionStore):
-    """Broken on purpose: a logout everywhere reaches the newest ring key alone."""
+class EndAllUnderOneRingKey(SessionStore):
+    """Broken: a logout everywhere reaches the newest ring key only."""
 
-    def end_all(self, user: User, shown: WxSession | None = None) -> None:
-        shelf, *_ = self.shelves.of(user)
-        self.shelves._dismiss(shelf, lambda ids: ids, "everywhere", ())
+    def end_all(self, user: User) -> None:
+        self._run(END, self._hashes(user)[0], "others", parse=len)
 
 
-class BanThatEndsNothing(SessionStore):
-    """Broken on purpose: who is banned stays logged in."""
+class BanEndsNothing(SessionStore):
+    """Broken: a banned user stays logged in."""
 
     def ban(self, user: User) -> None:
         self.redis.set(ban_name(user), 1000000)
 
 
-class BanWithoutEnd(SessionStore):
-    """Broken on purpose: a ban has no TTL."""
+class BanWithoutTTL(SessionStore):
+    """Broken: a ban has no TTL."""
 
     def ban(self, user: User) -> None:
-        self.shelves.dismiss(user, lambda ids: ids, "ban", lambda shelf: [("SET", shelf.ban, "1")])
+        self.redis.ask(ban_name(user), ("SET", ban_name(user), ""), parse=bool)
+        self.end_all(user)
 
 
-class BanThatARotationLifts(SessionStore):
-    """Broken on purpose: a ban is known under the ring keys of its day alone."""
+class LoginIgnoresTheBan(SessionStore):
+    """Broken: a login does not look for the ban."""
 
-    def ban(self, user: User) -> None:
-        self.shelves.dismiss(user, lambda ids: ids, "ban", lambda shelf: [("SET", shelf.ban, "1", "EX", 1000000)])
+    def _login(self, *arguments: Any) -> tuple[list[str], bool]:
+        return super()._login(*arguments)[0], False
 
 
 ALICE = PEOPLE[0]
@@ -84,49 +78,45 @@ def log_out_everywhere(machine: StoreMachine) -> None:
     machine.log_out_everywhere(user=ALICE)
 
 
-#: A store that is broken on purpose, and what happens to it.
+#: A store that is broken on purpose, and the steps that show it.
 BROKEN: dict[type[SessionStore], list[Step]] = {
-    CapForEachRingKey: [log_in(2), rotate(), log_in(1)],
-    LogoutUnderOneRingKey: [log_in(1), rotate(), log_out_everywhere],
-    BanThatEndsNothing: [log_in(1), judge(True)],
-    BanWithoutEnd: [judge(True)],
-    BanThatARotationLifts: [judge(True), rotate(), rotate(drop=True), log_in(1)],
+    LimitPerRingKey: [log_in(2), rotate(), log_in(1)],
+    EndAllUnderOneRingKey: [log_in(1), rotate(), log_out_everywhere],
+    BanEndsNothing: [log_in(1), judge(True)],
+    BanWithoutTTL: [judge(True)],
+    LoginIgnoresTheBan: [judge(True), rotate(), rotate(drop=True), log_in(1)],
 }
 
 
 def play(store_class: type[SessionStore], steps: Iterable[Step]) -> None:
-    """What hypothesis does with a machine, with the steps that are given."""
+    """Run the steps, and check the invariants after each."""
     machine = StoreMachine()
     machine.store_class = store_class
     machine.reopen()
     for step in steps:
         step(machine)
-        machine.exactly_the_live_tokens_resolve()
-        machine.the_list_is_the_model_s()
+        machine.only_live_tokens_resolve()
+        machine.the_list_matches_the_model()
         machine.every_key_has_a_ttl()
 
 
-def test_the_store_agrees_with_the_model() -> None:
-    """After any sequence of logins, uses, logouts, bans, rotations and waits, store and model say the same."""
+def test_store_agrees_with_the_model_after_any_sequence() -> None:
     checks = list(HealthCheck)
     bounds = settings(max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=checks)
     run_state_machine_as_test(StoreMachine, settings=bounds)
 
 
 @pytest.mark.parametrize("steps", BROKEN.values(), ids=[broken.__name__ for broken in BROKEN])
-def test_the_sound_store_agrees(steps: list[Step]) -> None:
-    """What catches a broken store finds nothing in ours."""
+def test_store_passes_the_steps_that_catch_a_broken_one(steps: list[Step]) -> None:
     play(SessionStore, steps)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_the_model_catches_a_broken_store(broken: type[SessionStore]) -> None:
-    """A store that breaks one promise does not agree with the model."""
-    # What `pytest.raises` itself raises is no Exception.
+def test_model_catches_a_broken_store(broken: type[SessionStore]) -> None:
+    # The error of `pytest.raises` itself is not an Exception.
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         play(broken, BROKEN[broken])
 
 
-def test_a_login_in_place_of_another_session_ends_no_third() -> None:
-    """With two ring keys, too, the session that a login replaces makes the room that the new one takes."""
+def test_login_that_replaces_a_session_under_an_older_key_ends_no_other() -> None:
     play(SessionStore, [log_in(2), rotate(), log_in_in_place_of(1)])

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 import redis
 
-from tests.conftest import APP_SECRET, APPID, RING_KEY, Clock
+from tests.conftest import APP_SECRET, APPID, RING_KEY
+from wxauth.clock import Clock
 from wxauth.errors import SessionKeyStale
 from wxauth.keys import KeyRing
 from wxauth.models import Secret, User
@@ -25,8 +26,8 @@ OTHER_KEY = "ring-key-that-nobody-may-see-0002"
 class House:
     """A store and a WeChat that both know alice."""
 
-    def __init__(self, redis_door: RedisClient, clock: Clock, limits: SessionPolicy) -> None:
-        self._door, self._clock, self._limits = redis_door, clock, limits
+    def __init__(self, redis_client: RedisClient, clock: Clock, policy: SessionPolicy) -> None:
+        self._door, self._clock, self._limits = redis_client, clock, policy
         apps = {APPID: Secret(APP_SECRET)}
         self.fake = FakeWeChat(apps, clock)
         self._wechat = WeChatClient(apps, Transport("http://127.0.0.1:1", self.fake), 4, max_concurrent=1)
@@ -51,8 +52,8 @@ class House:
 
 
 @pytest.fixture
-def house(redis_door: RedisClient, clock: Clock, limits: SessionPolicy) -> House:
-    return House(redis_door, clock, limits)
+def house(redis_client: RedisClient, clock: Clock, policy: SessionPolicy) -> House:
+    return House(redis_client, clock, policy)
 
 
 def ttls(raw_redis: redis.Redis) -> list[int]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from tests.conftest import Clock
+from wxauth.clock import Clock
 from tests.faults.clusters import ClusterSet
 from tests.faults.relay import Relay
 from tests.faults.topologies import SERVICE, Node, SentinelNode
@@ -38,15 +38,15 @@ ASKS: dict[str, Callable[[RedisClient], object]] = {
 }
 
 
-def test_what_is_absent_is_none(redis_door: RedisClient) -> None:
+def test_what_is_absent_is_none(redis_client: RedisClient) -> None:
     """Redis answered, and has no such key."""
-    assert redis_door.read("absent") is None
+    assert redis_client.read("absent") is None
 
 
-def test_read_answers_value_and_time_left(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_read_answers_value_and_time_left(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """Both come in one round trip, the time in seconds."""
     raw_redis.set("k", b"v", px=5000)
-    found = redis_door.read("k")
+    found = redis_client.read("k")
     assert found is not None
     assert (found[0], 0 < found[1] <= 5) == (b"v", True)
 
@@ -225,7 +225,7 @@ def test_a_full_redis_reads_but_does_not_write() -> None:
             door.transact(["k"], lambda _: [("SET", "k", "v", "EX", 1)])
 
 
-def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """The commands that are carried out are those of the last plan."""
     seen: list[dict[bytes, bytes]] = []
 
@@ -235,24 +235,24 @@ def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_door: RedisClie
             raw_redis.hset("h", "field", "changed")
         return [("SET", "plans", len(seen))]
 
-    redis_door.transact(["h"], plan)
+    redis_client.transact(["h"], plan)
     assert seen == [{}, {b"field": b"changed"}]
     assert raw_redis.get("plans") == b"2"
 
 
-def test_a_plan_that_raises_changes_nothing(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_a_plan_that_raises_changes_nothing(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """What it raises comes out as it is, and the connection is fit for the next."""
 
     def plan(reader: Reader) -> list[Command]:
         raise KeyError("refused")
 
     with pytest.raises(KeyError):
-        redis_door.transact(["h"], plan)
-    redis_door.transact(["k"], lambda _: [("SET", "k", "v")])
+        redis_client.transact(["h"], plan)
+    redis_client.transact(["k"], lambda _: [("SET", "k", "v")])
     assert raw_redis.get("k") == b"v"
 
 
-def test_contention_without_end_is_given_up(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_contention_without_end_is_given_up(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """A plan whose ground never holds still ends in StoreUnavailable, not in a loop."""
 
     def plan(reader: Reader) -> list[Command]:
@@ -261,12 +261,12 @@ def test_contention_without_end_is_given_up(redis_door: RedisClient, raw_redis: 
         return [("DEL", "other")]
 
     with pytest.raises(StoreUnavailable, match="contention"):
-        redis_door.transact(["h"], plan)
+        redis_client.transact(["h"], plan)
 
 
-def test_expire_brings_nothing_back(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_expire_brings_nothing_back(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """False says that there was nothing to prolong."""
-    assert redis_door.expire("absent", 10) is False
+    assert redis_client.expire("absent", 10) is False
     assert not raw_redis.exists("absent")
 
 
@@ -282,28 +282,28 @@ def test_a_count_is_not_sent_twice(redis_server: RedisServer) -> None:
         assert door.count("counted", 10, 1) == 3
 
 
-def test_a_counter_that_is_none_is_no_answer(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_a_counter_that_is_none_is_no_answer(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """What lies there is somebody else's, and that is said; it is no crash."""
     raw_redis.set("taken", "words", ex=10)
     with pytest.raises(StoreUnavailable):
-        redis_door.count("taken", 10, 1)
+        redis_client.count("taken", 10, 1)
 
 
-def test_a_claim_is_one_owners_until_its_end(redis_door: RedisClient, clock: Clock) -> None:
+def test_a_claim_is_one_owners_until_its_end(redis_client: RedisClient, clock: Clock) -> None:
     """Nobody else gets it meanwhile; then whoever comes first."""
-    assert [redis_door.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
+    assert [redis_client.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
     clock.advance(6)
-    assert [redis_door.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
+    assert [redis_client.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
 
 
-def test_a_claim_is_not_prolonged_by_saying_it_again(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_a_claim_is_not_prolonged_by_saying_it_again(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """It was said again because the answer was lost, if anything."""
-    redis_door.claim("k", "me", 5)
-    redis_door.claim("k", "me", 500)
+    redis_client.claim("k", "me", 5)
+    redis_client.claim("k", "me", 500)
     assert 0 < int(raw_redis.pttl("k")) <= 5000
 
 
-def test_a_value_is_set_with_its_end(redis_door: RedisClient, raw_redis: redis.Redis) -> None:
+def test_a_value_is_set_with_its_end(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     """There is no other way to set one."""
-    redis_door.set("k", 5, b"value")
+    redis_client.set("k", 5, b"value")
     assert (raw_redis.get("k"), 0 < int(raw_redis.ttl("k")) <= 5) == (b"value", True)

@@ -18,7 +18,8 @@ import pytest
 import redis
 import requests
 
-from tests.conftest import APP_SECRET, APPID, RING_KEY, Clock
+from tests.conftest import APP_SECRET, APPID, RING_KEY
+from wxauth.clock import Clock
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import ROOT, WeChatServer, environment
 from wxauth.errors import (
@@ -86,14 +87,14 @@ Worker = Callable[..., AccessTokens]
 
 
 @pytest.fixture
-def worker(redis_door: RedisClient, wechat: CountedWeChat, clock: Clock) -> Worker:
+def worker(redis_client: RedisClient, wechat: CountedWeChat, clock: Clock) -> Worker:
     """Makes a worker: each has its own client of WeChat's, all have one Redis."""
 
     def make(*keys: str, timeout: float = 4, secret: str = APP_SECRET) -> AccessTokens:
         client = WeChatClient(
             {APPID: Secret(secret)}, Transport("http://127.0.0.1:1", wechat), timeout, max_concurrent=4
         )
-        return AccessTokens(redis_door, KeyRing([Secret(key) for key in keys or (RING_KEY,)]), client, clock)
+        return AccessTokens(redis_client, KeyRing([Secret(key) for key in keys or (RING_KEY,)]), client, clock)
 
     return make
 
@@ -232,7 +233,7 @@ def test_what_is_left_counts_and_not_two_hours(worker: Worker, raw_redis: redis.
 
 
 @pytest.mark.parametrize("left", [1, 299, 300, 301])
-def test_a_token_near_its_end_is_kept_for_a_moment(left: int, redis_door: RedisClient, clock: Clock) -> None:
+def test_a_token_near_its_end_is_kept_for_a_moment(left: int, redis_client: RedisClient, clock: Clock) -> None:
     """Never for no time at all, which Redis would refuse."""
     answer = json.dumps({"access_token": "t", "expires_in": left}).encode()
 
@@ -241,7 +242,7 @@ def test_a_token_near_its_end_is_kept_for_a_moment(left: int, redis_door: RedisC
             return answer
 
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Ending("http://127.0.0.1:1"), 4, max_concurrent=1)
-    assert token_of(AccessTokens(redis_door, KeyRing([Secret(RING_KEY)]), client, clock)) == "t"
+    assert token_of(AccessTokens(redis_client, KeyRing([Secret(RING_KEY)]), client, clock)) == "t"
 
 
 def test_one_that_was_put_back_after_its_end_is_none(
@@ -425,10 +426,10 @@ def test_a_place_at_wechat_is_given_back(worker: Worker) -> None:
     assert len({token_of(tokens) for _ in range(9)}) == 1
 
 
-def test_calls_and_logins_wait_in_the_same_few_places(redis_door: RedisClient, wechat: CountedWeChat) -> None:
+def test_calls_and_logins_wait_in_the_same_few_places(redis_client: RedisClient, wechat: CountedWeChat) -> None:
     """Where they are taken, the next of either is told so at once."""
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, max_concurrent=1)
-    tokens = AccessTokens(redis_door, KeyRing([Secret(RING_KEY)]), client)
+    tokens = AccessTokens(redis_client, KeyRing([Secret(RING_KEY)]), client)
     with client.slot(), pytest.raises(WeChatBusy):
         token_of(tokens)
     with pytest.raises(WeChatBusy):

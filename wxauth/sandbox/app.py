@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from ..errors import BadRequest
 from ..keys import KeyRing
 from ..logs import request_id
-from ..sessions.records import record_name
+from ..sessions.records import hash_name
 from ..settings import Settings
 from ..storage.client import RedisClient
 from ..web.app import create_app as create_service
@@ -113,7 +113,7 @@ def expire() -> tuple[str, int]:
     """As if nobody had used the token sent along for as long as it may lie idle."""
     fakes = _fakes()
     token = fakes.ring.verify(bearer_token())
-    fakes.redis.expire(record_name(token.tag, token.id))
+    fakes.redis.expire(hash_name(token.hash_tag), token.id)
     return "", 204
 
 

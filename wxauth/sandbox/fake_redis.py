@@ -15,8 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ..storage.client import Command
 from ..storage.reasons import unavailable
-from ..storage.wire import Command
 from .trace import SHOWN_BYTES, Note, Trace, begun, ended, shown
 
 #: Seconds that an unplugged Redis stays away.
@@ -71,11 +71,13 @@ class FakeRedis:
         except redis.ConnectionError:
             return None
 
-    def expire(self, name: str) -> None:
-        """Lets the time of a key run out; StoreUnavailable while nobody reaches it."""
+    def expire(self, name: str, field: str) -> None:
+        """Set the idle end of a session to the past. Raises StoreUnavailable while Redis is unplugged."""
         if not self._server.connected:
             raise unavailable("unreachable")
-        self._observer.pexpire(name, 0)
+        value = self._observer.execute_command("HGET", name, field)
+        if value is not None:
+            self._observer.hset(name, field, bytes(8) + value[8:])
 
     def _client(self, kind: type[redis.Connection], **options: Any) -> redis.Redis:
         # As the service connects: it does without redis-py's own new tries, which would take seconds.

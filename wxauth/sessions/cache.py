@@ -1,196 +1,180 @@
-"""The cache in front of the store: sessions that this worker resolved a moment ago, and the revocation feed.
+"""The cache in front of the store: sessions that this worker resolved within the last minute.
 
-What is kept here is believed only while every node of Redis that ends sessions is heard. The subscription to each is
-asked PING, and a PONG proves that whatever was published before the PING has arrived. So a logout holds here within
-milliseconds, and across a cut network once the last PONG is BELIEVED_FOR seconds old.
+An entry is used only while the revocation channel is alive. A logout elsewhere is seen within milliseconds, and
+across a cut network when the last heartbeat is MAX_HEARTBEAT_AGE old.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from cachetools import LRUCache
 
 from ..errors import StoreUnavailable, TokenInvalid
 from ..metrics import CHECKS
 from .revocations import RevocationListener
 from .store import SessionStore, WxSession
 
-BELIEVED_FOR: Final = 2.0
-#: Redis is asked again now and then, should all else have failed, or somebody have emptied it by hand.
-KEPT_FOR: Final = 60.0
-#: A read that took longer than this may have been overtaken by a revocation that is forgotten already.
-LONGEST_READ: Final = 1.0
-REMEMBERED_FOR: Final = 5.0
-#: As the problems are called; their table stands on a floor above.
-RESULTS: Final[Mapping[type[Exception], str]] = {TokenInvalid: "token_invalid", StoreUnavailable: "store_unavailable"}
+#: Seconds.
+MAX_HEARTBEAT_AGE: Final = 2.0
+#: Ask Redis again after so many seconds, in case it was emptied by hand.
+MAX_ENTRY_AGE: Final = 60.0
+#: The end of a session may have been forgotten again during a read that took longer than this.
+MAX_READ_TIME: Final = 1.0
+ENDED_MEMORY: Final = 5.0
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Entry:
     session: WxSession
     touch_due_at: float
-    kept_at: float
+    read_at: float
 
 
-class _Hits:
-    """Counts hits, and tells the metric now and then: one that several processes share costs more than a whole hit.
+class _Entries(LRUCache[str, _Entry]):
+    """Entries by token, and the token of each session id."""
 
-    `note` is a counter of C, which no other thread can come between; to read it is to count once too much.
-    """
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.texts: dict[str, str] = {}
 
-    def __init__(self) -> None:
-        self._metric = CHECKS.labels("ok", "cache")
-        self._lock = threading.Lock()
-        self._read = 0
-        self._told = 0
-        self.note = itertools.count().__next__
+    def add(self, text: str, entry: _Entry) -> None:
+        self[text] = entry
+        self.texts[entry.session.id] = text
 
-    def tell(self) -> None:
-        with self._lock:
-            noted = self.note() - self._read
-            self._read += 1
-            self._metric.inc(noted - self._told)
-            self._told = noted
+    def drop(self, text: str) -> None:
+        entry = self.pop(text, None)
+        if entry is not None:
+            self.texts.pop(entry.session.id, None)
+
+    def popitem(self) -> tuple[str, _Entry]:
+        """Evict the least recently used entry. LRUCache calls this."""
+        text, entry = super().popitem()
+        self.texts.pop(entry.session.id, None)
+        return text, entry
 
 
 class SessionCache:
-    """Resolves tokens as the store does, mostly without asking it. One for each worker; safe between threads.
+    """Resolves tokens like the store, mostly without a command to Redis. One for each worker; safe between threads.
 
-    `size` is how many sessions are kept at hand; the least recently used goes first, and 0 keeps none. Without a
-    `feed` none is kept either.
+    `size` is the number of entries; 0 turns the cache off, and so does `listener=None`.
     """
 
     def __init__(
         self,
         store: SessionStore,
-        feed: RevocationListener | None,
+        listener: RevocationListener | None,
         size: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._feed = feed if size else None
+        self._listener = listener if size else None
         self._size = size
         self._monotonic = monotonic
-        self._hits = _Hits()
         self._lock = threading.Lock()
+        self._hits = 0
         self.clear()
-        store.shelves.on_ended = self.forget
-        begin_anew = weakref.WeakMethod(self._begin_anew)
-        os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
+        store.on_ended = self.evict
+        reset = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: (found := reset()) and found())
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
-        """As SessionStore.resolve."""
-        kept = self._kept.get(text)
-        if kept is not None and self._may_believe(kept, touch):
-            self._hits.note()
-            try:  # noqa: SIM105 - suppress() would cost more than what it wraps
-                self._kept.move_to_end(text)
-            except KeyError:  # another thread may just have dropped it
-                pass
-            return kept.session
-        return self._ask(text, touch)
+        """Return the session of a token. Raises TokenInvalid and StoreUnavailable, like SessionStore.resolve."""
+        with self._lock:
+            entry = self._entries.get(text)
+            if entry is not None and self._is_usable(entry, touch):
+                self._hits += 1
+                return entry.session
+        return self._load(text, touch)
 
     def verify_signature(self, text: str) -> None:
-        """As SessionStore.verify_signature."""
-        if text in self._kept:  # so its signature was good when it came
-            return
-        try:
-            self._store.verify_signature(text)
-        except TokenInvalid:
-            CHECKS.labels("token_invalid", "front").inc()
-            raise
+        """Raise TokenInvalid unless one of our keys has signed `text`."""
+        self._store.verify_signature(text)
 
-    def forget(self, ids: Iterable[str]) -> None:
-        """These sessions are over. Called for each revocation, here or anywhere."""
+    def evict(self, ids: Iterable[str] | None) -> None:
+        """Drop sessions that have ended, here or on another worker. None: it is not known which, so drop all."""
+        if ids is None:
+            self.clear()
         now = self._monotonic()
         with self._lock:
-            for id in ids:
+            for id in ids or ():
                 self._ended[id] = now
                 self._ended.move_to_end(id)
-                text = self._texts.pop(id, None)
-                if text is not None:
-                    self._kept.pop(text, None)
-            while self._ended and next(iter(self._ended.values())) < now - REMEMBERED_FOR:
+                self._entries.drop(self._entries.texts.get(id, ""))
+            while self._ended and next(iter(self._ended.values())) < now - ENDED_MEMORY:
                 self._ended.popitem(last=False)
 
     def on_revoked(self, ids: Iterable[str]) -> None:
-        """As `forget`, from the feed; that is heard at least every PONG, so the hits are told on time too."""
-        self.forget(ids)
-        self._hits.tell()
+        """Evict what the channel reports. It calls this at each heartbeat, so the hits are counted then too."""
+        self.evict(ids)
+        with self._lock:
+            hits, self._hits = self._hits, 0
+        # A counter that several processes share costs more than a cache hit: count many at once.
+        CHECKS.labels("ok", "cache").inc(hits)
 
-    def _may_believe(self, kept: _Kept, touch: bool) -> bool:
-        moment = self._monotonic()
-        if (
-            self._feed is None
-            or self._feed.last_heartbeat < moment - BELIEVED_FOR
-            or kept.kept_at < moment - KEPT_FOR
-        ):
+    def clear(self) -> None:
+        """Drop all entries: the end of a session may have been missed."""
+        with self._lock:
+            self._entries = _Entries(self._size)
+            self._ended: OrderedDict[str, float] = OrderedDict()
+
+    def _is_usable(self, entry: _Entry, touch: bool) -> bool:
+        now = self._monotonic()
+        if self._listener is None or self._listener.last_heartbeat < now - MAX_HEARTBEAT_AGE:
             return False
-        now = self._store.now()
-        return now < kept.session.expires_at and not (touch and now >= kept.touch_due_at)
+        if entry.read_at < now - MAX_ENTRY_AGE:
+            return False
+        time = self._store.now()
+        return time < entry.session.expires_at and not (touch and time >= entry.touch_due_at)
 
-    def _ask(self, text: str, touch: bool) -> WxSession:
-        started_at = self._monotonic()
-        listening_since = self._listen()
+    def _load(self, text: str, touch: bool) -> WxSession:
+        read_at = self._monotonic()
+        generation = self._listen()
         try:
             session, touch_due_at = self._store.load(text, touch=touch)
-        except (TokenInvalid, StoreUnavailable) as error:
-            CHECKS.labels(RESULTS[type(error)], "redis").inc()
-            if isinstance(error, TokenInvalid):
-                self._drop(text)
+        except StoreUnavailable:
+            CHECKS.labels("store_unavailable", "redis").inc()
+            raise
+        except TokenInvalid:
+            CHECKS.labels("token_invalid", "redis").inc()
+            with self._lock:
+                self._entries.drop(text)
             raise
         CHECKS.labels("ok", "redis").inc()
-        if listening_since is not None:
-            self._keep(text, _Kept(session, touch_due_at, started_at), started_at, listening_since)
+        if generation is not None:
+            self._add(text, _Entry(session, touch_due_at, read_at), generation)
         return session
 
     def _listen(self) -> int | None:
-        """Which run of the feed is on, or None while there is none to rely on."""
-        if self._feed is None:
+        """Return the generation of the listener, or None while it is not alive."""
+        if self._listener is None:
             return None
-        self._feed.start(self)
-        # In this order: if the feed falls in between, the run is one that is over.
-        run = self._feed.run
-        return run if self._feed.last_heartbeat > self._monotonic() - BELIEVED_FOR else None
+        self._listener.start(self)
+        # Read the generation first: if the listener stops in between, the entry is of an old generation.
+        generation = self._listener.generation
+        alive = self._listener.last_heartbeat > self._monotonic() - MAX_HEARTBEAT_AGE
+        return generation if alive else None
 
-    def _keep(self, text: str, kept: _Kept, started_at: float, run: int) -> None:
+    def _add(self, text: str, entry: _Entry, generation: int) -> None:
         with self._lock:
-            raced = self._monotonic() - started_at > LONGEST_READ or kept.session.id in self._ended
-            if raced or self._feed is None or self._feed.run != run:
+            slow = self._monotonic() - entry.read_at > MAX_READ_TIME
+            if slow or entry.session.id in self._ended or self._listener is None:
                 return
-            self._kept[text] = kept
-            self._kept.move_to_end(text)
-            self._texts[kept.session.id] = text
-            if len(self._kept) > self._size:
-                _, oldest = self._kept.popitem(last=False)
-                self._texts.pop(oldest.session.id, None)
+            if self._listener.generation == generation:
+                self._entries.add(text, entry)
 
-    def _drop(self, text: str) -> None:
-        """Whoever needs no touch would believe it for longer."""
-        with self._lock:
-            kept = self._kept.pop(text, None)
-            if kept is not None:
-                self._texts.pop(kept.session.id, None)
-
-    def clear(self) -> None:
-        """Nothing that was kept can be believed."""
-        with self._lock:
-            self._kept: OrderedDict[str, _Kept] = OrderedDict()
-            self._texts: dict[str, str] = {}
-            self._ended: OrderedDict[str, float] = OrderedDict()
-
-    def _begin_anew(self) -> None:
-        """In a forked process: its parent's locks may be held for ever, and its parent's feed is not its own."""
+    def _after_fork(self) -> None:
+        """In the child: the parent's locks may be held, and its connections and thread are not ours."""
         self._lock = threading.Lock()
-        self._hits = _Hits()
+        self._hits = 0
         self.clear()
-        self._store.redis.nodes.begin_anew()
-        if self._feed is not None:
-            self._feed.forget_parent()
+        self._store.redis.nodes.reset()
+        if self._listener is not None:
+            self._listener.reset()

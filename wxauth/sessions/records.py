@@ -1,42 +1,44 @@
-"""How a session and its user lie in Redis: names, seals, layouts. Pure functions; no Redis and no clock here.
+"""The layout of a user's hash in Redis: names, packing and sealing. Pure functions: no Redis and no clock.
 
-    wxa:{rout}:s:<id>      a session's record, sealed under a key that only its token gives
-    wxa:{rout}:u:<name>    a user's hash: a sealed entry for each session, the session_key under "k", its forerunner
-                           under "p"
-    wxa:{rout}:b:<name>    a ban, where a login sees it in its transaction
-    wxa:b:<name>           the same ban, under a name that no rotation of our keys changes
+    wxa:{<22 characters>}   one hash per user and ring key; `shared.lua` lists its fields
+    wxa:b:<22 characters>   a ban
 
-`{rout}` is the routing tag, Redis Cluster's hash tag, so all that belongs to one user lies in one slot.
-
-One value of more than 64 bytes would make Redis keep the whole hash in a form that takes twice the room. So what lies
-in it is packed, and each session_key has a field of its own: two under one seal come to more.
+A session's value is read in two ways. The list of a user needs the clear part and the label, which is sealed for the
+user. A check needs the record, which only the token opens.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import struct
 from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..keys import InvalidSeal, SigningKey, seal, unseal
+from ..keys import InvalidSeal, KeyRing, SigningKey, Token, UserKeys, seal, unseal
 from ..models import Secret, SessionKeys, User
 
-NEWEST: Final = "k"
-PREVIOUS: Final = "p"
+#: Idle end and login time in microseconds, kind, length of the sealed label. The Lua scripts read the first two.
+CLEAR: Final = struct.Struct(">QQcH")
+#: Where the part begins that the login script does not write itself.
+TAIL: Final = struct.Struct(">QQ").size
+#: The kind of a session that comes from `wx.login`; kinds for scans and tickets follow.
+WX_LOGIN: Final = b"w"
 
-# Times have 32 bits, which last until 2106.
-ENTRY: Final = struct.Struct(">LL")  # serial, created_at; the device follows
-SINCE: Final = struct.Struct(">L")  # the session_key follows
-#: What a session_key begins with there: the bytes that it spells in base64, as WeChat's do, or itself.
-DECODED, AS_IT_IS = b"b", b"t"
+NEWEST: Final = b"k"
+PREVIOUS: Final = b"p"
+SINCE: Final = struct.Struct(">L4s")  # Unix seconds, fingerprint; the sealed session_key follows
+#: First byte of a packed session_key: its base64 was decoded, or the text is kept as it is.
+DECODED, AS_TEXT = b"b", b"t"
+MICROSECONDS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a token's record says. Never rewritten; `ends_at` is the absolute end of its life, Unix seconds."""
+    """What only the token opens. `ends_at` is the absolute end. Times are Unix seconds."""
 
     user: User
     unionid: str | None = field(repr=False)
@@ -45,119 +47,134 @@ class Record:
     ends_at: int
 
 
-def record_name(tag: str, id: str) -> str:
-    return f"wxa:{{{tag}}}:s:{id}"
+@dataclass(frozen=True, slots=True)
+class SessionEntry:
+    """A session in its user's list. `login_time` (microseconds) gives the order, `idle_until` is Unix seconds."""
+
+    id: str
+    login_time: int
+    idle_until: float
+    device: str | None
+
+    @property
+    def created_at(self) -> int:
+        """Unix seconds."""
+        return self.login_time // MICROSECONDS
+
+
+def hash_name(hash_tag: str) -> str:
+    """Return the key of a user's hash. The braces are Redis Cluster's hash tag."""
+    return f"wxa:{{{hash_tag}}}"
 
 
 def ban_name(user: User) -> str:
-    """A plain hash: it has to outlive every ring key, and tells only whoever knows the openid already."""
+    """Return the key of a user's ban. It is a plain hash, because a ban must outlive every ring key."""
     digest = hashlib.sha256(f"wxauth ban {user.appid}\0{user.openid}".encode()).digest()
     return f"wxa:b:{urlsafe_b64encode(digest[:16]).decode().rstrip('=')}"
 
 
-def seal_record(seal_key: bytes, name: str, record: Record) -> bytes:
+def seal_record(token: Token, record: Record) -> bytes:
+    """Return the record, sealed for the token."""
     user = record.user
-    payload = _dump([user.appid, user.openid, record.unionid, record.device, record.created_at])
-    return seal(seal_key, name, record.ends_at, payload)
+    payload = [user.appid, user.openid, record.unionid, record.device, record.created_at]
+    text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
+    return seal(token.seal_key, _context(token.hash_tag, token.id), record.ends_at, text.encode())
 
 
-def open_record(seal_key: bytes, name: str, sealed: bytes) -> Record:
-    """The record, or InvalidSeal."""
-    ends_at, payload = unseal(seal_key, name, sealed)
+def open_session(token: Token, value: bytes) -> tuple[Record, float]:
+    """Return the record and the idle end (Unix seconds) of a session's value. Raises InvalidSeal."""
+    if len(value) < CLEAR.size:
+        raise InvalidSeal
+    idle_end, _, _, label_length = CLEAR.unpack_from(value)
+    sealed = value[CLEAR.size + label_length :]
+    ends_at, payload = unseal(token.seal_key, _context(token.hash_tag, token.id), sealed)
     appid, openid, unionid, device, created_at = json.loads(payload)
-    return Record(User(appid, openid), unionid, device, created_at, ends_at)
+    return Record(User(appid, openid), unionid, device, created_at, ends_at), idle_end / MICROSECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A session in its user's own list. `serial` orders sessions that were made in the same second."""
+class UserHash:
+    """The hash of one user under one ring key."""
 
-    id: str
-    serial: int
-    created_at: int
-    ends_at: int
-    device: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """Where one ring key keeps a user: names in Redis, and the key that seals what lies under them."""
-
-    hash: str
-    ban: str
-    tag: str
-    _seal_key: bytes = field(repr=False)
+    name: str
+    _keys: UserKeys = field(repr=False)
 
     @classmethod
-    def of(cls, key: SigningKey, user: User) -> Shelf:
-        tag, name = key.tag(user), key.user_name(user)
-        return cls(f"wxa:{{{tag}}}:u:{name}", f"wxa:{{{tag}}}:b:{name}", tag, key.for_user(user, "seal"))
+    def of(cls, key: SigningKey, user: User) -> UserHash:
+        """Return the hash of `user` under `key`."""
+        keys = key.for_user(user)
+        return cls(hash_name(keys.hash_tag), keys)
 
-    def record(self, id: str) -> str:
-        return record_name(self.tag, id)
+    def session_tail(self, id: str, record: Record, sealed_record: bytes) -> bytes:
+        """Return a session's value after the idle end and the login time, which the login script writes."""
+        label = self._seal(f"label {id}", record.device.encode()) if record.device else b""
+        return CLEAR.pack(0, 0, WX_LOGIN, len(label))[TAIL:] + label + sealed_record
 
-    def seal_entry(self, entry: Entry) -> bytes:
-        device = (entry.device or "").encode()
-        return self._seal(entry.id, entry.ends_at, ENTRY.pack(entry.serial, entry.created_at) + device)
+    def session_key_value(self, session_key: Secret, now: float) -> bytes:
+        """Return the value of a session_key's field. The fingerprint tells the script whether it is a new one."""
+        packed = _pack(session_key)
+        fingerprint = hmac.digest(self._keys.fingerprint_key, packed, "sha256")[:4]
+        return SINCE.pack(int(now), fingerprint) + self._seal("session_key", packed)
 
-    def seal_session_keys(self, keys: SessionKeys, ends_at: int) -> dict[bytes, bytes]:
-        """The fields of the user's hash that hold them."""
-        packed = {NEWEST: SINCE.pack(keys.since) + _packed(keys.newest)}
-        if keys.previous:
-            packed[PREVIOUS] = _packed(keys.previous)
-        return {field.encode(): self._seal(field, ends_at, payload) for field, payload in packed.items()}
+    def entries(self, fields: Mapping[bytes, bytes]) -> list[SessionEntry]:
+        """Return the sessions in the hash, oldest login first. Damaged and expired ones may be among them."""
+        sessions = ((id.decode("latin-1"), value) for id, value in fields.items() if len(id) > 1)
+        found = [self._entry(id, value) for id, value in sessions if len(value) >= CLEAR.size]
+        return sorted(found, key=lambda entry: entry.login_time)
 
-    def entries(self, fields: dict[bytes, bytes]) -> list[Entry]:
-        """The sessions in the user's hash, oldest first. An entry that does not open is nobody's session."""
-        found = [self._entry(id, fields) for id in self.ids(fields)]
-        return sorted(filter(None, found), key=lambda entry: entry.serial)
+    def session_keys(self, fields: Mapping[bytes, bytes]) -> list[tuple[int, Secret]]:
+        """Return the session_keys in the hash, each with its time (Unix seconds)."""
+        found = []
+        for name in (NEWEST, PREVIOUS):
+            value = fields.get(name, b"")
+            packed = self._unseal("session_key", value[SINCE.size :])
+            if packed:
+                found.append((SINCE.unpack_from(value)[0], _unpack(packed)))
+        return found
 
-    def ids(self, fields: dict[bytes, bytes]) -> frozenset[str]:
-        """The ids of all sessions in the user's hash, also of those whose entry does not open."""
-        return frozenset(field.decode("latin-1") for field in fields) - {NEWEST, PREVIOUS}
+    def _entry(self, id: str, value: bytes) -> SessionEntry:
+        idle_end, login_time, _, label_length = CLEAR.unpack_from(value)
+        label = self._unseal(f"label {id}", value[CLEAR.size : CLEAR.size + label_length])
+        return SessionEntry(id, login_time, idle_end / MICROSECONDS, label.decode() if label else None)
 
-    def session_keys(self, fields: dict[bytes, bytes]) -> SessionKeys | None:
-        """The user's session_keys, or None if there are none that open."""
-        newest, previous = self._opened(NEWEST, fields), self._opened(PREVIOUS, fields)
-        if newest is None:
-            return None
-        payload = newest[1]
-        (since,) = SINCE.unpack_from(payload)
-        return SessionKeys(_unpacked(payload[SINCE.size :]), since, _unpacked(previous[1]) if previous else None)
+    def _seal(self, field: str, payload: bytes) -> bytes:
+        return seal(self._keys.seal_key, _context(self._keys.hash_tag, field), 0, payload)
 
-    def _entry(self, id: str, fields: dict[bytes, bytes]) -> Entry | None:
-        opened = self._opened(id, fields)
-        if opened is None:
-            return None
-        ends_at, payload = opened
-        serial, created_at = ENTRY.unpack_from(payload)
-        return Entry(id, serial, created_at, ends_at, payload[ENTRY.size :].decode() or None)
-
-    def _seal(self, field: str, ends_at: int, payload: bytes) -> bytes:
-        return seal(self._seal_key, f"{self.hash} {field}", ends_at, payload)
-
-    def _opened(self, field: str, fields: dict[bytes, bytes]) -> tuple[int, bytes] | None:
-        """The end and the payload of what lies under `field`, or None if nothing there opens."""
+    def _unseal(self, field: str, sealed: bytes) -> bytes | None:
         try:
-            return unseal(self._seal_key, f"{self.hash} {field}", fields.get(field.encode("latin-1"), b""))
+            return unseal(self._keys.seal_key, _context(self._keys.hash_tag, field), sealed)[1]
         except InvalidSeal:
             return None
 
 
-def _packed(session_key: Secret) -> bytes:
+def user_hashes(ring: KeyRing, user: User) -> list[UserHash]:
+    """Return the user's hashes, one for each ring key, the newest first."""
+    return [UserHash.of(key, user) for key in ring]
+
+
+def merge_session_keys(found: Iterable[tuple[int, Secret]]) -> SessionKeys | None:
+    """Return the newest session_key and the one before it, or None if there is none."""
+    keys = sorted(found, key=lambda known: known[0], reverse=True)
+    if not keys:
+        return None
+    since, newest = keys[0]
+    return SessionKeys(newest, since, next((known for _, known in keys if known != newest), None))
+
+
+def _context(hash_tag: str, field: str) -> str:
+    return f"{hash_tag} {field}"
+
+
+def _pack(session_key: Secret) -> bytes:
     text = session_key.reveal().encode()
     try:
         decoded = b64decode(text, validate=True)
     except ValueError:
         decoded = b""
-    # Base64 has several spellings for some bytes: only what comes back as it was may be decoded.
-    return DECODED + decoded if b64encode(decoded) == text else AS_IT_IS + text
+    # Base64 has several spellings of some bytes: decode only what encodes to the same text again.
+    return DECODED + decoded if b64encode(decoded) == text else AS_TEXT + text
 
 
-def _unpacked(packed: bytes) -> Secret:
+def _unpack(packed: bytes) -> Secret:
     form, content = packed[:1], packed[1:]
     return Secret((b64encode(content) if form == DECODED else content).decode())
-
-
-def _dump(payload: list[object]) -> bytes:
-    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,7 +1,7 @@
-"""The revocation feed: a subscription to each node of Redis that may end sessions, and when they were last heard.
+"""The revocation channel: one subscription to each node that publishes ends of sessions.
 
-Part of the door to `redis`. Every worker asks its own subscriptions PING: a PONG proves that whatever was published
-on that node before has arrived, and the traffic grows with the number of workers, not with its square.
+A PONG on a subscription proves that everything published on that node before the PING has arrived. In a cluster only
+the node that published can prove it, so there is one subscription for each primary.
 """
 
 from __future__ import annotations
@@ -17,115 +17,114 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from ..errors import StoreUnavailable
-from ..storage.client import RedisClient
+from ..storage.client import REVOCATIONS, RedisClient
 from ..storage.reasons import FAILURES, HINTS, reason
-from ..storage.wire import REVOCATIONS
 
+#: Seconds.
 PING_INTERVAL: Final = 0.5
-SILENCE: Final = 2.0
+MAX_SILENCE: Final = 2.0
 RETRY_PAUSE: Final = 0.2
-MOST_AT_ONCE: Final = 1000
+#: Messages that are read at once.
+MAX_BATCH: Final = 1000
 
 log = logging.getLogger(__name__)
 
 
-class Listener(Protocol):
-    """Whoever keeps sessions at hand."""
+class Subscriber(Protocol):
+    """What the listener reports to."""
 
     def on_revoked(self, ids: list[str]) -> None:
-        """These sessions are over. Called several times a second, mostly with none."""
+        """These sessions have ended. Called several times a second, mostly with an empty list."""
 
     def clear(self) -> None:
-        """The end of some session may have been missed."""
+        """The end of a session may have been missed."""
 
 
 class RevocationListener:
-    """Listens in the background from `start` on, as long as there is a listener. Times are `time.monotonic()` values.
+    """Listens in a background thread after `start`, while the subscriber exists. Times are `time.monotonic()` values.
 
-    Everything published before `last_heartbeat` has been delivered. `run` counts how often listening had to
-    begin anew, when something may have been missed.
+    Everything published before `last_heartbeat` has been delivered. `generation` counts the interruptions: after each
+    one something may have been missed.
     """
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._logged = ""
         self.last_heartbeat = float("-inf")
-        self.run = 0
-        self._said = ""
+        self.generation = 0
 
-    def start(self, listener: Listener) -> None:
-        """Once in each process. The listener isn't kept alive: with it the feed ends."""
+    def start(self, subscriber: Subscriber) -> None:
+        """Start the thread, once in each process. It keeps no reference to the subscriber, and ends with it."""
         if self._thread is not None and self._thread.is_alive():
             return
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._listener = weakref.ref(listener)
-                self._thread = threading.Thread(target=self._listen, daemon=True)
+                self._subscriber = weakref.ref(subscriber)
+                self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
 
-    def forget_parent(self) -> None:
-        """In a forked process: the thread that listened is the parent's."""
+    def reset(self) -> None:
+        """Forget the thread: after a fork it exists only in the parent."""
         self._lock = threading.Lock()
         self._thread = None
         self.last_heartbeat = float("-inf")
 
-    def _listen(self) -> None:
-        somebody_listens = True
-        while somebody_listens:
+    def _run(self) -> None:
+        wanted = True
+        while wanted:
             try:
-                self._subscribe_and_follow()
+                self._subscribe_and_listen()
             except (*FAILURES, StoreUnavailable) as error:
-                self._say(error.reason if isinstance(error, StoreUnavailable) else reason(error))
+                self._log_once(error.reason if isinstance(error, StoreUnavailable) else reason(error))
             except Exception:
-                log.exception("feed_broken")
+                log.exception("revocations_failed")
             finally:
                 self.last_heartbeat = float("-inf")
-                self.run += 1
-                somebody_listens = self._tell(lambda listener: listener.clear())
+                self.generation += 1
+                wanted = self._tell(lambda subscriber: subscriber.clear())
             time.sleep(RETRY_PAUSE)
 
-    def _hand_on(self, ids: list[str]) -> bool:
-        return self._tell(lambda listener: listener.on_revoked(ids))
+    def _tell(self, call: Callable[[Subscriber], None]) -> bool:
+        """Return False if the subscriber is gone."""
+        subscriber = self._subscriber()
+        if subscriber is not None:
+            call(subscriber)
+        return subscriber is not None
 
-    def _tell(self, what: Callable[[Listener], None]) -> bool:
-        """False if nobody listens any more."""
-        listener = self._listener()
-        if listener is not None:
-            what(listener)
-        return listener is not None
+    def _log_once(self, word: str) -> None:
+        """Log each reason once: the listener retries several times a second."""
+        if word != self._logged:
+            log.warning("revocations_interrupted", extra={"reason": word, "hint": HINTS.get(word)})
+        self._logged = word
 
-    def _say(self, word: str) -> None:
-        """Once for each trouble: it is begun anew several times a second."""
-        if word != self._said:
-            log.warning("feed_interrupted", extra={"reason": word, "hint": HINTS.get(word)})
-        self._said = word
-
-    def _subscribe_and_follow(self) -> None:
-        with contextlib.ExitStack() as subscriptions:
-            self._redis.nodes.look_around()
-            # If one has found another master meanwhile, the names are no longer these, and it is begun anew.
+    def _subscribe_and_listen(self) -> None:
+        with contextlib.ExitStack() as stack:
+            self._redis.nodes.refresh()
+            # If the nodes change after this line, `_listen` sees other names and returns.
             pools = self._redis.nodes.pools()
-            self._follow({name: subscriptions.enter_context(_Subscription(pool)) for name, pool in pools})
+            self._listen({name: stack.enter_context(_Subscription(pool)) for name, pool in pools})
 
-    def _follow(self, subscriptions: dict[str, _Subscription]) -> None:
-        """Until one of them falls silent, the nodes are no longer these, or nobody listens."""
-        self._said = ""
+    def _listen(self, subscriptions: dict[str, _Subscription]) -> None:
+        """Return when a node is silent, when the nodes have changed, or when the subscriber is gone."""
+        self._logged = ""
         with selectors.DefaultSelector() as selector:
             for subscription in subscriptions.values():
                 selector.register(subscription, selectors.EVENT_READ)
             more = False
             while subscriptions.keys() == dict(self._redis.nodes.pools()).keys():
-                # What has been read from the socket already, the selector does not see.
+                # The selector does not see what redis-py has read from the socket already.
                 selector.select(0 if more else PING_INTERVAL / 2)
-                told = [subscription.receive() for subscription in subscriptions.values()]
-                if not self._hand_on([id for ids in told for id in ids]):
+                batches = [subscription.receive() for subscription in subscriptions.values()]
+                ids = [id for batch in batches for id in batch]
+                if not self._tell(lambda subscriber, ids=ids: subscriber.on_revoked(ids)):  # type: ignore[misc]
                     return
-                more = any(len(ids) >= MOST_AT_ONCE for ids in told)
+                more = any(len(batch) >= MAX_BATCH for batch in batches)
                 for subscription in subscriptions.values():
                     subscription.ping_if_due()
                 self.last_heartbeat = min(subscription.last_heartbeat for subscription in subscriptions.values())
-                if self.last_heartbeat < time.monotonic() - SILENCE:
+                if self.last_heartbeat < time.monotonic() - MAX_SILENCE:
                     return
 
 
@@ -161,9 +160,9 @@ class _Subscription:
             self._pings.append(now)
 
     def receive(self) -> list[str]:
-        """The ids that have arrived."""
+        """Return the ids that have arrived."""
         ids: list[str] = []
-        while len(ids) < MOST_AT_ONCE and self._connection.can_read(0):
+        while len(ids) < MAX_BATCH and self._connection.can_read(0):
             kind, *rest = self._connection.read_response()
             if kind == b"message":
                 ids += rest[-1].decode(errors="replace").split()

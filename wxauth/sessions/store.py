@@ -1,36 +1,61 @@
-"""Sessions: create, resolve, list, end, ban. Knows no HTTP, and of Redis only what `redis_client` offers.
+"""Sessions: create, check, list, end, ban. Knows no HTTP.
 
-A record is written once. Use is recorded by EXPIRE alone, which brings nothing back, so no refresh can revive a
-session that a logout has just ended.
+Every method of SessionStore raises StoreUnavailable if Redis cannot be asked. "Not there" is another error
+(TokenInvalid, SessionNotFound) or None.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from importlib import resources
+from typing import Any, Final, TypeVar
 
+from ..clock import Clock
 from ..errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from ..keys import InvalidSeal, KeyRing, Token
+from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
-from ..storage.client import RedisClient
-from ..storage.wire import Command
+from ..storage.client import Command, RedisClient, Script, bytes_or_none, fields_of, seconds_of
 from ..wechat.open_data import EncryptedData, SignedData, Watermark
-from .records import Entry, Record, ban_name, open_record, record_name, seal_record
-from .shelves import Shelves
+from .records import (
+    MICROSECONDS,
+    Record,
+    SessionEntry,
+    UserHash,
+    ban_name,
+    hash_name,
+    merge_session_keys,
+    open_session,
+    seal_record,
+    user_hashes,
+)
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+#: Seconds. A use is recorded at most this often.
 TOUCH_INTERVAL: Final = 60
 BAN_TTL: Final = 10 * 365 * 86400
 
 
+def _script(name: str) -> Script:
+    folder = resources.files(__package__)
+    return Script("".join(folder.joinpath(f"{part}.lua").read_text() for part in ("shared", name)))
+
+
+LOGIN, END, TOUCH, REKEY = map(_script, ("login", "end", "touch", "rekey"))
+
+
 @dataclass(frozen=True, slots=True)
 class WxSession:
-    """A live session. Times are Unix seconds; it ends at `expires_at` unless it is used again before."""
+    """A live session. Times are Unix seconds; it ends at `expires_at` unless it is used before.
+
+    Example: `wx_session.openid` in a view with `@login_required`.
+    """
 
     id: str
     appid: str
@@ -43,6 +68,7 @@ class WxSession:
 
     @property
     def user(self) -> User:
+        """The user: appid and openid."""
         return User(self.appid, self.openid)
 
     @property
@@ -57,29 +83,29 @@ class WxSession:
 
     @property
     def session_key(self) -> str | None:
-        """The user's newest session_key, asked for anew each time. It must never leave the server."""
+        """The user's newest session_key, read from Redis each time. It must never leave the server."""
         keys = self._store.session_keys(self.user)
         return keys.newest.reveal() if keys else None
 
     def decrypt(self, encrypted_data: str, iv: str) -> dict[str, Any]:
-        """What WeChat sealed for this user as `encryptedData` and `iv`, its watermark included.
+        """Return the user data in `encryptedData` and `iv`, with its watermark.
 
-        Raises SessionKeyStale if it does not open or is too old, BadRequest if it can't be such data at all, and
+        Raises SessionKeyStale if no session_key opens it or it is too old, BadRequest if it is malformed, and
         StoreUnavailable.
         """
-        sealed = EncryptedData.read(encrypted_data, iv)
-        expected = Watermark(self.appid, self._store.now(), self._store.userdata_max_age)
-        return sealed.open(self._store.session_keys(self.user), expected)
+        data = EncryptedData.read(encrypted_data, iv)
+        expected = Watermark(self.appid, self._store.now(), self._store.policy.userdata_max_age)
+        return data.open(self._store.session_keys(self.user), expected)
 
     def verify(self, raw_data: str, signature: str) -> dict[str, Any]:
-        """What `rawData` says, if WeChat signed it for this user. Raises as `decrypt` does."""
-        signed = SignedData.read(raw_data, signature)
-        return signed.check(self._store.session_keys(self.user), self._store.now())
+        """Return the parsed `rawData` if WeChat signed it for this user. Raises the same errors as `decrypt`."""
+        data = SignedData.read(raw_data, signature)
+        return data.check(self._store.session_keys(self.user), self._store.now())
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPolicy:
-    """How long sessions live, how many a user may have, and how old user data may be. Times are seconds."""
+    """How long sessions live, how many a user may have, how old user data may be. Times are seconds."""
 
     idle_ttl: int
     max_ttl: int
@@ -88,155 +114,248 @@ class SessionPolicy:
 
     @property
     def touch_after(self) -> float:
-        """How much of the idle life may pass before a use is recorded: a write that is not made costs nothing.
+        """How much of the idle life may pass before a use is recorded.
 
-        Half of a life that is shorter than two minutes, or no use would ever count.
+        It is at most half of the idle life, or a life below two minutes would not be prolonged by use.
         """
         return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
 
 
 class SessionStore:
-    """All sessions of all users. Every method raises StoreUnavailable where Redis can't be asked."""
+    """All sessions of all users. One for each worker; safe to share between threads."""
 
-    def __init__(
-        self, redis: RedisClient, ring: KeyRing, limits: SessionPolicy, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, redis: RedisClient, ring: KeyRing, policy: SessionPolicy, clock: Clock | None = None) -> None:
         self.redis = redis
+        self.policy = policy
+        self.now = clock or Clock()
         self._ring = ring
-        self._limits = limits
-        self.now = clock
-        self.shelves = Shelves(redis, ring, limits.max_sessions)
-
-    @property
-    def userdata_max_age(self) -> int:
-        """In seconds."""
-        return self._limits.userdata_max_age
+        #: Called with the ids of sessions that this worker has ended, None if not known. The cache sets it.
+        self.on_ended: Callable[[Iterable[str] | None], None] = lambda ids: None
 
     def ping(self) -> None:
-        """Returns if the store answers."""
+        """Return if Redis answers."""
         self.redis.ping()
 
     def health(self) -> str:
-        """`ok`, or one word for what endangers sessions; StoreUnavailable if none can be kept."""
+        """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if none can be kept."""
         return self.redis.health()
 
     def create(
         self, identity: Identity, device: str | None = None, replacing: WxSession | None = None
     ) -> tuple[Secret, WxSession]:
-        """Log a user in: the token to hand out, and its session. Past the cap the user's oldest sessions end.
+        """Log a user in. Return the token, shown once, and its session.
 
-        `replacing`, which may be another user's, ends too. Raises UserBanned.
+        Above the limit the user's oldest sessions end. `replacing` ends too; it may be a session of another user.
+        Raises UserBanned.
         """
-        if self.redis.read(ban_name(identity.user)):
+        user, now = identity.user, int(self.now())
+        token = self._ring.issue(user)
+        record = Record(user, identity.unionid, device, now, now + self.policy.max_ttl)
+        if self._write(token, record, identity.session_key, replacing):
+            self._end(user, "these", [token.id], "ban")
             raise UserBanned
-        now = int(self.now())
-        token = self._ring.issue(identity.user)
-        record = Record(identity.user, identity.unionid, device, now, now + self._limits.max_ttl)
-        replaced = {replacing.id} if replacing and replacing.user == identity.user else set[str]()
-        self.shelves.enter(token.id, record, self._writing(token, record), identity.session_key, replaced)
-        if replacing and not replaced:
+        if replacing and replacing.user != user:
             self.revoke(replacing)
-        return Secret(token.text), self._session(token.id, record, now + self._first_life)
+        return Secret(token.text), self._session(token.id, record, now + self._idle_life)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
-        """The session of a token (any text at all), or TokenInvalid. `touch` keeps it from idling out."""
+        """Return the session of a token, which may be any text. `touch` prolongs its life. Raises TokenInvalid."""
         return self.load(text, touch=touch)[0]
 
     def load(self, text: str, *, touch: bool = True) -> tuple[WxSession, float]:
-        """As `resolve`, and the time from which on a use has to be recorded again."""
+        """Return what `resolve` returns, and the time from which on a use has to be recorded again."""
         token = self._ring.verify(text)
-        name = record_name(token.tag, token.id)
-        record, left = self._open(token, name)
+        record, idle_until = self._read(token)
         now = self.now()
-        # The setting counts too, so that a shorter one holds at once.
-        full = min(self._limits.idle_ttl, record.ends_at - now, record.created_at + self._limits.max_ttl - now)
-        if full <= 0:
-            raise TokenInvalid
-        if touch and abs(full - left) > self._limits.touch_after and self._touched(name, int(full)):
-            left = full
-        touch_due_at = now + self._limits.touch_after - max(full - left, 0)
-        return self._session(token.id, record, int(now + min(left, full))), touch_due_at
+        # The settings count too, so that a shorter life holds at once.
+        ends_at = min(record.ends_at, record.created_at + self.policy.max_ttl)
+        full = min(now + self.policy.idle_ttl, ends_at)
+        expired = min(idle_until, ends_at) <= now
+        if expired or (touch and abs(full - idle_until) > self.policy.touch_after):
+            idle_until = self._touch(token, ends_at, move=touch, needed=expired) or idle_until
+        touch_due_at = now + self.policy.touch_after - max(full - idle_until, 0)
+        return self._session(token.id, record, int(min(idle_until, full))), touch_due_at
 
     def verify_signature(self, text: str) -> None:
-        """TokenInvalid for what none of our keys has signed; nobody is asked."""
-        self._ring.verify_signature(text)
+        """Raise TokenInvalid unless one of our keys has signed `text`. Asks no Redis."""
+        self._ring.verify(text)
 
-    def sessions_of(self, user: User) -> list[Entry]:
-        """The user's live sessions, oldest first."""
-        return self.shelves.entries(user)
+    def sessions_of(self, user: User) -> list[SessionEntry]:
+        """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
+        return [entry for user_hash in reversed(self._hashes(user)) for entry in self._open(user_hash)[0]]
 
     def session_keys(self, user: User) -> SessionKeys | None:
-        """The user's newest session_key and the one before it; None after the last logout."""
-        return self.shelves.session_keys(user)
+        """Return the newest session_key and the one before it. None without a session."""
+        return merge_session_keys(known for user_hash in self._hashes(user) for known in self._open(user_hash)[1])
 
     def replace_session_key(self, user: User, session_key: Secret) -> None:
-        """Keep the session_key that a reset brought. Those before it are dead; who has logged out has none."""
-        self.shelves.rekey(user, SessionKeys(session_key, int(self.now())))
+        """Keep the session_key that a reset brought, and none before it. Without a session nothing is kept."""
+        for user_hash in self._hashes(user):
+            self._run(REKEY, user_hash, user_hash.session_key_value(session_key, self.now()), parse=int)
 
     def revoke(self, session: WxSession) -> None:
-        """End this session, whether its user's list knows of it or not."""
-        self.shelves.dismiss(session.user, lambda _: {session.id}, "logout")
+        """End this session."""
+        self._end(session.user, "these", [session.id], "logout")
 
     def end(self, user: User, id: str) -> None:
-        """End one of the user's own sessions; SessionNotFound if it is not alive or somebody else's."""
-        if not self.shelves.dismiss(user, lambda ids: ids & {id}, "logout"):
+        """End one session of the user. Raises SessionNotFound if the user has no live session of that id."""
+        retries = self.redis.retries
+        if not self._end(user, "these", [id], "logout") and self.redis.retries == retries:
             raise SessionNotFound("You have no such session.")
 
-    def end_all(self, user: User, shown: WxSession | None = None) -> None:
-        """End all of the user's sessions, and the one that was `shown`, whether the list knows of it or not."""
-        ids_shown = {shown.id} if shown else set[str]()
-        self.shelves.dismiss(user, lambda ids: ids | ids_shown, "everywhere")
+    def end_all(self, user: User) -> None:
+        """End all sessions of the user."""
+        self._end(user, "others", [], "everywhere")
 
     def end_others(self, session: WxSession) -> None:
         """End all sessions of the user but this one."""
-        self.shelves.dismiss(session.user, lambda ids: ids - {session.id}, "everywhere")
+        self._end(session.user, "others", [session.id], "everywhere")
 
     def purge(self, user: User) -> None:
-        """End all of the user's sessions and forget the session_keys, also where no session is left."""
-        self.shelves.dismiss(user, lambda ids: ids, "purge", lambda shelf: [("DEL", shelf.hash)])
+        """End all sessions of a user who closed the account. The session_keys go with the last session."""
+        self._end(user, "others", [], "purge")
 
     def ban(self, user: User) -> None:
-        """End all of the user's sessions, and refuse every login until `unban`."""
+        """End all sessions of the user, and refuse every login until `unban`.
+
+        The mark is set first. A login writes first and then looks for the mark, so one of the two sees the other.
+        """
         self.redis.set(ban_name(user), BAN_TTL)
-        self.shelves.dismiss(user, lambda ids: ids, "ban", lambda shelf: [("SET", shelf.ban, "", "EX", BAN_TTL)])
+        self._end(user, "others", [], "ban")
 
     def unban(self, user: User) -> None:
-        for shelf in self.shelves.of(user):
-            self.redis.delete(shelf.ban)
+        """Allow the user to log in again."""
         self.redis.delete(ban_name(user))
 
     @property
-    def _first_life(self) -> int:
-        return min(self._limits.idle_ttl, self._limits.max_ttl)
+    def _idle_life(self) -> int:
+        return min(self.policy.idle_ttl, self.policy.max_ttl)
 
-    def _writing(self, token: Token, record: Record) -> Command:
-        name = record_name(token.tag, token.id)
-        return ("SET", name, seal_record(token.seal_key, name, record), "EX", self._first_life)
+    def _hashes(self, user: User) -> list[UserHash]:
+        return user_hashes(self._ring, user)
 
-    def _open(self, token: Token, name: str) -> tuple[Record, float]:
-        """The token's record and the seconds it has left; asked for once more where the reply can't be right."""
-        for read in (self.redis.read, self.redis.read_afresh):
-            found = read(name)
-            if found is None:
+    def _write(self, token: Token, record: Record, session_key: Secret, replacing: WxSession | None) -> bool:
+        """Run the login script, and enforce the limit across ring keys. Return whether the user is banned."""
+        user_hash, *older = self._hashes(record.user)
+        replaced = [replacing.id] if replacing and replacing.user == record.user else []
+        tail = user_hash.session_tail(token.id, record, seal_record(token, record))
+        key = user_hash.session_key_value(session_key, self.now())
+        life, login_time = self._idle_life * MICROSECONDS, record.created_at * MICROSECONDS
+        arguments = (self.policy.max_sessions, token.id, life, login_time, tail, key, *(replaced or [""]))
+        # A login that no replica would confirm is refused before it ends anything.
+        self.redis.ensure_replicas(user_hash.name)
+        ended: list[str] = []
+        with self._reporting(ended):
+            found, banned = self._login(user_hash, arguments, ban_name(record.user))
+            ended += found
+        ENDED.labels("logout").inc(sum(id in replaced for id in ended))
+        ENDED.labels("cap").inc(sum(id not in replaced for id in ended))
+        if older:
+            self._end(record.user, "these", replaced, "logout")
+            surplus = self.sessions_of(record.user)[: -self.policy.max_sessions]
+            self._end(record.user, "these", [entry.id for entry in surplus], "cap")
+        return banned
+
+    def _login(self, user_hash: UserHash, arguments: tuple[Any, ...], ban: str) -> tuple[list[str], bool]:
+        """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
+        if self.redis.is_cluster:
+            return self._run(LOGIN, user_hash, *arguments, parse=_ids), self.redis.exists(ban)
+        return self._run(
+            LOGIN,
+            user_hash,
+            *arguments,
+            also=[("EXISTS", ban)],
+            parse=lambda ended, banned: (_ids(ended), bool(banned)),
+        )
+
+    def _end(self, user: User, which: str, ids: list[str], reason: str) -> list[str]:
+        """End `these` sessions, or all `others`, under each ring key. Return the ids of those that were alive."""
+        if which == "these" and not ids:
+            return []
+        ended: list[str] = []
+        with self._reporting(ended):
+            for user_hash in self._hashes(user):
+                ended += self._run(END, user_hash, which, *ids, parse=_ids)
+        ENDED.labels(reason).inc(len(ended))
+        return ended
+
+    @contextlib.contextmanager
+    def _reporting(self, ended: list[str]) -> Iterator[None]:
+        """Tell the cache which sessions a script has `ended`; None if that is not known.
+
+        A script that was sent again after a lost connection does not return what its first run ended.
+        """
+        retries = self.redis.retries
+        known = False
+        try:
+            yield
+            known = self.redis.retries == retries
+        finally:
+            self.on_ended(ended if known else None)
+
+    def _read(self, token: Token) -> tuple[Record, float]:
+        """Return the record and the idle end (Unix seconds). Asks again on a fresh connection if it does not open."""
+        name = hash_name(token.hash_tag)
+        for fresh in (False, True):
+            value = self.redis.ask(name, ("HGET", name, token.id), parse=bytes_or_none, fresh=fresh)
+            if value is None:
                 raise TokenInvalid
             with contextlib.suppress(InvalidSeal):
-                return open_record(token.seal_key, name, found[0]), found[1]
+                return open_session(token, value)
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 
-    def _touched(self, name: str, seconds: int) -> bool:
-        """Whether the use is recorded. That Redis can only be read is no reason to refuse a live session."""
-        try:
-            alive = self.redis.expire(name, max(seconds, 1))
-        except StoreUnavailable:
-            return False
-        # A reply that was spoilt on its way is no reason either.
-        if not alive and self.redis.read_afresh(name) is None:
-            raise TokenInvalid
-        return alive
+    def _touch(self, token: Token, ends_at: int, *, move: bool, needed: bool) -> float | None:
+        """Record a use. Return the new idle end (Unix seconds), or None if Redis takes no writes just now.
+
+        If the session looks expired the answer is `needed`: Redis' clock decides. Raises TokenInvalid.
+        """
+        life = self._idle_life * MICROSECONDS if move else ""
+        name, arguments = hash_name(token.hash_tag), (*self._times, token.id, life, ends_at * MICROSECONDS)
+        # A reply may have been spoilt on its way: ask again on a fresh connection before the session is refused.
+        for fresh in (False, True):
+            try:
+                idle_end = self.redis.run(TOUCH, name, *arguments, parse=int, fresh=fresh)
+            except StoreUnavailable:
+                if needed:
+                    raise
+                return None
+            if idle_end > 0:
+                return idle_end / MICROSECONDS
+        raise TokenInvalid
+
+    def _open(self, user_hash: UserHash) -> tuple[list[SessionEntry], list[tuple[int, Secret]]]:
+        """Return the live sessions of a hash, by Redis' clock, and its session_keys if there is one."""
+        name = user_hash.name
+        commands: tuple[Command, ...] = (("HGETALL", name), ("TIME",))
+        fields, time = self.redis.ask(name, *commands, parse=lambda found, time: (fields_of(found), seconds_of(time)))
+        now = time + self.now.offset
+        live = [entry for entry in user_hash.entries(fields) if now < entry.idle_until <= now + self.policy.max_ttl]
+        return live, user_hash.session_keys(fields) if live else []
+
+    @property
+    def _times(self) -> tuple[int, int]:
+        """The first arguments of each script."""
+        return int(self.now.offset * MICROSECONDS), self.policy.max_ttl * MICROSECONDS
+
+    def _run(
+        self,
+        script: Script,
+        user_hash: UserHash,
+        *arguments: Any,
+        parse: Callable[..., T],
+        also: Sequence[Command] = (),
+    ) -> T:
+        """Run a script that changes sessions. It is confirmed by a replica where that is configured."""
+        arguments = (*self._times, *arguments)
+        return self.redis.run(script, user_hash.name, *arguments, parse=parse, also=also, confirmed=True)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         user = record.user
         return WxSession(
             id, user.appid, user.openid, record.unionid, record.device, record.created_at, expires_at, self
         )
+
+
+def _ids(reply: Any) -> list[str]:
+    return [id.decode() for id in reply]

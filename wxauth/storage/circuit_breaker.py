@@ -1,4 +1,4 @@
-"""A breaker: after some failures in a row it refuses at once, and lets one probe through now and then."""
+"""A circuit breaker: after some failures in a row calls fail at once, and a probe is let through now and then."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-FAILURES: Final = 5
+MAX_FAILURES: Final = 5
+#: Seconds.
 PROBE_INTERVAL: Final = 0.5
 
 
 class CircuitBreaker:
-    """Says whether a call is worth trying; whoever tries tells it how that went. Times are seconds."""
+    """Ask `admits` before a call, and report its outcome. Safe to share between threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
         self._next_probe = 0.0
-        #: What the newest failure said.
+        #: The reason of the newest failure.
         self.reason = ""
 
     @property
     def is_open(self) -> bool:
-        return self._failures >= FAILURES
+        """Whether calls are refused."""
+        return self._failures >= MAX_FAILURES
 
     def admits(self) -> bool:
-        """Whether to try: always while it is closed; while it is open, once in PROBE_INTERVAL."""
+        """Return whether to try: always while closed, once in PROBE_INTERVAL while open."""
         if not self.is_open:
             return True
         with self._lock:
@@ -38,7 +40,7 @@ class CircuitBreaker:
             return True
 
     def succeeded(self) -> bool:
-        """Whether this has just closed it."""
+        """Report a success. Return whether it closed the breaker."""
         if not self._failures:
             return False
         with self._lock:
@@ -46,8 +48,9 @@ class CircuitBreaker:
         return was_open
 
     def failed(self, reason: str = "") -> None:
+        """Report a failure."""
         with self._lock:
             self.reason = reason
             self._failures += 1
-            if self._failures == FAILURES:
+            if self._failures == MAX_FAILURES:
                 self._next_probe = self._clock() + PROBE_INTERVAL

@@ -1,4 +1,4 @@
-"""How to connect to Redis: REDIS_URL in all its forms, TLS, time-outs. What is said then is for `redis_client`."""
+"""How to connect to Redis: the forms of REDIS_URL, TLS, timeouts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POOL_SIZE: Final = 128
 
 
 def connector(url: str, tls: str) -> Callable[[], AnyClient]:
-    """How to connect to `url`, one of the forms that REDIS_URL may have; `tls` as WXAUTH_REDIS_TLS."""
+    """Return a function that connects to `url`, in one of the forms of REDIS_URL. `tls` is WXAUTH_REDIS_TLS."""
     scheme, _, rest = url.partition("://")
     options = _options(scheme, tls)
     if scheme.endswith("+sentinel"):
@@ -46,18 +46,18 @@ def _options(scheme: str, tls: str) -> dict[str, Any]:
         "socket_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": 0,
-        # RESP3 is the default of redis-py 8: Redis 4 and 5 refuse its handshake.
+        # redis-py 8 speaks RESP3 by default, and Redis 5 refuses its handshake.
         "protocol": 2,
-        # And so they do the name of the library, which every connection would send.
+        # Redis 5 refuses CLIENT SETINFO too, which every connection would send.
         "driver_info": None,
         "retry": Retry(NoBackoff(), 0),
         "max_connections": POOL_SIZE,
     }
     if encrypted and "+" in scheme:
-        # Where the address is no URL of redis-py's own, nothing else says so.
+        # These addresses are not parsed by redis-py, so nothing else turns TLS on.
         options["ssl"] = True
     if encrypted:
-        options["redis_connect_func"] = _greet
+        options["redis_connect_func"] = _drain_tickets
     if encrypted and tls != "verify":
         options |= {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
     if encrypted and tls.startswith("pin:"):
@@ -65,19 +65,17 @@ def _options(scheme: str, tls: str) -> dict[str, Any]:
     return options
 
 
-def _greet(connection: Any) -> None:
-    """TLS 1.3 sends its tickets unasked after the handshake, and redis-py takes whatever it has not asked for as the
-    rest of another's reply; once a PING is answered they have been read.
-    """
+def _drain_tickets(connection: Any) -> None:
+    """Drain TLS 1.3 session tickets with a PING: redis-py mistakes them for unread data."""
     connection.on_connect()
     connection.send_command("PING", check_health=False)
-    # It may be forbidden: then this is its answer.
+    # PING may be forbidden. The error reply drains the tickets too.
     with contextlib.suppress(redis.ResponseError):
         connection.read_response()
 
 
 class PinnedConnection(SSLConnection):
-    """TLS to the one certificate whose SHA-256 was configured, whoever signed it."""
+    """TLS to the one certificate with the configured SHA-256, no matter who signed it."""
 
     def __init__(self, fingerprint: str, **options: Any) -> None:
         super().__init__(**options)
@@ -100,13 +98,13 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
     authority, service, *db = rest.split("/")
     login, hosts = _login_and_hosts(authority)
     shared: dict[str, Any] = {**options, **login}
-    # They are asked one after another, and all of them together may take as long as Redis itself.
+    # redis-py asks them one after another: all of them together may take as long as Redis itself.
     share = options["socket_timeout"] / len(hosts)
-    asking = {**options, "socket_connect_timeout": share, "socket_timeout": share}
-    sentinel = Sentinel(hosts, sentinel_kwargs={**asking, **login}, **shared)
+    sentinel_options = {**options, "socket_connect_timeout": share, "socket_timeout": share}
+    sentinel = Sentinel(hosts, sentinel_kwargs={**sentinel_options, **login}, **shared)
     if login:
-        # Often only the data has a password, and a sentinel that has none refuses whoever tells it one.
-        sentinel.sentinels += Sentinel(hosts, sentinel_kwargs=asking).sentinels
+        # Often only the data nodes have a password, and a sentinel without one refuses a client that sends one.
+        sentinel.sentinels += Sentinel(hosts, sentinel_kwargs=sentinel_options).sentinels
     client: redis.Redis = sentinel.master_for(service, db=int(db[0]) if db else 0)
     return client
 
@@ -114,17 +112,17 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
-    # redis-py asks one after another; at the same time, all that are silent take no longer than one.
-    with ThreadPoolExecutor(len(hosts)) as asking:
-        speak = asking.map(lambda host: _speaks(host[0], host[1], shared), hosts)
-    nodes = [ClusterNode(*host) for host, speaks in zip(hosts, speak, strict=True) if speaks]
+    # redis-py asks one after another. In parallel, several silent nodes take no longer than one.
+    with ThreadPoolExecutor(len(hosts)) as executor:
+        answers = executor.map(lambda host: _answers(host[0], host[1], shared), hosts)
+    nodes = [ClusterNode(*host) for host, answered in zip(hosts, answers, strict=True) if answered]
     if not nodes:
         raise redis.TimeoutError("no node of the cluster has answered")
     return RedisCluster(startup_nodes=nodes, **shared)
 
 
-def _speaks(host: str, port: int, options: Mapping[str, Any]) -> bool:
-    """Whether it answers or refuses in time; what it says then is for others to judge."""
+def _answers(host: str, port: int, options: Mapping[str, Any]) -> bool:
+    """Return whether the node answers in time. A refusal is an answer."""
     with redis.Redis(host=host, port=port, **options) as node:
         try:
             node.ping()
@@ -136,12 +134,12 @@ def _speaks(host: str, port: int, options: Mapping[str, Any]) -> bool:
 
 
 def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
-    """`user:password@host:port,host:port` taken apart."""
+    """Parse `user:password@host:port,host:port`."""
     credentials, _, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     login = {"username": unquote(user), "password": unquote(password)}
-    places = [re.fullmatch(r"(.+?)(?::(\d+))?", host) for host in hosts.split(",")]
+    matches = [re.fullmatch(r"(.+?)(?::(\d+))?", host) for host in hosts.split(",")]
     return (
         {name: text for name, text in login.items() if text},
-        [(place[1], int(place[2] or 6379)) for place in places if place],
+        [(match[1], int(match[2] or 6379)) for match in matches if match],
     )

@@ -1,4 +1,4 @@
-"""Why Redis can't be asked, in one word, and how to hint it. Part of the door to `redis`; it asks Redis nothing."""
+"""Why Redis cannot be asked: one word for each reason, and a hint how to fix it. Asks Redis nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from redis.exceptions import AskError, MovedError, RedisClusterException, SlotNo
 from ..errors import StoreUnavailable
 
 FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
-#: The slot is on its way, or was when we last looked.
+#: The slot is moving to another node, or has moved.
 REDIRECTIONS: Final = (MovedError, AskError, TryAgainError, SlotNotCoveredError)
-#: The first fit names the reason; the one word is what the log and `/readyz` say.
+#: The first match gives the reason: one word, for the log and `/readyz`.
 REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.MaxConnectionsError, "pool_exhausted"),
     (redis.exceptions.BusyLoadingError, "loading"),
@@ -29,52 +29,51 @@ REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (RedisClusterException, "unreachable"),
     (OSError, "unreachable"),
 )
-#: What redis-py has no class of its own for; these go first.
+#: Errors without a class of their own in redis-py. They are matched first.
 REASONS_BY_TEXT: Final[Mapping[str, str]] = {
     "MISCONF": "misconf",
     "NOREPLICAS": "too_few_replicas",
     "max number of clients": "max_clients",
-    # redis-py says this where a new connection brings something unasked, which can only be a refusal.
+    # redis-py says this when a new connection delivers unrequested data, which can only be a refusal.
     "Connection not ready": "max_clients",
     "No connection available": "pool_exhausted",
-    # Of several nodes, or sentinels, redis-py says that none could be reached, and then why.
+    # For several nodes or sentinels, redis-py says that none was reached, and then why.
     "invalid username-password pair": "noauth",
     "Authentication required": "noauth",
     "AuthenticationError": "noauth",
 }
 HINTS: Final[Mapping[str, str]] = {
     "noauth": "the user or the password in REDIS_URL is missing or wrong",
-    "noperm": "allow the Redis user +@read +@write +@transaction +@connection +info +time +publish +subscribe"
-    " ~wxa:* &wxa:feed",
+    "noperm": "allow the Redis user +@read +@write +@scripting +@connection +info +time +wait +publish +subscribe"
+    " ~wxa:* &wxa:revoked",
     "readonly": "REDIS_URL names a replica: name the primary, or use redis+sentinel://",
     "oom": "Redis is full: raise its maxmemory",
-    "misconf": "Redis can't write to its disk: see its log",
-    "max_clients": "Redis turns connections away: raise its maxclients, or lower WEB_CONCURRENCY",
-    "loading": "Redis is reading its data: wait",
-    "garbled": "these are not the answers to what was asked: something between here and Redis mixes them up",
-    "timeout": "Redis does not answer in time: is it overloaded, or far away?",
-    "unreachable": "nobody listens at REDIS_URL, the TLS certificate is not to be trusted, or no sentinel knows a"
-    " primary of that name",
+    "misconf": "Redis cannot write to its disk: see its log",
+    "max_clients": "Redis refuses connections: raise its maxclients, or lower WEB_CONCURRENCY",
+    "loading": "Redis is loading its data: wait",
+    "garbled": "the replies do not fit the commands: check the proxies between this server and Redis",
+    "timeout": "Redis does not answer in time: check its load and its distance",
+    "unreachable": "check that Redis listens at REDIS_URL, that its TLS certificate is trusted, and that the"
+    " sentinels know the name of the primary",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
-    "contention": "many requests change the same user's sessions at once: try again",
-    "slot_moving": "the cluster is moving a slot to another node, and takes its time: wait",
-    "too_few_replicas": "Redis wants replicas for a write (min-replicas-to-write), and has lost them: see to them",
+    "slot_moving": "the cluster is moving a slot to another node: wait",
+    "too_few_replicas": "Redis needs replicas for a write (min-replicas-to-write) and has too few: check them",
     "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",
-    "evicting": "set maxmemory-policy to noeviction: any other throws sessions away",
-    "too_old": "Redis 4 or newer is needed",
+    "evicting": "set maxmemory-policy to noeviction: every other policy deletes sessions",
+    "too_old": "Redis 5 or newer is needed",
 }
-#: Those of them under which Redis takes sessions all the same.
+#: The reasons that endanger sessions while Redis still keeps them.
 DANGERS: Final = ("too_old", "evicting")
-OLDEST_REDIS: Final = 4
+OLDEST_REDIS: Final = 5
 
 
 def unavailable(word: str) -> StoreUnavailable:
-    """The error for a reason, with its hint where there is one."""
+    """Return the error for a reason, with its hint."""
     return StoreUnavailable(word, HINTS.get(word))
 
 
 def reason(error: BaseException) -> str:
-    """The one word for what redis-py has raised."""
+    """Return the one word for an error of redis-py."""
     for text, word in REASONS_BY_TEXT.items():
         if text in str(error):
             return word
@@ -85,7 +84,7 @@ def reason(error: BaseException) -> str:
 
 
 def dangers(facts: Mapping[str, str]) -> Iterator[str]:
-    """The words of HINTS for what endangers sessions, going by what INFO said."""
+    """Yield the reasons that endanger sessions, from what INFO said."""
     if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
         yield "too_old"
     if facts.get("maxmemory_policy", "noeviction") != "noeviction":

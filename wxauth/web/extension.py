@@ -121,7 +121,7 @@ class WxAuth:
         if keep_current:
             self.store.end_others(session)
         else:
-            self.store.end_all(session.user, session)
+            self.store.end_all(session.user)
         logged_out.send(unwrapped(current_app), user=session.user)
 
     def log_out_user(self, user: User) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, request
 
 from ...errors import BadRequest, CredentialError
-from ...sessions.records import Entry
+from ...sessions.records import SessionEntry
 from ...sessions.store import WxSession
 from ..extension import wxauth
 from ..guard import bearer_token, login_required, wx_session
@@ -75,7 +75,7 @@ def log_out_one(id: str) -> tuple[str, int]:
     return EMPTY
 
 
-def session_json(entry: Entry, current: str | None = None) -> Answer:
+def session_json(entry: SessionEntry, current: str | None = None) -> Answer:
     """A session as a list shows it."""
     device = {"device": entry.device} if entry.device else {}
     return {"id": entry.id, **device, "created_at": entry.created_at, "current": entry.id == current}

@@ -1,0 +1,67 @@
+-- Prepended to login.lua, end.lua, touch.lua and rekey.lua.
+-- KEYS[1]: the user's hash.
+-- ARGV[1]: microseconds to add to Redis' clock (0 in production).  ARGV[2]: WXAUTH_MAX_TTL in microseconds.
+--
+-- The fields of the hash. Times are microseconds since 1970, 8 bytes, big-endian.
+--   <session id>  idle end (8), login time (8), kind (1), length of the label (2), sealed label, sealed record
+--   k, p          the newest and the previous session_key: since (4), fingerprint (4), sealed session_key
+--   r             reserved for the reasons why sessions ended
+-- Only the name of a session is longer than one character.
+local HEAD = 19
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2] + ARGV[1]
+local max_ttl = tonumber(ARGV[2])
+
+local function to_number(text, first)
+  local value = 0
+  for i = first, first + 7 do value = value * 256 + text:byte(i) end
+  return value
+end
+
+local function to_bytes(value)
+  local text = ''
+  for _ = 1, 8 do
+    text = string.char(value % 256) .. text
+    value = math.floor(value / 256)
+  end
+  return text
+end
+
+-- The idle end of a session, or nil if the value is damaged or the session has expired.
+local function idle_end(value)
+  local ends = #value >= HEAD and to_number(value, 1)
+  return ends and ends > now and ends <= now + max_ttl and ends or nil
+end
+
+-- The live sessions. Removes expired and damaged fields: they must not keep the user from logging in or out.
+local function live_sessions()
+  local live, fields = {}, redis.call('HGETALL', KEYS[1])
+  for i = 1, #fields, 2 do
+    local id, value = fields[i], fields[i + 1]
+    if #id > 1 then
+      local ends = idle_end(value)
+      if ends then
+        live[#live + 1] = {id = id, ends = ends, login = to_number(value, 9)}
+      else
+        redis.call('HDEL', KEYS[1], id)
+      end
+    end
+  end
+  return live
+end
+
+-- Deletes the sessions `ended`, tells all workers, and lets the hash live as long as the sessions `left`.
+local function finish(ended, left)
+  if #ended > 0 then
+    redis.call('HDEL', KEYS[1], unpack(ended))
+    redis.call('PUBLISH', 'wxa:revoked', table.concat(ended, ' '))
+  end
+  local last = now
+  for _, session in ipairs(left) do last = math.max(last, session.ends) end
+  if last > now then
+    redis.call('PEXPIRE', KEYS[1], math.ceil((last - now) / 1000))
+  else
+    redis.call('DEL', KEYS[1])
+  end
+  return ended
+end
