@@ -1,4 +1,4 @@
-"""The cache and the revocation feed, over a real Redis; a worker is a store that knows nothing of the others."""
+"""The cache and the revocation channel over a real Redis. Each worker has a store of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -19,7 +20,7 @@ from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing
 from wxauth.metrics import CHECKS
 from wxauth.models import Identity, Secret
-from wxauth.sessions.cache import BELIEVED_FOR, SessionCache
+from wxauth.sessions.cache import MAX_HEARTBEAT_AGE, SessionCache
 from wxauth.sessions.revocations import RevocationListener
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
@@ -27,7 +28,7 @@ from wxauth.storage.connections import AnyClient, connector
 
 #: Seconds that `SECURITY.md` promises for a cut network.
 BOUND = 3.0
-LIMITS = SessionPolicy(idle_ttl=604800, max_ttl=2592000, max_sessions=3)
+POLICY = SessionPolicy(idle_ttl=604800, max_ttl=2592000, max_sessions=3)
 
 
 @pytest.fixture
@@ -38,24 +39,24 @@ def raw_redis(redis_server: RedisServer) -> Iterator[redis.Redis]:
 
 
 class Worker:
-    """A store with its cache, as a worker process has them; `asked` counts what Redis was asked to read."""
+    """A store with its cache, as in a worker process. `asked` counts the reads."""
 
-    def __init__(self, url: str, clock: Callable[[], float], size: int = 10) -> None:
+    def __init__(self, url: str, clock: Clock, size: int = 10) -> None:
         self.asked = 0
         self.redis = CountingRedis(connector(url, "verify"), self)
-        self.store = SessionStore(self.redis, KeyRing([Secret(RING_KEY)]), LIMITS, clock)
-        self.feed = RevocationListener(self.redis)
-        self.cache = SessionCache(self.store, self.feed, size)
+        self.store = SessionStore(self.redis, KeyRing([Secret(RING_KEY)]), POLICY, clock)
+        self.listener = RevocationListener(self.redis)
+        self.cache = SessionCache(self.store, self.listener, size)
 
     def warm(self, token: str) -> WxSession:
         """Resolve until the answer comes from the cache."""
 
-        def from_cache() -> bool:
+        def answered_from_cache() -> bool:
             before = self.asked
             self.cache.resolve(token)
             return self.asked == before
 
-        wait_until(from_cache, "the cache answers")
+        wait_until(answered_from_cache, "the cache answers")
         return self.cache.resolve(token)
 
 
@@ -64,9 +65,9 @@ class CountingRedis(RedisClient):
         super().__init__(connect)
         self._worker = worker
 
-    def read(self, key: str) -> tuple[bytes, float] | None:
-        self._worker.asked += 1
-        return super().read(key)
+    def ask(self, key: str, *commands: Any, **options: Any) -> Any:
+        self._worker.asked += commands[0][0] == "HGET"
+        return super().ask(key, *commands, **options)
 
 
 @pytest.fixture
@@ -92,13 +93,11 @@ def is_alive(worker: Worker, token: str) -> bool:
     return True
 
 
-def test_a_session_at_hand_is_the_session(worker: Worker, token: str) -> None:
-    """The cache answers what the store would."""
+def test_cached_session_equals_the_stored_one(worker: Worker, token: str) -> None:
     assert worker.warm(token) == worker.store.resolve(token)
 
 
-def test_a_logout_holds_at_once_on_the_worker_that_did_it(worker: Worker, token: str) -> None:
-    """Without waiting for the feed."""
+def test_revoke_evicts_at_once_on_the_same_worker(worker: Worker, token: str) -> None:
     worker.store.revoke(worker.warm(token))
     assert not is_alive(worker, token)
 
@@ -112,48 +111,44 @@ ENDS: dict[str, Callable[[SessionStore, WxSession], None]] = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_an_end_is_heard_by_the_others(
+def test_end_of_a_session_evicts_it_on_other_workers(
     worker: Worker, other: Worker, token: str, end: Callable[[SessionStore, WxSession], None]
 ) -> None:
-    """However a session ends, a worker that had it at hand hears of it."""
     session = other.warm(token)
     end(worker.store, session)
-    wait_until(lambda: not is_alive(other, token), "the other worker hears of it", BELIEVED_FOR / 2)
+    wait_until(lambda: not is_alive(other, token), "the other worker evicts it", MAX_HEARTBEAT_AGE / 2)
 
 
-def test_an_eviction_is_heard_by_the_others(worker: Worker, other: Worker, token: str, alice: Identity) -> None:
-    """The cap ends sessions too."""
+def test_session_above_the_limit_is_evicted_elsewhere(
+    worker: Worker, other: Worker, token: str, alice: Identity
+) -> None:
     other.warm(token)
-    for _ in range(LIMITS.max_sessions):
+    for _ in range(POLICY.max_sessions):
         worker.store.create(alice)
-    wait_until(lambda: not is_alive(other, token), "the other worker hears of it", BELIEVED_FOR / 2)
+    wait_until(lambda: not is_alive(other, token), "the other worker evicts it", MAX_HEARTBEAT_AGE / 2)
 
 
-def test_a_dead_token_is_never_kept(worker: Worker, token: str) -> None:
-    """What was refused is asked for each time."""
+def test_refused_token_is_not_cached(worker: Worker, token: str) -> None:
     worker.store.revoke(worker.cache.resolve(token))
     before = worker.asked
     assert [is_alive(worker, token) for _ in range(3)] == [False] * 3
     assert worker.asked == before + 3
 
 
-def test_idle_life_ends_in_the_cache_too(worker: Worker, token: str, clock: Clock) -> None:
-    """Nothing outlives its time for being at hand."""
+def test_cached_session_expires_after_its_idle_life(worker: Worker, token: str, clock: Clock) -> None:
     worker.warm(token)
     clock.advance(604801)
     assert not is_alive(worker, token)
 
 
-def test_use_at_hand_keeps_a_session_from_idling_out(worker: Worker, token: str, clock: Clock) -> None:
-    """A use that is due to be recorded goes to Redis."""
+def test_use_of_a_cached_session_prolongs_its_idle_life(worker: Worker, token: str, clock: Clock) -> None:
     for _ in range(3):
         worker.warm(token)
         clock.advance(400000)
     assert is_alive(worker, token)
 
 
-def test_the_least_recently_used_goes_first(redis_server: RedisServer, worker: Worker, clock: Clock) -> None:
-    """No more than `size` are kept."""
+def test_full_cache_evicts_the_least_recently_used(redis_server: RedisServer, worker: Worker, clock: Clock) -> None:
     small = Worker(redis_server.url, clock, size=2)
     tokens = [small.store.create(Identity(ALICE, Secret("k")))[0].reveal() for _ in range(3)]
     for token in tokens[:2]:
@@ -167,32 +162,31 @@ def test_the_least_recently_used_goes_first(redis_server: RedisServer, worker: W
     assert small.asked == before + 1
 
 
-def test_a_cache_of_no_size_keeps_nothing(redis_server: RedisServer, token: str, clock: Clock) -> None:
-    """0 turns it off, thread and all."""
+def test_size_0_turns_cache_and_listener_off(redis_server: RedisServer, token: str, clock: Clock) -> None:
     off = Worker(redis_server.url, clock, size=0)
     for _ in range(3):
         off.cache.resolve(token)
-    assert (off.asked, off.feed.last_heartbeat) == (3, float("-inf"))
+    assert (off.asked, off.listener.last_heartbeat) == (3, float("-inf"))
 
 
-def test_a_read_that_raced_a_revocation_is_not_kept(worker: Worker, other: Worker, token: str) -> None:
-    """The record was read before the logout and answered after it: the answer stands, but is not kept."""
+def test_read_that_raced_a_revocation_is_not_cached(worker: Worker, other: Worker, token: str) -> None:
+    """The record was read before the logout: the answer stands, but is not cached."""
     session = worker.warm(token)
-    # So that it is read once more; that it has ended is for the feed alone to tell.
+    # The session is read once more. Only the channel reports its end.
     worker.cache.clear()
-    worker.store.load = revoked_meanwhile(worker, other, session)  # type: ignore[method-assign]
+    worker.store.load = revoked_during_load(worker, other, session)  # type: ignore[method-assign]
     worker.cache.resolve(token)
     del worker.store.load
     assert not is_alive(worker, token)
 
 
-def revoked_meanwhile(worker: Worker, other: Worker, session: WxSession) -> Callable[..., tuple[WxSession, float]]:
-    """A look-up in the midst of which another worker ends the session."""
+def revoked_during_load(worker: Worker, other: Worker, session: WxSession) -> Callable[..., tuple[WxSession, float]]:
+    """Return a `load` during which another worker ends the session."""
 
     def load(text: str, *, touch: bool = True) -> tuple[WxSession, float]:
         found = SessionStore.load(worker.store, text, touch=touch)
         other.store.revoke(session)
-        wait_until(lambda: session.id in worker.cache._ended, "the feed has told of it")
+        wait_until(lambda: session.id in worker.cache._ended, "the channel reports it")
         return found
 
     return load
@@ -206,12 +200,14 @@ def relay(redis_server: RedisServer) -> Iterator[Relay]:
 
 @pytest.fixture
 def far(relay: Relay, clock: Clock) -> Worker:
-    """A worker whose way to Redis can be cut."""
+    """A worker with a connection to Redis that can be cut."""
     return Worker(f"redis://127.0.0.1:{relay.port}/0", clock)
 
 
-def test_a_silent_feed_is_not_believed(far: Worker, relay: Relay, worker: Worker, token: str) -> None:
-    """Across a network that swallows everything, a revoked token passes no longer than the bound."""
+def test_silent_channel_clears_the_cache_within_3_seconds(
+    far: Worker, relay: Relay, worker: Worker, token: str
+) -> None:
+    """The network swallows everything, as a cut cable does."""
     session = far.warm(token)
     relay.stalled = True
     worker.store.revoke(session)
@@ -224,18 +220,16 @@ def test_a_silent_feed_is_not_believed(far: Worker, relay: Relay, worker: Worker
     assert time.monotonic() - ended_at < BOUND
 
 
-def test_a_feed_that_was_cut_begins_with_an_empty_cache(
-    far: Worker, relay: Relay, worker: Worker, token: str
-) -> None:
-    """What was ended while nobody listened is not believed once the feed is back."""
+def test_interrupted_channel_clears_the_cache(far: Worker, relay: Relay, worker: Worker, token: str) -> None:
+    """What ended during the interruption is refused afterwards."""
     session = far.warm(token)
-    run = far.feed.run
+    run = far.listener.generation
     relay.refuse()
     relay.cut()
     worker.store.revoke(session)
-    wait_until(lambda: far.feed.run > run, "the feed has noticed")
+    wait_until(lambda: far.listener.generation > run, "the interruption")
     relay.accept()
-    wait_until(lambda: far.feed.last_heartbeat > time.monotonic() - 1, "the feed is back")
+    wait_until(lambda: far.listener.last_heartbeat > time.monotonic() - 1, "the listener is back")
     wait_until(lambda: not is_alive_or_unknown(far, token), "the token is refused")
 
 
@@ -246,16 +240,15 @@ def is_alive_or_unknown(worker: Worker, token: str) -> bool:
         return True
 
 
-def test_a_forked_worker_listens_for_itself(worker: Worker, other: Worker, token: str) -> None:
-    """A child has neither its parent's cache nor its parent's feed, and hears of a logout all the same."""
+def test_forked_child_has_its_own_listener(worker: Worker, other: Worker, token: str) -> None:
     session = worker.warm(token)
     reader, writer = os.pipe()
-    # Another thread of the parent may be in the midst of anything.
+    # Another thread of the parent may hold any lock.
     for lock in (worker.redis.nodes._lock, worker.redis.nodes._refreshing, worker.cache._lock):
         lock.acquire()
     child = os.fork()
     if child == 0:
-        os.write(writer, b"1" if hears_of_the_end(worker, token) else b"0")
+        os.write(writer, b"1" if evicts_the_end(worker, token) else b"0")
         os._exit(0)
     for lock in (worker.redis.nodes._lock, worker.redis.nodes._refreshing, worker.cache._lock):
         lock.release()
@@ -267,20 +260,19 @@ def test_a_forked_worker_listens_for_itself(worker: Worker, other: Worker, token
     os.close(writer)
 
 
-def hears_of_the_end(worker: Worker, token: str) -> bool:
+def evicts_the_end(worker: Worker, token: str) -> bool:
     try:
         worker.warm(token)
-        wait_until(lambda: not is_alive(worker, token), "the child hears of it", 5)
+        wait_until(lambda: not is_alive(worker, token), "the child evicts it", 5)
     except (TimeoutError, TokenInvalid):
         return False
     return True
 
 
-def test_what_redis_has_no_more_is_not_kept(worker: Worker, raw_redis: redis.Redis, token: str, clock: Clock) -> None:
-    """Removed by hand, so that nobody was told: once one request has learnt it, no other believes it is there."""
+def test_session_deleted_by_hand_is_refused(worker: Worker, raw_redis: redis.Redis, token: str, clock: Clock) -> None:
     worker.warm(token)
     raw_redis.flushall()
-    clock.advance(LIMITS.touch_after + 1)
+    clock.advance(POLICY.touch_after + 1)
     assert is_alive_untouched(worker, token)
     assert not is_alive(worker, token)
     assert not is_alive_untouched(worker, token)
@@ -299,8 +291,7 @@ def hits() -> float:
     return count
 
 
-def test_every_hit_is_counted(worker: Worker, token: str) -> None:
-    """Not at once, for that would cost more than the hit, but by the time that the feed is heard next."""
+def test_every_hit_is_counted_at_the_next_heartbeat(worker: Worker, token: str) -> None:
     worker.warm(token)
     worker.cache.on_revoked([])
     before = hits()
@@ -309,38 +300,37 @@ def test_every_hit_is_counted(worker: Worker, token: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    wait_until(lambda: hits() == before + 2000, "the feed is heard")
+    wait_until(lambda: hits() == before + 2000, "a heartbeat")
 
 
-def test_a_feed_ends_with_its_cache(redis_server: RedisServer, raw_redis: redis.Redis, clock: Clock) -> None:
-    """An application that is dropped leaves no thread and no connection behind."""
+def test_listener_ends_with_its_cache(redis_server: RedisServer, raw_redis: redis.Redis, clock: Clock) -> None:
+    """An application that is dropped leaves no thread and no connection."""
     before = set(threading.enumerate())
     client = RedisClient(connector(redis_server.url, "verify"))
-    store = SessionStore(client, KeyRing([Secret(RING_KEY)]), LIMITS, clock)
+    store = SessionStore(client, KeyRing([Secret(RING_KEY)]), POLICY, clock)
     cache = SessionCache(store, RevocationListener(client), 10)
     cache.resolve(store.create(Identity(ALICE, Secret("k")))[0].reveal())
     (thread,) = set(threading.enumerate()) - before
     del store, cache
     gc.collect()
-    wait_until(lambda: not thread.is_alive(), "the feed has ended")
+    wait_until(lambda: not thread.is_alive(), "the thread has ended")
 
 
-def test_the_cache_prints_no_token(worker: Worker, token: str) -> None:
-    """Neither it nor what it keeps."""
+def test_repr_of_the_cache_holds_no_token(worker: Worker, token: str) -> None:
     session = worker.warm(token)
-    assert token not in repr(worker.cache) + repr(worker.cache._kept[token]) + repr(session)
+    assert token not in repr(worker.cache) + repr(worker.cache._entries[token]) + repr(session)
     assert session.openid not in repr(session)
 
 
-def test_a_feed_that_may_not_listen_says_so_once(
+def test_forbidden_subscription_is_logged_once(
     raw_redis: redis.Redis, redis_server: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All else works, so nothing else would tell why the cache stays empty."""
+    """Everything else works, so nothing else tells why the cache stays empty."""
     rights = ("~wxa:*", "&*", "+@all", "-subscribe")
     raw_redis.execute_command("ACL", "SETUSER", "deaf", "on", ">pw", *rights)  # type: ignore[no-untyped-call]
     deaf = Worker(f"redis://deaf:pw@127.0.0.1:{redis_server.port}/0", clock)
     token = deaf.store.create(Identity(ALICE, Secret("k")))[0].reveal()
     deaf.cache.resolve(token)
-    wait_until(lambda: deaf.feed.run > 2, "three attempts")
-    said = [vars(record)["reason"] for record in caplog.records if record.message == "feed_interrupted"]
+    wait_until(lambda: deaf.listener.generation > 2, "three attempts")
+    said = [vars(record)["reason"] for record in caplog.records if record.message == "revocations_interrupted"]
     assert said == ["noperm"]

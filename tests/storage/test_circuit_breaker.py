@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from wxauth.storage.circuit_breaker import FAILURES, PROBE_INTERVAL, CircuitBreaker
+from wxauth.storage.circuit_breaker import MAX_FAILURES, PROBE_INTERVAL, CircuitBreaker
 
 
 class Now:
@@ -33,7 +33,7 @@ def breaker(now: Now) -> CircuitBreaker:
 @pytest.fixture
 def broken(breaker: CircuitBreaker) -> CircuitBreaker:
     """A breaker that has just opened."""
-    fail(breaker, FAILURES)
+    fail(breaker, MAX_FAILURES)
     return breaker
 
 
@@ -49,8 +49,8 @@ def test_a_new_breaker_admits_everyone(breaker: CircuitBreaker) -> None:
 
 
 def test_a_few_failures_change_nothing(breaker: CircuitBreaker) -> None:
-    """One fewer than FAILURES leaves it closed."""
-    fail(breaker, FAILURES - 1)
+    """One fewer than MAX_FAILURES leaves it closed."""
+    fail(breaker, MAX_FAILURES - 1)
     assert not breaker.is_open
     assert all(breaker.admits() for _ in range(100))
 
@@ -63,9 +63,9 @@ def test_failures_in_a_row_open_it(broken: CircuitBreaker) -> None:
 
 def test_failures_count_only_in_a_row(breaker: CircuitBreaker) -> None:
     """A success in between begins the count anew."""
-    fail(breaker, FAILURES - 1)
+    fail(breaker, MAX_FAILURES - 1)
     breaker.succeeded()
-    fail(breaker, FAILURES - 1)
+    fail(breaker, MAX_FAILURES - 1)
     assert not breaker.is_open
 
 
@@ -86,11 +86,11 @@ def test_one_probe_at_a_time(broken: CircuitBreaker, now: Now) -> None:
 
 
 def test_a_probe_that_succeeds_closes_it(broken: CircuitBreaker, now: Now) -> None:
-    """Then everyone is admitted at once, and it takes FAILURES again to open it."""
+    """Then everyone is admitted at once, and it takes MAX_FAILURES again to open it."""
     now.seconds += PROBE_INTERVAL
     assert broken.admits()
     broken.succeeded()
-    fail(broken, FAILURES - 1)
+    fail(broken, MAX_FAILURES - 1)
     assert not broken.is_open
     assert all(broken.admits() for _ in range(100))
 

@@ -1,4 +1,4 @@
-"""The door to Redis: absent is never unreachable, and a transaction is all or nothing."""
+"""RedisClient: an absent key is None, an unreachable Redis is StoreUnavailable."""
 
 from __future__ import annotations
 
@@ -11,52 +11,47 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from wxauth.clock import Clock
 from tests.faults.clusters import ClusterSet
 from tests.faults.relay import Relay
 from tests.faults.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.circuit_breaker import PROBE_INTERVAL
-from wxauth.storage.client import A_MOMENT, RedisClient
+from wxauth.storage.client import RECENT, RedisClient, Script, bytes_or_none
 from wxauth.storage.connections import connector
-from wxauth.storage.wire import Command, Reader, Wire
 
-ASKS: dict[str, Callable[[RedisClient], object]] = {
-    "examine": lambda door: door.health(),
-    "read": lambda door: door.read("k"),
-    "ping": lambda door: door.ping(),
-    "fields": lambda door: door.at("k").fields("k"),
-    "fields_and_mark": lambda door: door.at("k").fields_and_mark("k", "m"),
-    "present": lambda door: door.at("k").present(["k"]),
-    "expire": lambda door: door.expire("k", 1),
-    "claim": lambda door: door.claim("k", "me", 1),
-    "delete": lambda door: door.delete("k"),
-    "set": lambda door: door.set("k", 1),
-    "count": lambda door: door.count("k", 1, 1),
-    "transact": lambda door: door.transact(["k"], lambda _: [("DEL", "k")]),
+SCRIPT = Script("return redis.call('SET', KEYS[1], ARGV[1], 'EX', 10)")
+
+OPERATIONS: dict[str, Callable[[RedisClient], object]] = {
+    "health": lambda client: client.health(),
+    "read": lambda client: client.read("k"),
+    "exists": lambda client: client.exists("k"),
+    "ping": lambda client: client.ping(),
+    "operation": lambda client: client.ask("k", ("HGET", "k", "f"), parse=bytes_or_none),
+    "run": lambda client: client.run(SCRIPT, "k", "v", parse=bool),
+    "claim": lambda client: client.claim("k", "me", 1),
+    "delete": lambda client: client.delete("k"),
+    "set": lambda client: client.set("k", 1),
+    "count": lambda client: client.count("k", 1, 1),
 }
 
 
-def test_what_is_absent_is_none(redis_client: RedisClient) -> None:
-    """Redis answered, and has no such key."""
+def test_read_of_an_absent_key_returns_none(redis_client: RedisClient) -> None:
     assert redis_client.read("absent") is None
 
 
-def test_read_answers_value_and_time_left(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """Both come in one round trip, the time in seconds."""
+def test_read_returns_the_value_and_the_seconds_left(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     raw_redis.set("k", b"v", px=5000)
     found = redis_client.read("k")
     assert found is not None
     assert (found[0], 0 < found[1] <= 5) == (b"v", True)
 
 
-@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
-def test_what_can_not_be_asked_is_no_answer(ask: Callable[[RedisClient], object]) -> None:
-    """Every operation says StoreUnavailable where nobody listens."""
-    door = RedisClient(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_operation_without_a_server_raises_store_unavailable(operation: Callable[[RedisClient], object]) -> None:
+    client = RedisClient(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
     with pytest.raises(StoreUnavailable, match="unreachable"):
-        ask(door)
+        operation(client)
 
 
 @pytest.fixture
@@ -65,31 +60,29 @@ def silent() -> Iterator[str]:
         yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
 
 
-@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS.keys())
-def test_a_redis_that_never_answers_is_given_up(ask: Callable[[RedisClient], object], silent: str) -> None:
-    """It takes the connection and stays silent; nobody waits for ever."""
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_operation_on_a_silent_server_times_out(operation: Callable[[RedisClient], object], silent: str) -> None:
     with pytest.raises(StoreUnavailable, match="timeout"):
-        ask(RedisClient(connector(silent, "verify")))
+        operation(RedisClient(connector(silent, "verify")))
 
 
-def test_what_was_answered_a_moment_ago_is_a_ping() -> None:
-    """A login need not ask again whether the store is there; but only a moment long."""
+def test_ping_relies_on_a_recent_answer_only() -> None:
     with RedisServer() as server:
-        door = RedisClient(connector(server.url, "verify"))
-        # A machine that is busy may make a moment of nothing, but hardly three times.
-        assert any(is_pinged_after_its_answer(door, server) for _ in range(3))
-        time.sleep(2 * A_MOMENT)
+        client = RedisClient(connector(server.url, "verify"))
+        # A busy machine may use up the 250 ms, but hardly three times.
+        assert any(is_pinged_after_its_answer(client, server) for _ in range(3))
+        time.sleep(2 * RECENT)
         server.process.send_signal(signal.SIGSTOP)
         with pytest.raises(StoreUnavailable, match="timeout"):
-            door.ping()
+            client.ping()
         server.process.send_signal(signal.SIGCONT)
 
 
-def is_pinged_after_its_answer(door: RedisClient, server: RedisServer) -> bool:
-    door.read("k")
+def is_pinged_after_its_answer(client: RedisClient, server: RedisServer) -> bool:
+    client.read("k")
     server.process.send_signal(signal.SIGSTOP)
     try:
-        door.ping()
+        client.ping()
     except StoreUnavailable:
         return False
     finally:
@@ -97,104 +90,97 @@ def is_pinged_after_its_answer(door: RedisClient, server: RedisServer) -> bool:
     return True
 
 
-def test_the_cause_holds_no_password() -> None:
-    """Neither the error nor what led to it shows the URL."""
-    door = RedisClient(connector(f"redis://user:planted-password@127.0.0.1:{free_port()}/0", "verify"))
+def test_store_unavailable_holds_no_password() -> None:
+    client = RedisClient(connector(f"redis://user:planted-password@127.0.0.1:{free_port()}/0", "verify"))
     with pytest.raises(StoreUnavailable) as caught:
-        door.health()
+        client.health()
     assert caught.value.__context__ is None
     assert "planted" not in repr(caught.value)
 
 
 @pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
 @pytest.mark.parametrize("form", ["redis://{}/0", "redis+cluster://{}"])
-def test_a_wrong_password_is_named(form: str, login: str) -> None:
-    """The operator reads noauth, not a riddle."""
+def test_wrong_password_gives_noauth(form: str, login: str) -> None:
     with RedisServer("--requirepass", "right") as server:
-        door = RedisClient(connector(form.format(f"{login}127.0.0.1:{server.port}"), "verify"))
+        client = RedisClient(connector(form.format(f"{login}127.0.0.1:{server.port}"), "verify"))
         with pytest.raises(StoreUnavailable, match="noauth"):
-            door.health()
+            client.health()
 
 
 @pytest.mark.parametrize("login", [":wrong@", ""], ids=["wrong", "none"])
-def test_a_wrong_password_of_sentinels_is_named(login: str) -> None:
-    """They ask for it before anybody hears where the primary is."""
+def test_wrong_password_of_sentinels_gives_noauth(login: str) -> None:
     with Node(password="right") as primary, SentinelNode(primary, 1, "right") as sentinel:
-        door = RedisClient(connector(f"redis+sentinel://{login}{sentinel.place}/{SERVICE}/0", "verify"))
+        client = RedisClient(connector(f"redis+sentinel://{login}{sentinel.place}/{SERVICE}/0", "verify"))
         with pytest.raises(StoreUnavailable, match="noauth"):
-            door.health()
+            client.health()
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_each_node_of_a_cluster_is_looked_at(cluster_set: ClusterSet, place: int) -> None:
-    """One that may throw sessions away is enough."""
-    door = RedisClient(connector(cluster_set.url, "verify"))
-    assert door.health() == "ok"
+def test_health_looks_at_each_node_of_a_cluster(cluster_set: ClusterSet, place: int) -> None:
+    client = RedisClient(connector(cluster_set.url, "verify"))
+    assert client.health() == "ok"
     with cluster_set.primaries()[place].option("maxmemory-policy", "allkeys-lru"):
-        assert door.health() == "evicting"
+        assert client.health() == "evicting"
 
 
-def test_whoever_is_refused_by_a_breaker_has_the_node_looked_for(cluster_set: ClusterSet) -> None:
-    """A replica may have taken its place, which the next probe would learn half a second later."""
-    door = RedisClient(connector(cluster_set.url, "verify"))
-    _, breaker = door.nodes.place("k")
+def test_open_breaker_refreshes_the_topology(cluster_set: ClusterSet) -> None:
+    """A replica may have taken over."""
+    client = RedisClient(connector(cluster_set.url, "verify"))
+    _, breaker = client.nodes.place("k")
     while not breaker.is_open:
         breaker.failed("timeout")
-    manager = door.nodes._connected().nodes_manager  # type: ignore[union-attr]
+    manager = client.nodes._connected().nodes_manager  # type: ignore[union-attr]
     looked = manager._epoch
     with pytest.raises(StoreUnavailable, match="timeout"):
-        door.read("k")
+        client.read("k")
     wait_until(lambda: manager._epoch > looked, "it has looked around")
 
 
-def test_a_probe_may_be_tried_again_like_any_other() -> None:
-    """It may meet a connection that has been lost, and the breaker lets no second one through for a while."""
+def test_probe_of_the_breaker_is_retried_after_a_lost_connection() -> None:
     with RedisServer() as server:
-        door = RedisClient(connector(server.url, "verify"))
-        _, breaker = door.nodes.place("k")
+        client = RedisClient(connector(server.url, "verify"))
+        _, breaker = client.nodes.place("k")
         while not breaker.is_open:
             breaker.failed("timeout")
         time.sleep(PROBE_INTERVAL)
         tries = iter([redis.ConnectionError(), None])
 
-        def conversation(wire: Wire) -> list[object]:
+        def parse(reply: bytes) -> bytes:
             failure = next(tries)
             if failure:
                 raise failure
-            return wire.ask(("PING",))
+            return reply
 
-        assert door._talk("k", conversation) == [b"PONG"]
+        assert client.ask("k", ("PING",), parse=parse) == b"PONG"
         assert not breaker.is_open
 
 
-def test_an_answer_closes_the_breaker_whatever_is_made_of_it() -> None:
-    """A login that is refused, or that no replica confirms, has been answered all the same."""
+def test_answer_closes_the_breaker_even_if_it_is_rejected() -> None:
     with RedisServer() as server:
-        door = RedisClient(connector(server.url, "verify"), wait_replicas=1)
-        _, breaker = door.nodes.place("k")
+        client = RedisClient(connector(server.url, "verify"), wait_replicas=1)
+        _, breaker = client.nodes.place("k")
         while not breaker.is_open:
             breaker.failed("timeout")
         time.sleep(PROBE_INTERVAL)
         with pytest.raises(StoreUnavailable, match="not_replicated"):
-            door.ensure_replicas("k")
+            client.ensure_replicas("k")
         assert not breaker.is_open
 
 
-def test_nodes_of_a_cluster_that_are_silent() -> None:
-    """Nobody is held longer by all of them than by two."""
+def test_silent_cluster_nodes_are_asked_in_parallel() -> None:
     with ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
         hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
-        door = RedisClient(connector(f"redis+cluster://{hosts}", "verify"))
+        client = RedisClient(connector(f"redis+cluster://{hosts}", "verify"))
         start = time.monotonic()
         with pytest.raises(StoreUnavailable, match="timeout"):
-            door.read("k")
+            client.read("k")
         # Each of the six alone would take 250 ms.
         assert time.monotonic() - start < 5 * 0.25
 
 
-def test_a_cluster_is_found_by_any_of_its_nodes(cluster_set: ClusterSet) -> None:
-    """Though the first that is named is silent, and the second not there."""
+def test_cluster_is_found_by_any_of_its_nodes(cluster_set: ClusterSet) -> None:
+    """The first address is silent, the second does not listen."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{free_port()}"
         url = (
@@ -205,105 +191,79 @@ def test_a_cluster_is_found_by_any_of_its_nodes(cluster_set: ClusterSet) -> None
         assert RedisClient(connector(url, "verify")).health() == "ok"
 
 
-def test_a_cluster_that_is_well_in_part_can_be_asked(cluster_set: ClusterSet) -> None:
-    """The word is what ails the rest; once none of them takes a session, it is an outage."""
-    door = RedisClient(connector(cluster_set.url, "verify"))
+def test_health_of_a_partly_failed_cluster_gives_its_reason(cluster_set: ClusterSet) -> None:
+    """Without any node that keeps sessions it is an outage."""
+    client = RedisClient(connector(cluster_set.url, "verify"))
     with ExitStack() as ill:
         for node in cluster_set.primaries():
             ill.enter_context(node.option("min-replicas-to-write", "9"))
-            assert node is cluster_set.primaries()[-1] or door.health() == "too_few_replicas"
+            assert node is cluster_set.primaries()[-1] or client.health() == "too_few_replicas"
         with pytest.raises(StoreUnavailable, match="too_few_replicas"):
-            door.health()
+            client.health()
 
 
-def test_a_full_redis_reads_but_does_not_write() -> None:
-    """OOM is the store's matter for a write; a read goes on."""
+def test_full_redis_reads_but_does_not_write() -> None:
     with RedisServer("--maxmemory", "1", "--maxmemory-policy", "noeviction") as server:
-        door = RedisClient(connector(server.url, "verify"))
-        assert door.read("k") is None
+        client = RedisClient(connector(server.url, "verify"))
+        assert client.read("k") is None
         with pytest.raises(StoreUnavailable, match="oom"):
-            door.transact(["k"], lambda _: [("SET", "k", "v", "EX", 1)])
+            client.run(SCRIPT, "k", "v", parse=bool)
 
 
-def test_a_plan_is_made_anew_when_what_it_read_has_changed(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """The commands that are carried out are those of the last plan."""
-    seen: list[dict[bytes, bytes]] = []
-
-    def plan(reader: Reader) -> list[Command]:
-        seen.append(reader.fields("h"))
-        if len(seen) == 1:
-            raw_redis.hset("h", "field", "changed")
-        return [("SET", "plans", len(seen))]
-
-    redis_client.transact(["h"], plan)
-    assert seen == [{}, {b"field": b"changed"}]
-    assert raw_redis.get("plans") == b"2"
-
-
-def test_a_plan_that_raises_changes_nothing(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """What it raises comes out as it is, and the connection is fit for the next."""
-
-    def plan(reader: Reader) -> list[Command]:
-        raise KeyError("refused")
-
-    with pytest.raises(KeyError):
-        redis_client.transact(["h"], plan)
-    redis_client.transact(["k"], lambda _: [("SET", "k", "v")])
-    assert raw_redis.get("k") == b"v"
-
-
-def test_contention_without_end_is_given_up(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """A plan whose ground never holds still ends in StoreUnavailable, not in a loop."""
-
-    def plan(reader: Reader) -> list[Command]:
-        reader.present(["h"])
-        raw_redis.incr("h")
-        return [("DEL", "other")]
-
-    with pytest.raises(StoreUnavailable, match="contention"):
-        redis_client.transact(["h"], plan)
-
-
-def test_expire_brings_nothing_back(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """False says that there was nothing to prolong."""
-    assert redis_client.expire("absent", 10) is False
-    assert not raw_redis.exists("absent")
-
-
-def test_a_count_is_not_sent_twice(redis_server: RedisServer) -> None:
+def test_count_is_not_sent_again_after_a_lost_connection(redis_server: RedisServer) -> None:
     """It may have been counted before the connection was lost."""
     with Relay(redis_server.port) as relay:
-        door = RedisClient(connector(relay.url, "verify"))
-        assert door.count("counted", 10, 1) == 1
+        client = RedisClient(connector(relay.url, "verify"))
+        assert client.count("counted", 10, 1) == 1
         relay.odds = {"cut": 1}
         with pytest.raises(StoreUnavailable):
-            door.count("counted", 10, 1)
+            client.count("counted", 10, 1)
         relay.odds = {}
-        assert door.count("counted", 10, 1) == 3
+        assert client.count("counted", 10, 1) == 3
 
 
-def test_a_counter_that_is_none_is_no_answer(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """What lies there is somebody else's, and that is said; it is no crash."""
+def test_count_of_a_text_raises_store_unavailable(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     raw_redis.set("taken", "words", ex=10)
     with pytest.raises(StoreUnavailable):
         redis_client.count("taken", 10, 1)
 
 
-def test_a_claim_is_one_owners_until_its_end(redis_client: RedisClient, clock: Clock) -> None:
-    """Nobody else gets it meanwhile; then whoever comes first."""
+def test_claim_belongs_to_one_owner_until_it_ends(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     assert [redis_client.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
-    clock.advance(6)
+    raw_redis.delete("k")
     assert [redis_client.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
 
 
-def test_a_claim_is_not_prolonged_by_saying_it_again(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """It was said again because the answer was lost, if anything."""
+def test_repeated_claim_is_not_prolonged(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     redis_client.claim("k", "me", 5)
     redis_client.claim("k", "me", 500)
     assert 0 < int(raw_redis.pttl("k")) <= 5000
 
 
-def test_a_value_is_set_with_its_end(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    """There is no other way to set one."""
+def test_set_gives_the_key_a_ttl(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     redis_client.set("k", 5, b"value")
     assert (raw_redis.get("k"), 0 < int(raw_redis.ttl("k")) <= 5) == (b"value", True)
+
+
+def test_run_loads_an_unknown_script(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
+    raw_redis.script_flush()
+    assert redis_client.run(SCRIPT, "k", "v", parse=bool)
+    assert raw_redis.get("k") == b"v"
+
+
+def test_run_is_sent_again_after_a_lost_connection(redis_server: RedisServer) -> None:
+    with Relay(redis_server.port) as relay:
+        client = RedisClient(connector(relay.url, "verify"))
+        client.run(SCRIPT, "k", "first", parse=bool)
+        relay.cut()
+        client.run(SCRIPT, "k", "second", parse=bool)
+        found = client.read("k")
+        assert found is not None
+        assert found[0] == b"second"
+
+
+@pytest.mark.parametrize("command", [("PING",), ("TIME",)], ids=["bytes", "list"])
+def test_reply_of_another_type_raises_store_unavailable(redis_client: RedisClient, command: tuple[str, ...]) -> None:
+    """It belongs to another command: the connection is dropped."""
+    with pytest.raises(StoreUnavailable, match="garbled"):
+        redis_client.ask("k", command, parse=int)

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, abort
 from flask.testing import FlaskClient
 
-from tests.conftest import 
+from tests.conftest import Clock
 from wxauth import WxAuth, login_required, wx_session
 from wxauth.errors import StoreUnavailable
 from wxauth.models import Identity

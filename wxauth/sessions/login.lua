@@ -2,8 +2,10 @@
 -- ARGV[3]: limit.  ARGV[4]: id.  ARGV[5]: idle life in microseconds.  ARGV[6]: login time in microseconds.
 -- ARGV[7]: the rest of the value.  ARGV[8]: the session_key's value.  ARGV[9]: id of the replaced session, or ''.
 local limit, id, ends, login = tonumber(ARGV[3]), ARGV[4], now + ARGV[5], tonumber(ARGV[6])
-local others, ended = {}, {}
-for _, session in ipairs(live_sessions()) do
+local live, others, ended = live_sessions(), {}, {}
+-- The session_keys of expired sessions go with them.
+if #live == 0 then redis.call('DEL', KEYS[1]) end
+for _, session in ipairs(live) do
   if session.id == ARGV[9] then
     ended[#ended + 1] = session.id
   elseif session.id ~= id then

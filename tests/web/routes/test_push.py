@@ -12,8 +12,7 @@ from werkzeug.test import TestResponse
 
 from tests import vectors
 from tests.clients import SECOND
-from tests.conftest import APP_SECRET, APPID, SESSION_KEY
-from wxauth.clock import Clock
+from tests.conftest import APP_SECRET, APPID, SESSION_KEY, Clock
 from tests.test_metrics import Gauge
 from wxauth import logged_out
 from wxauth.models import Identity, Secret, User

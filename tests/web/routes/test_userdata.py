@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from werkzeug.test import TestResponse
 
 from tests import vectors
-from tests.conftest import APP_SECRET, APPID, , Phone
+from tests.conftest import APP_SECRET, APPID, Clock, Phone
 from tests.test_properties import House
 from wxauth import WxAuth, login_required, wx_session
 from wxauth.models import Identity, Secret
