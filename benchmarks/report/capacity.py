@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.report.bars import Results, median
-from wxauth.sessions.cache import KEPT_FOR
+from wxauth.sessions.cache import MAX_ENTRY_AGE
 from wxauth.sessions.revocations import PING_INTERVAL
 
 DAY: Final = 86400
@@ -161,8 +161,8 @@ class Plan:
         return math.ceil(work / max(self.assumed.busy - receiving, 0.01))
 
     def _hit_share(self, workers: int, same_worker: bool) -> float:
-        """Each worker asks Redis at its first check of a visit, and again after KEPT_FOR seconds."""
-        checks = self.assumed.checks_per_visit / max(self.assumed.visit_seconds / KEPT_FOR, 1)
+        """Each worker asks Redis at its first check of a visit, and again after MAX_ENTRY_AGE seconds."""
+        checks = self.assumed.checks_per_visit / max(self.assumed.visit_seconds / MAX_ENTRY_AGE, 1)
         asked = 1 if same_worker else workers * _seen_by_one(workers, checks)
         return max(1 - asked / checks, 0)
 
