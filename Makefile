@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults fuzz bench screenshot lint clean
+.PHONY: run test faults fuzz bench bench-report screenshot lint clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -26,16 +26,20 @@ SECONDS ?= 60
 fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
-# This service beside what else there is; see benchmarks/README.md. It needs two cores of a quiet machine and, from Debian:
-# python3-venv wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis util-linux valgrind, and
-# Node 20 with npm. The system's Python is built with optimisations, as those of hosts are; one from source often is not.
+# Compare the service with its alternatives; see benchmarks/README.md. It needs two cores of a quiet machine, Node 20 with
+# npm, and from Debian: python3-venv wrk redis-server nginx-light libnginx-mod-http-lua lua-resty-core lua-nginx-redis
+# util-linux. The system's Python is built with all optimisations; one built from source often is not.
 BENCH_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
-ROUNDS ?= 15
+ROUNDS ?= 10
 SECONDS_EACH = $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),2)
 SEED ?= 1
 BENCH ?=
 bench: .venv-bench/done benchmarks/node/node_modules/done
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS_EACH) --seed $(SEED) $(BENCH)
+
+# Write the tables and charts again from benchmarks/results.json.
+bench-report: .venv-bench/done
+	.venv-bench/bin/python -m benchmarks --report
 
 .venv-bench/done: requirements.txt benchmarks/requirements.txt
 	$(BENCH_PYTHON) -m venv --clear .venv-bench

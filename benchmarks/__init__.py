@@ -1,5 +1,7 @@
-"""`make bench`: this service measured beside what a user would pick instead. Not part of the package.
+"""`make bench`: compare this service with its alternatives. Not part of the package.
 
-Reading order: places, identity, table; procs, machine, running, seeding, load; throughput, login, footprint,
-keyspace, feed, layers, samples; bars, charts, report, scale; __main__.
+- `contenders/`: the services under comparison, and how each is started; those in JavaScript are in `node/`
+- `harness/`: servers, load and test users
+- `measure/`: one module for each measurement
+- `report/`: bars, tables and charts, computed from `results.json`
 """

@@ -1,24 +1,32 @@
-"""The benchmark's arithmetic, and its committed files, which must be those of its results."""
+"""The benchmark's arithmetic, and its committed pages, which must match `results.json`."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
-from benchmarks import bars, instructions, report, samples, scale, throughput
-from benchmarks.places import HERE
-from benchmarks.table import CONTENDERS
+from benchmarks.contenders.table import CONTENDERS, granian
+from benchmarks.harness.host import BENCHMARKS
+from benchmarks.measure import throughput
+from benchmarks.report import bars, capacity, pages, scale, tables
 
 
 def turns(**rates: list[float]) -> dict[str, Any]:
-    """Results in which contenders reached these requests a second."""
-    return {"turns": {name: [{"a_second": rate} for rate in found] for name, found in rates.items()}}
+    """Return results with these requests per second."""
+    return {"turns": {name: [{"per_second": rate} for rate in found] for name, found in rates.items()}}
 
 
-def test_a_ratio_is_that_of_the_medians() -> None:
-    """One lucky round changes nothing."""
+@pytest.fixture
+def committed() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((BENCHMARKS / "results.json").read_text())
+    return found
+
+
+def test_ratio_divides_the_medians() -> None:
+    """One very fast round does not change the ratio."""
     found = turns(ours=[10, 30, 900], theirs=[20, 10, 10])
     assert bars.ratio("ours", "theirs")(found) == 3
 
@@ -26,82 +34,72 @@ def test_a_ratio_is_that_of_the_medians() -> None:
 @pytest.mark.parametrize(
     ("value", "at_most", "holds"), [(2, False, True), (1.9, False, False), (2, True, True), (2.1, True, False)]
 )
-def test_a_bar_holds_where_it_is_reached(value: float, at_most: bool, holds: bool) -> None:
-    """From below or from above; reached is enough."""
-    assert bars.Bar("it", 2, lambda _: value, at_most).holds({}) is holds
+def test_bar_holds_when_the_limit_is_reached(value: float, at_most: bool, holds: bool) -> None:
+    assert bars.Bar("a bar", 2, lambda _: value, at_most).holds({}) is holds
 
 
-@pytest.fixture
-def committed() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((HERE / "results.json").read_text())
-    return found
-
-
-def test_a_bar_that_is_missed_is_named(committed: dict[str, Any]) -> None:
-    """With what was measured and what was needed; so are requests of ours that failed."""
+def test_missed_names_the_bar_with_its_figure_and_failed_requests(committed: dict[str, Any]) -> None:
     committed["bytes"]["verify"]["usage"] = 601
     committed["turns"]["verify"][0]["failed"] = 7
     missed = bars.missed(committed)
-    assert "bytes in Redis for a logged-in user: 601, bar 600" in missed
+    assert "bytes in Redis for a user with one session and one session_key: 601, bar 600" in missed
     assert "verify: 7 requests failed" in missed
 
 
-def test_a_check_costs_what_redis_takes_too() -> None:
-    """The growth is that of both together, from the fewest sessions to the most."""
+def test_growth_counts_the_processor_time_of_redis() -> None:
+    """It compares the most sessions with the fewest."""
 
-    def few_or_many(processor: float, redis: float) -> list[dict[str, float]]:
+    def turn(processor: float, redis: float) -> list[dict[str, float]]:
         return [{"processor": processor, "redis": redis}]
 
-    found = {"keyspace": {"1000": few_or_many(80, 20), "1000000": few_or_many(80, 40), "100000": few_or_many(1, 1)}}
+    found = {"keyspace": {"1000": turn(80, 20), "1000000": turn(80, 40), "100000": turn(1, 1)}}
     assert bars.growth(found) == 1.2
 
 
-def test_every_contender_has_one_turn_a_round() -> None:
-    """In another order each time, and the same again for the same seed."""
+def test_rounds_give_each_contender_one_turn_in_an_order_from_the_seed() -> None:
     first, second = order = list(throughput.rounds(2, 1))
     assert sorted(map(id, first)) == sorted(map(id, second)) == sorted(map(id, CONTENDERS))
     assert first != second
     assert order == list(throughput.rounds(2, 1))
 
 
-def test_a_look_is_counted_for_the_package_on_top() -> None:
-    """Whatever called it; what is no Python is the server's."""
-    stacks = [
-        "_runner (/v/site-packages/granian/wsgi.py:51);wsgi_app (/v/site-packages/flask/app.py:1479) 3",
-        f"wsgi_app (/v/site-packages/flask/app.py:1479);resolve ({HERE.parent}/wxauth/cache.py:90) 4",
-        "dumps (/usr/lib/python3.11/json/__init__.py:234) 2",
-        " 1",
-    ]
-    assert samples.shares(stacks) == {"wxauth": 0.4, "flask": 0.3, "standard library": 0.2, samples.OUTSIDE: 0.1}
+def test_granian_runs_the_given_application_on_loopback() -> None:
+    """The flags come from the Procfile, so a change of the Procfile must not start another application."""
+    command = granian("package.module:app")[-1]
+    assert re.search(r"exec granian .*--host 127\.0\.0\.1 .* package\.module:app$", command)
 
 
-ANNOTATED = """\
--- a line without a meaning --
-4,400 (100.0%)  PROGRAM TOTALS
-Ir              file:function
-3,000 (68.18%)  ???:_PyEval_EvalFrameDefault [/usr/bin/python3.11]
-  400 ( 9.09%)  ???:_PyEval_EvalFrameDefault'2 [/usr/bin/python3.11]
-  600 (13.64%)  ./malloc/./malloc/malloc.c:malloc [/usr/lib/libc.so.6]
-  300 ( 6.82%)  ???:0x00000000004fee40 [/usr/bin/python3.11]
-  100 ( 2.27%)  ???:0x000000000053fb50 [/usr/bin/python3.11]
-"""
+def test_fill_replaces_each_block_and_keeps_the_text() -> None:
+    page = "before\n<!-- table: a -->\nold\n<!-- end -->\nbetween\n<!-- table: b -->\n<!-- end -->\nafter\n"
+    filled = pages.fill(page, {"a": "1\n", "b": "2\n"})
+    assert filled == (
+        "before\n<!-- table: a -->\n\n1\n\n<!-- end -->\nbetween\n<!-- table: b -->\n\n2\n\n<!-- end -->\nafter\n"
+    )
+    assert pages.fill(filled, {"a": "1\n", "b": "2\n"}) == filled
 
 
-def test_instructions_are_counted_for_each_call() -> None:
-    """By function, whatever file and object it is of, and however deep it calls itself."""
-    functions = {"_PyEval_EvalFrameDefault": 34, "malloc": 6, instructions.NAMELESS: 4}
-    assert instructions.by_function(ANNOTATED.splitlines(), 100) == functions
+def test_fill_refuses_an_unknown_block() -> None:
+    with pytest.raises(KeyError):
+        pages.fill("<!-- table: a -->\n<!-- end -->\n", {})
 
 
-@pytest.mark.parametrize(("word", "times"), [("PROGRAM TOTALS", 0), ("malloc", 0), ("malloc", 2)])
-def test_instructions_that_do_not_add_up_are_no_figure(word: str, times: int) -> None:
-    """Another callgrind may print other lines, or some of them twice."""
-    lines = [line for line in ANNOTATED.splitlines() for _ in range(times if word in line else 1)]
-    with pytest.raises(ValueError, match="callgrind counted"):
-        instructions.by_function(lines, 100)
+def test_fleet_is_larger_for_more_users(committed: dict[str, Any]) -> None:
+    few, many = (
+        capacity.Plan(committed, capacity.Assumptions(users=users)).fleet(same_worker=True) for users in (10e6, 100e6)
+    )
+    assert few.primaries < many.primaries
+    assert few.workers < many.workers
 
 
-def test_the_pages_are_those_of_the_results(committed: dict[str, Any]) -> None:
-    """Whoever edits a sentence writes them anew: `python -m benchmarks --write`."""
-    assert (HERE / "README.md").read_text() == report.written(committed)
-    assert (HERE / "scale.md").read_text() == scale.written(committed)
+@pytest.mark.parametrize(("name", "blocks"), [("README.md", tables.blocks), ("scale.md", scale.blocks)])
+def test_pages_match_the_results(name: str, blocks: Any, committed: dict[str, Any]) -> None:
+    """`make bench-report` writes them again. Each page shows all its blocks."""
+    page, expected = (BENCHMARKS / name).read_text(), blocks(committed)
+    assert pages.block_names(page) == list(expected)
+    assert page == pages.fill(page, expected)
+
+
+def test_readme_shows_all_committed_charts() -> None:
+    """The charts need matplotlib, which only the benchmark's environment has."""
+    shown = re.findall(r"\(charts/([a-z]+\.svg)\)", (BENCHMARKS / "README.md").read_text())
+    assert sorted(shown) == sorted(path.name for path in (BENCHMARKS / "charts").iterdir())

@@ -1,1 +1,1 @@
-"""The contenders in Python, a file each, and nginx' configuration. `table` says how each is started."""
+"""The contenders in Python, one module each, the configuration of nginx, and `table`, which lists all contenders."""

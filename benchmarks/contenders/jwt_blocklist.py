@@ -1,4 +1,4 @@
-"""Flask-JWT-Extended with a block list in Redis, as its documentation has it."""
+"""Flask-JWT-Extended with a block list in Redis, configured as in its documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import redis
 from flask import Flask, request
 from flask_jwt_extended import JWTManager, create_access_token, get_jwt_identity, jwt_required
 
-from benchmarks.identity import SECRET, visitor
+from benchmarks.contenders.users import SECRET, fake_user
 
 app = Flask(__name__)
 app.config["JWT_SECRET_KEY"] = SECRET
@@ -24,7 +24,7 @@ def is_revoked(header: dict[str, Any], payload: dict[str, Any]) -> bool:
 
 @app.post("/login")
 def log_in() -> dict[str, str]:
-    return {"token": create_access_token(identity=visitor(request.args["user"]).openid)}
+    return {"token": create_access_token(identity=fake_user(request.args["user"]).openid)}
 
 
 @app.get("/me")

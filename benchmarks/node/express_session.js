@@ -1,11 +1,11 @@
 'use strict';
-// express-session with connect-redis, with the options that its own README recommends.
+// express-session with connect-redis, with the options that its README recommends.
 
 const express = require('express');
 const session = require('express-session');
 const { RedisStore } = require('connect-redis');
 const { createClient } = require('redis');
-const { SECRET, visitor } = require('./identity');
+const { SECRET, fakeUser } = require('./users');
 
 async function main() {
   const client = createClient({ url: process.env.REDIS_URL });
@@ -19,7 +19,7 @@ async function main() {
     cookie: { maxAge: 604800000 },
   }));
   app.post('/login', (req, res) => {
-    Object.assign(req.session, visitor(req.query.user));
+    Object.assign(req.session, fakeUser(req.query.user));
     res.json({});
   });
   app.get('/me', (req, res) => {

@@ -1,10 +1,10 @@
 'use strict';
-// Koa with ioredis and opaque tokens, for forward-auth: it answers what our /verify answers.
+// Koa with ioredis and opaque tokens, for forward auth. It gives the same answers as our /verify.
 
 const crypto = require('node:crypto');
 const Koa = require('koa');
 const Redis = require('ioredis');
-const { visitor } = require('./identity');
+const { fakeUser } = require('./users');
 
 const redis = new Redis(process.env.REDIS_URL);
 const app = new Koa();
@@ -12,7 +12,7 @@ const app = new Koa();
 app.use(async (ctx) => {
   if (ctx.path === '/login') {
     const token = crypto.randomBytes(32).toString('hex');
-    await redis.set(`token:${token}`, JSON.stringify(visitor(ctx.query.user)), 'EX', 604800);
+    await redis.set(`token:${token}`, JSON.stringify(fakeUser(ctx.query.user)), 'EX', 604800);
     ctx.body = { token };
     return;
   }

@@ -1,15 +1,15 @@
 'use strict';
-// Koa with jsonwebtoken, as the usual tutorial on WeChat logins has it: HS256, the secret handed over as a string.
+// Koa with jsonwebtoken, as in the usual tutorials on WeChat logins: HS256 with the secret as a string.
 
 const Koa = require('koa');
 const jwt = require('jsonwebtoken');
-const { SECRET, visitor } = require('./identity');
+const { SECRET, fakeUser } = require('./users');
 
 const app = new Koa();
 
 app.use(async (ctx) => {
   if (ctx.path === '/login') {
-    const { openid, unionid } = visitor(ctx.query.user);
+    const { openid, unionid } = fakeUser(ctx.query.user);
     ctx.body = { token: jwt.sign({ openid, unionid }, SECRET, { expiresIn: '7d' }) };
     return;
   }

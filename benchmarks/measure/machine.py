@@ -1,4 +1,4 @@
-"""On what, and with which versions, a run was made."""
+"""The machine and the versions of a run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks.places import HERE
+from benchmarks.harness.host import BENCHMARKS, ROOT
 
-PYTHON: Final = (
+PACKAGES: Final = (
     "granian", "flask", "werkzeug", "redis", "hiredis", "cryptography", "flask-session", "flask-jwt-extended",
     "gunicorn",
 )  # fmt: skip
@@ -26,15 +26,23 @@ PROGRAMS: Final = (
 )
 
 
-def session_json() -> dict[str, str]:
+def commit() -> str:
+    """Return the commit that is measured, with `-dirty` behind it if files have changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def facts() -> dict[str, str]:
+    """Return the processor, the kernel, the load and all versions."""
     load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "kernel": platform.release(),
         "load average at the start": load,
         "Python": f"{platform.python_version()}, {'the' if sys.base_prefix == '/usr' else 'not the'} system's",
-        **{name: version(name) for name in PYTHON},
-        **{command[0]: _printed(*command) for command in PROGRAMS},
+        **{name: version(name) for name in PACKAGES},
+        **{command[0]: _printed_version(*command) for command in PROGRAMS},
         **_node_packages(),
     }
 
@@ -44,12 +52,12 @@ def _processor() -> str:
     return found[1] if found else platform.machine()
 
 
-def _printed(*command: str) -> str:
+def _printed_version(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"v?=?/?([0-9]+\.[0-9.]+)", done.stdout + done.stderr)
     return found[1] if found else "?"
 
 
 def _node_packages() -> dict[str, str]:
-    found: dict[str, str] = json.loads((HERE / "node" / "package.json").read_text())["dependencies"]
+    found: dict[str, str] = json.loads((BENCHMARKS / "node" / "package.json").read_text())["dependencies"]
     return {f"{name} (npm)": text for name, text in found.items()}

@@ -1,4 +1,4 @@
-"""A WSGI callable that only answers 204: what the server itself costs."""
+"""A WSGI callable that answers 204: the cost of the server."""
 
 from __future__ import annotations
 

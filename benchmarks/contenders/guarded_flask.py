@@ -1,4 +1,4 @@
-"""Somebody's Flask application behind our decorator."""
+"""A Flask application with one route that needs a login with wxauth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
--- One request for each header line of the file that is named behind `--`, over and over; the figures as JSON.
+-- Sends one request for each header line of the file named after `--`, in a loop. Prints the figures as JSON.
 
 local requests, turn = {}, 0
 

@@ -1,4 +1,4 @@
-"""Flask-Session over Redis, configured as its documentation says to."""
+"""Flask-Session with Redis, configured as in its documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import redis
 from flask import Flask, abort, request, session
 from flask_session import Session
 
-from benchmarks.identity import visitor
+from benchmarks.contenders.users import fake_user
 
 app = Flask(__name__)
 app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis.from_url(os.environ["REDIS_URL"]))
@@ -18,7 +18,7 @@ Session(app)
 
 @app.post("/login")
 def log_in() -> dict[str, str]:
-    session.update(asdict(visitor(request.args["user"])))
+    session.update(asdict(fake_user(request.args["user"])))
     return {}
 
 

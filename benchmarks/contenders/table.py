@@ -1,6 +1,6 @@
-"""The contenders: how each is started, what it is asked, and how its users are logged in.
+"""The contenders: the command, the path that is requested, and how users are logged in.
 
-Names are those of the results file. `{folder}` in a command is the server's own folder.
+The names are the keys of `results.json`. `{folder}` in a command is the temporary folder of the server.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from benchmarks.identity import APPID, SECRET
-from benchmarks.places import ROOT
+from benchmarks.contenders.users import APPID, SECRET
+from benchmarks.harness.host import BENCHMARKS, ROOT
 
-Seeding = Literal["ours", "http", "plain", "none"]
+SeedMethod = Literal["wxauth", "http", "redis", "none"]
 
-#: gunicorn's documentation recommends 2 to 4 threads a core.
+#: gunicorn's documentation recommends 2 to 4 threads per core.
 GUNICORN_THREADS: Final = 4
-#: With more they wait for the interpreter, and wake up every 5 ms to ask for it; with 2 or 3 it is slower, too.
+#: The fastest number for Flask in a trial: more threads compete for the GIL.
 GRANIAN_THREADS: Final = 5
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`seeding` names the way of logging users in; see `seeding`."""
+    """`seeding` is a key of `harness.seeding.METHODS`."""
 
     name: str
     title: str
     command: tuple[str, ...]
     path: str = "/me"
-    seeding: Seeding = "http"
+    seeding: SeedMethod = "http"
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -41,41 +41,43 @@ OURS: Final = {
 }
 UNCACHED: Final = {"WXAUTH_CACHE_SIZE": "0"}
 ONE: Final = {"WEB_CONCURRENCY": "1"}
-#: The service has more threads, since its logins wait for WeChat.
+#: An application. The service has more threads, because its logins wait for WeChat.
 APPLICATION: Final = ONE | {"WXAUTH_THREADS": str(GRANIAN_THREADS)}
 NODE: Final = {"NODE_ENV": "production"}
 
 
 def granian(app: str) -> tuple[str, ...]:
-    """The command of the Procfile, for `app` and on loopback alone."""
+    """Return the command of the Procfile, for `app` and on loopback only."""
     command = (ROOT / "Procfile").read_text().removeprefix("web: ").strip()
     return ("sh", "-c", command.replace("--host 0.0.0.0", "--host 127.0.0.1").replace(" app:app", f" {app}"))
 
 
 def gunicorn(app: str) -> tuple[str, ...]:
-    # The address comes from $PORT; gunicorn's own default is loopback, but port 8000.
     options = f"--worker-class gthread --workers 1 --threads {GUNICORN_THREADS} --bind 127.0.0.1:$PORT"
     return ("sh", "-c", f"exec gunicorn {options} {app}")
 
 
 def node(script: str) -> tuple[str, ...]:
-    return ("node", str(ROOT / "benchmarks" / "node" / script))
+    return ("node", str(BENCHMARKS / "node" / script))
 
 
 NGINX: Final = ("nginx", "-p", "{folder}", "-c", "{folder}/nginx.conf", "-e", "{folder}/log", "-g", "daemon off;")
 IN_PYTHON: Final = "benchmarks.contenders"
 
-VERIFY: Final = Contender("verify", "wxauth `/verify`", granian("app:app"), "/verify", "ours", OURS)
+VERIFY: Final = Contender("verify", "wxauth `/verify`", granian("app:app"), "/verify", "wxauth", OURS)
 DECORATOR: Final = Contender(
     "decorator",
     "wxauth `@login_required`",
-    granian(f"{IN_PYTHON}.decorator:app"),
+    granian(f"{IN_PYTHON}.guarded_flask:app"),
     "/me",
-    "ours",
+    "wxauth",
     OURS | APPLICATION,
 )
 SERVER_SIDE: Final = Contender(
-    "flask-session", "Flask-Session, Redis (Granian)", granian(f"{IN_PYTHON}.server_side:app"), environ=APPLICATION
+    "flask-session",
+    "Flask-Session, Redis (Granian)",
+    granian(f"{IN_PYTHON}.server_side_sessions:app"),
+    environ=APPLICATION,
 )
 JWT: Final = Contender(
     "flask-jwt",
@@ -90,17 +92,17 @@ CONTENDERS: Final = (
     DECORATOR,
     replace(DECORATOR, name="decorator-uncached", title="wxauth `@login_required`, cache off",
             environ=OURS | APPLICATION | UNCACHED),
-    Contender("granian", "nothing but Granian", granian(f"{IN_PYTHON}.nothing:app"), "/", "none", ONE),
-    Contender("flask", "bare Flask (Granian)", granian(f"{IN_PYTHON}.bare:app"), "/me", "none", APPLICATION),
+    Contender("granian", "bare Granian", granian(f"{IN_PYTHON}.bare_wsgi:app"), "/", "none", ONE),
+    Contender("flask", "bare Flask (Granian)", granian(f"{IN_PYTHON}.bare_flask:app"), "/me", "none", APPLICATION),
     SERVER_SIDE,
     replace(SERVER_SIDE, name="flask-session-gunicorn", title="Flask-Session, Redis (gunicorn)",
-            command=gunicorn(f"{IN_PYTHON}.server_side:app")),
+            command=gunicorn(f"{IN_PYTHON}.server_side_sessions:app")),
     JWT,
     replace(JWT, name="flask-jwt-gunicorn", title="Flask-JWT-Extended, block list (gunicorn)",
             command=gunicorn(f"{IN_PYTHON}.jwt_blocklist:app")),
-    Contender("koa-jwt", "Koa, jsonwebtoken, as in the article", node("koa_jwt.js"), environ=NODE),
+    Contender("koa-jwt", "Koa, jsonwebtoken, as in tutorials", node("koa_jwt.js"), environ=NODE),
     Contender("express-session", "express-session, connect-redis", node("express_session.js"), environ=NODE),
     Contender("koa-ioredis", "Koa, ioredis, opaque tokens", node("koa_ioredis.js"), "/verify", environ=NODE),
-    Contender("nginx-lua", "nginx, Lua, Redis", NGINX, "/verify", "plain"),
+    Contender("nginx-lua", "nginx, Lua, Redis", NGINX, "/verify", "redis"),
 )  # fmt: skip
 BY_NAME: Final = {contender.name: contender for contender in CONTENDERS}

@@ -1,4 +1,4 @@
-"""What /proc says of a process and its children: processor time and memory."""
+"""Processor time and memory of a process and its children, read from /proc."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 PROC: Final = Path("/proc")
-TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
-# Counted behind the name in brackets, which may itself hold blanks and brackets.
+TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+# Indexes into /proc/<pid>/stat after the process name, which may contain spaces and brackets.
 PARENT, UTIME, STIME = 1, 11, 12
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """Return the process and all its descendants."""
     parents = {int(path.name): int(fields[PARENT]) for path in PROC.glob("[0-9]*") if (fields := _stat(path))}
     found = [pid]
     for known in found:
@@ -23,13 +23,13 @@ def tree(pid: int) -> list[int]:
 
 
 def processor_seconds(pids: Iterable[int]) -> float:
-    """What they have used so far, in user and in system mode."""
+    """Return the user and system time that the processes have used so far."""
     stats = [fields for pid in pids if (fields := _stat(PROC / str(pid)))]
-    return sum(int(fields[UTIME]) + int(fields[STIME]) for fields in stats) / TICKS_A_SECOND
+    return sum(int(fields[UTIME]) + int(fields[STIME]) for fields in stats) / TICKS_PER_SECOND
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory that the process has at hand (VmRSS)."""
+    """Return the resident memory of the process (VmRSS)."""
     lines = (PROC / str(pid) / "status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
@@ -37,5 +37,5 @@ def resident_bytes(pid: int) -> int:
 def _stat(path: Path) -> list[str]:
     try:
         return (path / "stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has just ended
+    except OSError:  # the process has ended
         return []

@@ -1,13 +1,13 @@
-"""Flask with one route and nobody to guard it: what the framework itself costs."""
+"""Flask with one route and no authentication: the cost of the framework."""
 
 from __future__ import annotations
 
 from flask import Flask
 
-from benchmarks.identity import visitor
+from benchmarks.contenders.users import fake_user
 
 app = Flask(__name__)
-OPENID = visitor(0).openid
+OPENID = fake_user(0).openid
 
 
 @app.get("/me")

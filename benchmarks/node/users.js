@@ -1,9 +1,9 @@
 'use strict';
-// Made-up users; the twin of ../identity.py.
+// The fake users of ../contenders/users.py.
 
 exports.SECRET = 'a-secret-of-the-benchmarks-0123456789';
 
-exports.visitor = (number) => {
+exports.fakeUser = (number) => {
   const digits = String(number).padStart(22, '0');
   return {
     appid: 'wxbenchmark0123456',

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.wechat PORT MILLISECONDS`: a WeChat that knows everybody and answers after a while.
+"""`python -m benchmarks.harness.fake_wechat PORT MILLISECONDS`: answer jscode2session after a delay.
 
-The code says who it is: `user-7` is visitor 7. It costs next to nothing, so that a login's time is the service's own.
+The code names the user: `user-7` is `fake_user(7)`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import sys
 from dataclasses import asdict
 
-from benchmarks.identity import visitor
+from benchmarks.contenders.users import fake_user
 
 
 async def serve(port: int, delay: float) -> None:
@@ -34,7 +34,7 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
 
 def _answer(request: bytes) -> bytes:
     code = re.search(rb"js_code=user-([0-9]+)", request)
-    identity = asdict(visitor(code[1].decode() if code else "0"))
+    identity = asdict(fake_user(code[1].decode() if code else "0"))
     del identity["appid"]
     body = json.dumps(identity).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

@@ -1,4 +1,4 @@
-"""Servers that a figure needs: a Redis, a contender, the fake WeChat; each a child, pinned, on loopback."""
+"""The servers of a measurement: Redis, a contender, the fake WeChat. Each runs on loopback, bound to one core."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from benchmarks.places import BIN, HERE, LOAD_CORE, ROOT, SERVER_CORE, pinned
-from benchmarks.table import Contender
+from benchmarks.contenders.table import Contender
+from benchmarks.harness.host import BENCHMARKS, BIN, LOAD_CORE, ROOT, SERVER_CORE, pinned
 from tests.servers import RedisServer, Server, free_port, wait_until
 
-POLL = 0.002
+#: Seconds between two attempts to connect.
+POLL_INTERVAL: Final = 0.002
 
 
 class PinnedRedis(RedisServer):
+    """A redis-server on the load's core."""
+
     def __init__(self) -> None:
         super().__init__()
         self._command = [*pinned(LOAD_CORE), *self._command]
 
 
 class ContenderServer(Server):
-    """A contender over a Redis of its own; `started_in` is how many seconds its first answer took."""
+    """A contender and its own Redis. `started_in` is the time to the first answer in seconds."""
 
-    def __init__(self, contender: Contender, redis: RedisServer, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, contender: Contender, redis: RedisServer, extra_environ: Mapping[str, str] | None = None
+    ) -> None:
         self.contender = contender
         self.redis = redis
         self.port = free_port()
@@ -37,41 +43,41 @@ class ContenderServer(Server):
             "REDIS_URL": redis.url,
             "PROMETHEUS_MULTIPROC_DIR": str(self.folder),
             **contender.environ,
-            **(more or {}),
+            **(extra_environ or {}),
         }
         self._write_nginx_conf()
 
     def start(self) -> None:
         began = time.perf_counter()
         super().start()
-        wait_until(self._answers_at_all, self.contender.name, 60)
+        wait_until(self._answers_http, self.contender.name, 60)
         self.started_in = time.perf_counter() - began
 
-    def _answers_at_all(self) -> bool:
+    def _answers_http(self) -> bool:
         request = f"GET {self.contender.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
         try:
             with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
                 connection.sendall(request)
                 return connection.recv(5) == b"HTTP/"
         except OSError:
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
             return False
 
     def _write_nginx_conf(self) -> None:
         values = {"folder": self.folder, "port": self.port, "redis_port": self.redis.port}
-        text = (HERE / "contenders" / "nginx.conf").read_text()
+        text = (BENCHMARKS / "contenders" / "nginx.conf").read_text()
         for name, value in values.items():
             text = text.replace(f"{{{name}}}", str(value))
         Path(self.folder, "nginx.conf").write_text(text)
 
 
 class FakeWeChat(Server):
-    """Answers after `delay` milliseconds."""
+    """A fake WeChat that answers after `delay` milliseconds."""
 
     def __init__(self, delay: int) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "benchmarks.wechat", str(self.port), str(delay)]
+        command = [sys.executable, "-m", "benchmarks.harness.fake_wechat", str(self.port), str(delay)]
         super().__init__([*pinned(LOAD_CORE), *command], cwd=ROOT)
 
     def answers(self) -> bool:

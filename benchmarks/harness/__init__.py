@@ -1,0 +1,1 @@
+"""Start servers, log test users in, generate load, read processor time."""

@@ -1,0 +1,1 @@
+"""The measurements. Each returns plain numbers for `results.json`."""

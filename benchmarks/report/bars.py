@@ -1,0 +1,73 @@
+"""The bars: what a run must reach. Most are ratios, so they do not depend on the machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Results = Mapping[str, Any]
+
+OURS: Final = ("verify", "verify-uncached", "decorator", "decorator-uncached")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A lower limit for a figure, or an upper limit where `at_most` is true."""
+
+    title: str
+    limit: float
+    read: Callable[[Results], float]
+    at_most: bool = False
+
+    def holds(self, results: Results) -> bool:
+        value = self.read(results)
+        return (value <= self.limit) if self.at_most else (value >= self.limit)
+
+
+def median(results: Results, name: str, figure: str = "per_second") -> float:
+    """Return the median of a figure over all turns of a contender."""
+    return statistics.median(float(turn[figure]) for turn in results["turns"][name])
+
+
+def ratio(ours: str, theirs: str) -> Callable[[Results], float]:
+    """Return a function that divides our requests per second by theirs."""
+    return lambda results: median(results, ours) / median(results, theirs)
+
+
+def check_cost(results: Results, size: int) -> float:
+    """Return the processor time of a check among `size` sessions in microseconds, that of Redis included."""
+    return statistics.median(float(turn["processor"] + turn["redis"]) for turn in results["keyspace"][str(size)])
+
+
+def growth(results: Results) -> float:
+    """Return the cost of a check among the most sessions, divided by the cost among the fewest."""
+    sizes = sorted(map(int, results["keyspace"]))
+    return check_cost(results, sizes[-1]) / check_cost(results, sizes[0])
+
+
+def bytes_per_user(results: Results) -> float:
+    return float(results["bytes"]["verify"]["usage"])
+
+
+BARS: Final = (
+    Bar("`/verify` / Koa with ioredis", 2, ratio("verify", "koa-ioredis")),
+    Bar("`/verify` / nginx with Lua", 0.8, ratio("verify", "nginx-lua")),
+    Bar("`/verify` / Koa with jsonwebtoken", 20, ratio("verify", "koa-jwt")),
+    Bar("`@login_required` / bare Flask, both on Granian", 0.85, ratio("decorator", "flask")),
+    Bar("`@login_required` / Flask-Session on gunicorn", 4.5, ratio("decorator", "flask-session-gunicorn")),
+    Bar("`@login_required` / Flask-JWT-Extended on gunicorn", 5, ratio("decorator", "flask-jwt-gunicorn")),
+    Bar("`@login_required` / express-session", 2.5, ratio("decorator", "express-session")),
+    Bar("`@login_required`, cache off / Flask-Session, both on Granian", 1,
+        ratio("decorator-uncached", "flask-session")),
+    Bar("bytes in Redis for a user with one session and one session_key", 600, bytes_per_user, at_most=True),
+    Bar("cost of a check at 1,000,000 sessions / at 1,000", 1.1, growth, at_most=True),
+)  # fmt: skip
+
+
+def missed(results: Results) -> list[str]:
+    """Return a line for each bar that is missed, and for each of our contenders that failed requests."""
+    lines = [f"{bar.title}: {bar.read(results):.3g}, bar {bar.limit:g}" for bar in BARS if not bar.holds(results)]
+    failed = {name: sum(turn["failed"] for turn in results["turns"][name]) for name in OURS}
+    return lines + [f"{name}: {count} requests failed" for name, count in failed.items() if count]
