@@ -1,4 +1,4 @@
-"""The breaker: closed it is not to be noticed, open it costs nothing, and it finds its way back by itself."""
+"""The circuit breaker: when it opens, which probes it admits, when it closes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wxauth.storage.circuit_breaker import MAX_FAILURES, PROBE_INTERVAL, Circuit
 
 
 class Now:
-    """A clock that stands still until it is moved."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -42,51 +42,44 @@ def fail(breaker: CircuitBreaker, times: int) -> None:
         breaker.failed()
 
 
-def test_a_new_breaker_admits_everyone(breaker: CircuitBreaker) -> None:
-    """Nothing is known to be wrong yet."""
+def test_new_breaker_admits_every_call(breaker: CircuitBreaker) -> None:
     assert not breaker.is_open
     assert all(breaker.admits() for _ in range(100))
 
 
-def test_a_few_failures_change_nothing(breaker: CircuitBreaker) -> None:
-    """One fewer than MAX_FAILURES leaves it closed."""
+def test_one_failure_fewer_than_the_limit_leaves_it_closed(breaker: CircuitBreaker) -> None:
     fail(breaker, MAX_FAILURES - 1)
     assert not breaker.is_open
     assert all(breaker.admits() for _ in range(100))
 
 
 def test_failures_in_a_row_open_it(broken: CircuitBreaker) -> None:
-    """From then on it refuses."""
     assert broken.is_open
     assert not broken.admits()
 
 
-def test_failures_count_only_in_a_row(breaker: CircuitBreaker) -> None:
-    """A success in between begins the count anew."""
+def test_success_resets_the_count_of_failures(breaker: CircuitBreaker) -> None:
     fail(breaker, MAX_FAILURES - 1)
     breaker.succeeded()
     fail(breaker, MAX_FAILURES - 1)
     assert not breaker.is_open
 
 
-def test_the_first_probe_waits(broken: CircuitBreaker, now: Now) -> None:
-    """Whoever has just failed is not asked again at once, but PROBE_INTERVAL later."""
+def test_first_probe_waits_for_the_interval(broken: CircuitBreaker, now: Now) -> None:
     now.seconds += PROBE_INTERVAL - 0.01
     assert not broken.admits()
     now.seconds += 0.01
     assert broken.admits()
 
 
-def test_one_probe_at_a_time(broken: CircuitBreaker, now: Now) -> None:
-    """However many ask, and however long it was open, one in PROBE_INTERVAL is let through."""
+def test_one_probe_per_interval_is_admitted(broken: CircuitBreaker, now: Now) -> None:
     now.seconds += 100 * PROBE_INTERVAL
     assert [broken.admits() for _ in range(5)] == [True, False, False, False, False]
     now.seconds += PROBE_INTERVAL
     assert [broken.admits() for _ in range(5)] == [True, False, False, False, False]
 
 
-def test_a_probe_that_succeeds_closes_it(broken: CircuitBreaker, now: Now) -> None:
-    """Then everyone is admitted at once, and it takes MAX_FAILURES again to open it."""
+def test_successful_probe_closes_it(broken: CircuitBreaker, now: Now) -> None:
     now.seconds += PROBE_INTERVAL
     assert broken.admits()
     broken.succeeded()
@@ -95,8 +88,7 @@ def test_a_probe_that_succeeds_closes_it(broken: CircuitBreaker, now: Now) -> No
     assert all(broken.admits() for _ in range(100))
 
 
-def test_a_probe_that_fails_leaves_it_open(broken: CircuitBreaker, now: Now) -> None:
-    """The next one is still PROBE_INTERVAL away."""
+def test_failed_probe_leaves_it_open_for_the_next_interval(broken: CircuitBreaker, now: Now) -> None:
     now.seconds += PROBE_INTERVAL
     assert broken.admits()
     broken.failed()
@@ -105,24 +97,23 @@ def test_a_probe_that_fails_leaves_it_open(broken: CircuitBreaker, now: Now) -> 
     assert broken.admits()
 
 
-def test_late_failures_do_not_put_the_probe_off(broken: CircuitBreaker, now: Now) -> None:
-    """Calls that began before it opened fail one after the other; the probe comes when it was due all the same."""
+def test_late_failures_do_not_delay_the_probe(broken: CircuitBreaker, now: Now) -> None:
+    """Calls that began before it opened may fail after that."""
     for _ in range(5):
         now.seconds += PROBE_INTERVAL / 5
         broken.failed()
     assert broken.admits()
 
 
-def test_a_probe_that_never_tells_is_followed_by_another(broken: CircuitBreaker, now: Now) -> None:
-    """A thread that dies in the middle of its probe does not leave the breaker open for ever."""
+def test_probe_without_a_report_is_followed_by_another(broken: CircuitBreaker, now: Now) -> None:
+    """A thread may die during its probe."""
     now.seconds += PROBE_INTERVAL
     assert broken.admits()
     now.seconds += PROBE_INTERVAL
     assert broken.admits()
 
 
-def test_threads_share_one_probe(broken: CircuitBreaker, now: Now) -> None:
-    """Of many threads that ask in the same moment one is let through."""
+def test_only_one_of_many_threads_gets_the_probe(broken: CircuitBreaker, now: Now) -> None:
     now.seconds += PROBE_INTERVAL
     together = threading.Barrier(20)
 
