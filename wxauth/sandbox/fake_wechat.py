@@ -124,7 +124,7 @@ class FakeWeChat(HTTPAdapter):
         query = {name: values[0] for name, values in parse_qs(str(parts.query)).items()}
         answer = self._answer(str(request.method), str(parts.path), query, request.body)
         if answer == "stall":
-            time.sleep(kwargs["timeout"][1])
+            time.sleep(kwargs["timeout"].total)
             raise requests.ReadTimeout(f"{request.url} timed out", request=request)
         body = b"<html>502 Bad Gateway</html>" if answer == "garbage" else json.dumps(answer).encode()
         raw = urllib3.HTTPResponse(

@@ -1,112 +1,99 @@
-"""The door to `requests`: one GET or POST to WeChat within a deadline. Knows bytes and time, not what they mean.
+"""One GET or POST to WeChat within a deadline. Handles bytes and time; `answers` handles their meaning.
 
-`requests` bounds each read, not their sum, so a server that drips a byte a second holds its caller for ever. Here
-every read on the socket is given what is left of the one deadline. Only the look-up of the host's name is outside it.
+The requests go straight to an adapter of `requests`, without a Session: so there are no redirects, no cookies,
+no `.netrc` and no proxy of the environment (each can send the AppSecret to a second host).
+
+`requests` limits the time of each read, not of all reads together. A server that sends one byte a second would hold
+a thread for hours. The classes at the end of this module limit the sum. Only the DNS look-up is not limited.
 """
 
 from __future__ import annotations
 
-import http.cookiejar
+import http.client
 import io
-import json
 import logging
 import socket
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any, Final
 
 import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.connection import create_connection
 
 from ..errors import WeChatUnreachable
 from ..logs import HidesQueries
 from ..models import Secret
 
+#: Seconds to connect to one address, and again for the TLS handshake.
 CONNECT_TIMEOUT: Final = 1.0
+#: Bytes of a body, and of a whole answer with its headers and chunk sizes.
 MAX_ANSWER: Final = 64 * 1024
-#: With headers, chunk sizes and whatever else a server may send.
 MAX_TRAFFIC: Final = 2 * MAX_ANSWER
-PIECE: Final = 8 * 1024
 POOL_SIZE: Final = 64
+HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "wxauth"}
 
 Fields = Mapping[str, str | bool | Secret]
 
-_deadline: ContextVar[float] = ContextVar("wxauth_deadline")
-
+# At DEBUG these loggers write the query, which holds the AppSecret.
 for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(name).addFilter(HidesQueries())
 
 
 class Transport:
-    """A pool of connections to one host. No redirects, no cookies, no `.netrc`, no proxy out of the environment."""
+    """A pool of connections to one host. Safe to share between threads.
+
+    `adapter` replaces the network. The sandbox and the tests pass a fake WeChat.
+    """
 
     def __init__(self, base_url: str, adapter: BaseAdapter | None = None) -> None:
         self._base_url = base_url
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": "wxauth"})
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, adapter or DeadlineAdapter(pool_maxsize=POOL_SIZE))
+        self._adapter = adapter or DeadlineAdapter(pool_connections=1, pool_maxsize=POOL_SIZE)
 
     def get(self, path: str, query: Fields, deadline: float) -> bytes:
-        """The body of a 200 answer of at most 64 KiB, before `deadline` (a `time.monotonic()` value).
+        """Return the body of a 200 answer of at most 64 KiB. `deadline` is a `time.monotonic()` value.
 
-        Raises WeChatUnreachable for everything else.
+        Raises WeChatUnreachable for any other outcome. A request is never repeated.
         """
         return self._ask("GET", path, query, None, deadline)
 
     def post(self, path: str, query: Fields, body: Fields, deadline: float) -> bytes:
-        """As `get`, with `body` sent as JSON. Like a GET it is sent once."""
-        return self._ask("POST", path, query, json.dumps(_revealed(body)).encode(), deadline)
+        """Send `body` as JSON; otherwise like `get`."""
+        return self._ask("POST", path, query, body, deadline)
 
-    def _ask(self, method: str, path: str, query: Fields, body: bytes | None, deadline: float) -> bytes:
+    def _ask(self, method: str, path: str, query: Fields, body: Fields | None, deadline: float) -> bytes:
+        url, json = self._base_url + path, _revealed(body) if body else None
         try:
-            return self._exchange(method, path, query, body, deadline)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            reason = _cause(error)
-        # Out here, so that the error has no __context__: the text of every connection error holds the whole URL.
+            request = requests.Request(method, url, HEADERS, params=_revealed(query), json=json).prepare()
+            return self._send(request, deadline)
+        except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+            reason = _reason(error)
+        # Raised outside the `except` block: the text of a connection error holds the whole URL, also as __context__.
         raise WeChatUnreachable(reason)
 
-    def _exchange(self, method: str, path: str, query: Fields, body: bytes | None, deadline: float) -> bytes:
-        _deadline.set(deadline)
-        remaining = max(deadline - time.monotonic(), 0.001)
-        with self._session.request(
-            method,
-            self._base_url + path,
-            params=_revealed(query),
-            data=body,
-            headers={"Content-Type": "application/json"} if body is not None else None,
-            timeout=(min(CONNECT_TIMEOUT, remaining), remaining),
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+    def _send(self, request: requests.PreparedRequest, deadline: float) -> bytes:
+        timeout: Any = urllib3.Timeout(total=_time_left(deadline))
+        with self._adapter.send(request, stream=True, timeout=timeout) as response:
             if response.status_code != requests.codes.ok:
                 raise WeChatUnreachable(f"http_{response.status_code}")
+            # A compressed body can be a bomb, and we have asked for none.
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise WeChatUnreachable("encoded")
-            return _bounded(response.raw)
+            body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=False)
+            if len(body) > MAX_ANSWER:
+                raise WeChatUnreachable("too_large")
+            if response.raw.length_remaining:
+                raise WeChatUnreachable("cut_short")
+            return body
 
 
 def _revealed(fields: Fields) -> dict[str, Any]:
     return {name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()}
 
 
-def _bounded(raw: urllib3.HTTPResponse) -> bytes:
-    body = b""
-    for piece in raw.stream(PIECE, decode_content=False):
-        body += piece
-        if len(body) > MAX_ANSWER:
-            raise WeChatUnreachable("too_large")
-    if raw.length_remaining:
-        raise WeChatUnreachable("cut_off")
-    return body
-
-
-def _cause(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "tls"
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
@@ -114,32 +101,40 @@ def _cause(error: Exception) -> str:
     return "connection"
 
 
-class _Session(requests.Session):
-    """Even where no redirect is followed, requests reads its body and works out where it leads to."""
+def _time_left(deadline: float) -> float:
+    """Return the seconds until `deadline`. Raises TimeoutError if it has passed."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("the deadline has passed")
+    return seconds
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
+
+# urllib3 sets the time-out of a connection to what is left of the total: before it connects, and again before it
+# reads the answer. The classes below take their deadline from there.
 
 
-class _DeadlineReader(io.RawIOBase):
-    """Reads one answer from a socket, and allows each read only what is left of the deadline and of MAX_TRAFFIC."""
+class _BoundedReader(io.RawIOBase):
+    """Reads one answer before a deadline, MAX_TRAFFIC bytes at most.
 
-    def __init__(self, sock: Any) -> None:
+    Faults: an answer of one byte a second, in the headers or in the body; headers of 6 MiB, which http.client allows.
+    """
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         super().__init__()
         self._sock = sock
-        # The socket stays open as long as this stream of its own does, even where http.client closes it early.
-        self._raw = sock.makefile("rb", buffering=0)
-        self._left = MAX_TRAFFIC
+        self._raw = raw
+        self._deadline = time.monotonic() + (sock.gettimeout() or 0)
+        self._bytes_left = MAX_TRAFFIC
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        if self._left <= 0:
-            raise OSError("this is more than an answer")
-        self._sock.settimeout(_time_left())
+    def readinto(self, buffer: Any) -> int:
+        if self._bytes_left <= 0:
+            raise OSError("the answer is too large")
+        self._sock.settimeout(_time_left(self._deadline))
         count: int = self._raw.readinto(buffer) or 0
-        self._left -= count
+        self._bytes_left -= count
         return count
 
     def close(self) -> None:
@@ -147,60 +142,47 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
-class _DeadlineSocket:
-    """A socket whose stream keeps the deadline; in all else the socket itself."""
+class _BoundedResponse(http.client.HTTPResponse):
+    """http.client's response, read through a _BoundedReader."""
 
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_BoundedReader(sock, self.fp.detach()))
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+def _connect(connection: HTTPConnection) -> socket.socket:
+    """Connect to the first address of the host that answers.
+
+    Fault: a firewall that drops packets. urllib3 waits the full time for each address, one after the other.
+    """
+    deadline = time.monotonic() + float(connection.timeout or 0)
+    failure: Exception = OSError("the host has no address")
+    for *_, address in socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM):
+        try:
+            return create_connection(
+                (str(address[0]), connection.port),
+                min(CONNECT_TIMEOUT, _time_left(deadline)),
+                socket_options=connection.socket_options,
+            )
+        except TimeoutError:
+            failure = urllib3.exceptions.ConnectTimeoutError(connection, "no address answered in time")
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 class _PlainConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self)
+    response_class = _BoundedResponse
 
-    def connect(self) -> None:
-        super().connect()
-        self.sock = _DeadlineSocket(self.sock)
+    def _new_conn(self) -> socket.socket:
+        return _connect(self)
 
 
 class _TLSConnection(HTTPSConnection):
+    response_class = _BoundedResponse
+
     def _new_conn(self) -> socket.socket:
-        return _connected(self)
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock = _DeadlineSocket(self.sock)
-
-
-def _connected(connection: HTTPConnection) -> socket.socket:
-    """A socket to the first address of the host that answers; urllib3 would give each of them the full time."""
-    failure: OSError = OSError("the host has no address")
-    for *_, address in socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM):
-        try:
-            sock = socket.create_connection((str(address[0]), connection.port), min(CONNECT_TIMEOUT, _time_left()))
-        except OSError as error:
-            failure = error
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(min(CONNECT_TIMEOUT, _time_left()))
-            return sock
-    if isinstance(failure, TimeoutError):
-        raise urllib3.exceptions.ConnectTimeoutError(connection, "no address answered in time")
-    raise urllib3.exceptions.NewConnectionError(connection, "no address answered")
-
-
-def _time_left() -> float:
-    """What is left of the deadline, or TimeoutError."""
-    remaining = _deadline.get() - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError("the deadline has passed")
-    return remaining
+        return _connect(self)
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
@@ -212,7 +194,7 @@ class _TLSPool(urllib3.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests' own adapter, over connections that keep the deadline."""
+    """The adapter of `requests`, with connections that keep the deadline."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
