@@ -1,4 +1,4 @@
-"""JSON as it is meant: one object, each name once, no NaN. For callers' bodies and for WeChat's answers alike."""
+"""JSON with stricter rules: one object, unique names, finite numbers. For callers' bodies and WeChat's answers."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any, NoReturn
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The object in `raw`, which is UTF-8; ValueError for anything else."""
+    """Return the object in `raw` (UTF-8). Raises ValueError for anything else."""
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=_once_each, parse_constant=_refuse, parse_float=_finite)
+        found = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         found = None
     if not isinstance(found, dict):
-        raise ValueError("this is no JSON object")
+        raise ValueError("this is not a JSON object")
     return found
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("an object has the same name twice")
     return found
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError("this number is too large to be written again")
+        raise ValueError("a number is too large")
     return number
 
 

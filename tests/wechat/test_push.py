@@ -32,7 +32,7 @@ FORMS = pytest.mark.parametrize("form", ["json", "xml"])
 def reason(postbox: PushDecoder, query: dict[str, str], body: bytes, now: float = NOW) -> str:
     """For which of its reasons the message is refused."""
     with pytest.raises(InvalidMessage) as caught:
-        postbox.open(query, body, now)
+        postbox.decode(query, body, now)
     assert caught.value.reason in HINTS
     return caught.value.reason
 
@@ -67,7 +67,7 @@ def test_the_check_of_the_address_is_the_same_in_safe_mode() -> None:
 
 def test_the_official_message_in_plain_mode_is_read() -> None:
     """It is of no user."""
-    found = PushDecoder(vectors.PUSH_TOKEN, None).open(vectors.PLAIN_QUERY, vectors.PLAIN_BODY, 1714037059)
+    found = PushDecoder(vectors.PUSH_TOKEN, None).decode(vectors.PLAIN_QUERY, vectors.PLAIN_BODY, 1714037059)
     assert found == Message("debug_demo", None, None)
 
 
@@ -75,7 +75,7 @@ def test_the_official_message_in_safe_mode_is_read() -> None:
     """And its app is the one that was sealed with it."""
     body = sealer.compact({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}).encode()
     postbox = PushDecoder(vectors.PUSH_TOKEN, vectors.PUSH_AES_KEY)
-    assert postbox.open(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
+    assert postbox.decode(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
 
 
 # --- What is read
@@ -85,7 +85,7 @@ def test_the_official_message_in_safe_mode_is_read() -> None:
 @FORMS
 def test_a_message_is_read(postbox: PushDecoder, aes_key: str, form: str) -> None:
     """Whichever mode and form was chosen in the console."""
-    found = postbox.open(*FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key, form), NOW)
+    found = postbox.decode(*FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key, form), NOW)
     assert (found.event, found.appid) == (EVENT, APPID)
     assert found.openid is not None
     assert found.openid.startswith("oSANDBOX")
@@ -98,7 +98,7 @@ def test_a_message_of_both_modes_is_read_as_the_safe_one(form: str) -> None:
     lie = b'{"Event":"lie",' if form == "json" else b"<xml><Event>lie</Event>"
     both = body.replace(b"{", lie, 1).replace(b"<xml>", lie, 1)
     assert both != body
-    assert SAFE.open(query, both, NOW).event == EVENT
+    assert SAFE.decode(query, both, NOW).event == EVENT
 
 
 @settings(deadline=None)
@@ -110,7 +110,7 @@ def test_what_is_sealed_opens(text: str, key: bytes) -> None:
     """Whatever it says, under any key."""
     aes_key = base64.b64encode(key).decode().rstrip("=")
     sealed = sealer.seal_push(aes_key, APPID, sealer.written({"Event": text}, "json"))
-    found = PushDecoder(Secret(TOKEN), Secret(aes_key)).open(*safe(sealed), NOW)
+    found = PushDecoder(Secret(TOKEN), Secret(aes_key)).decode(*safe(sealed), NOW)
     assert found == Message(text, APPID, None)
 
 
@@ -135,7 +135,7 @@ def test_what_is_sealed_opens(text: str, key: bytes) -> None:
 )
 def test_an_event_is_read_from_its_place(body: bytes, event: str | None) -> None:
     """Directly under the root, once, and a text; else the message names none."""
-    assert PLAIN.open(signed(), body, NOW).event == event
+    assert PLAIN.decode(signed(), body, NOW).event == event
 
 
 # --- What is refused
@@ -149,7 +149,7 @@ def test_what_is_not_signed_is_refused(postbox: PushDecoder, aes_key: str, part:
     query, body = FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key)
     if part == ("signature" if aes_key else "msg_signature"):
         # It is not of this mode.
-        assert postbox.open({**query, part: spoil}, body, NOW).event == EVENT
+        assert postbox.decode({**query, part: spoil}, body, NOW).event == EVENT
     else:
         assert reason(postbox, {**query, part: spoil}, body) == "signature"
 
@@ -173,7 +173,7 @@ def test_an_old_message_is_refused(postbox: PushDecoder, aes_key: str, ahead: in
     query, body = FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key)
     assert FRESH_FOR == 300
     if is_fresh:
-        assert postbox.open(query, body, NOW + ahead).event == EVENT
+        assert postbox.decode(query, body, NOW + ahead).event == EVENT
     else:
         assert reason(postbox, query, body, NOW + ahead) == "time"
 
@@ -272,7 +272,7 @@ def test_any_body_is_a_message_or_refused(body: bytes) -> None:
     """And nothing else happens."""
     for postbox in (PLAIN, SAFE):
         try:
-            found: Any = postbox.open(signed(), body, NOW)
+            found: Any = postbox.decode(signed(), body, NOW)
         except InvalidMessage:
             continue
         assert isinstance(found, Message)

@@ -1,7 +1,4 @@
-"""What WeChat is asked about a user who is logged in: the phone number, and whether the session_key is still the one.
-
-Knows no HTTP of ours. A login asks nothing of this, so it needs no access token.
-"""
+"""Calls to WeChat about one logged-in user: the phone number, and the user's session_key."""
 
 from __future__ import annotations
 
@@ -13,7 +10,10 @@ from .store import SessionStore
 
 
 class UserApi:
-    """Every method raises WeChatError, and StoreUnavailable where Redis can't be asked."""
+    """WeChat's interfaces for one user. They need an access token; a login does not.
+
+    Every method raises WeChatError if WeChat refuses, and StoreUnavailable if Redis cannot be asked.
+    """
 
     def __init__(self, wechat: WeChatClient, tokens: AccessTokens, store: SessionStore) -> None:
         self._wechat = wechat
@@ -21,22 +21,25 @@ class UserApi:
         self._store = store
 
     def phone_number(self, user: User, code: str) -> PhoneNumber:
-        """The number behind the code of the phone button; PhoneCodeInvalid also if somebody else tapped it."""
+        """Return the phone number for the code of the phone button.
+
+        Raises PhoneCodeInvalid if WeChat does not know the code, or if it belongs to another user.
+        """
         return self._tokens.use(
             user.appid, lambda token, deadline: self._wechat.phone_number(user, code, token, deadline)
         )
 
     def check_session_key(self, user: User) -> None:
-        """Returns if the newest session_key held here is the user's at WeChat, else SessionKeyStale."""
+        """Check that the newest stored session_key is still valid at WeChat. Raises SessionKeyStale if not."""
         known = self._newest_session_key(user)
         self._tokens.use(
             user.appid, lambda token, deadline: self._wechat.check_session_key(user, known, token, deadline)
         )
 
     def reset_session_key(self, user: User) -> None:
-        """Have WeChat replace the user's session_key, and keep the new one; SessionKeyStale if that held here is old.
+        """Let WeChat replace the user's session_key, and store the new one. Raises SessionKeyStale if ours is old.
 
-        Where WeChat's answer is lost on the way, nobody here knows the new one: the next login brings it.
+        If WeChat's answer is lost, the stored key is stale until the next login.
         """
         known = self._newest_session_key(user)
         session_key = self._tokens.use(
@@ -47,6 +50,6 @@ class UserApi:
     def _newest_session_key(self, user: User) -> Secret:
         keys = self._store.session_keys(user)
         if keys is None:
-            # There is none after the last logout.
+            # The last logout deletes the key.
             raise SessionKeyStale
         return keys.newest

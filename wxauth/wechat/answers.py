@@ -1,4 +1,4 @@
-"""What WeChat's answers hold: bytes in, our own nouns out; WeChatUnreachable for what can't be WeChat's."""
+"""Parse WeChat's answers. Every function raises WeChatUnreachable for an answer that cannot come from WeChat."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ Answer = dict[str, Any]
 
 OPENID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SESSION_KEY: Final = re.compile(r"[!-~]{1,128}")
-#: 512 characters are what WeChat says to leave room for.
+#: WeChat asks for room for 512 characters.
 ACCESS_TOKEN: Final = re.compile(r"[!-~]{1,1024}")
-LONGEST_LIFE: Final = 86400
-#: Numbers of other countries come with their code in front, however WeChat sets it off.
-DIGITS: Final = re.compile(r"[0-9+() -]{1,32}")
+#: Seconds.
+MAX_TOKEN_LIFE: Final = 86400
+#: Foreign numbers begin with a country code. Its separator is not documented.
+PHONE_NUMBER: Final = re.compile(r"[0-9+() -]{1,32}")
 
 
 class AccessToken(NamedTuple):
-    """What opens WeChat's other interfaces for an app, and the whole seconds that it has left."""
+    """An app's access token, and the seconds until it expires."""
 
     secret: Secret
     expires_in: int
 
 
 def parse(body: bytes) -> Answer:
-    """The JSON object in `body`, whatever Content-Type it came under."""
+    """Return the JSON object in `body`. WeChat's Content-Type says nothing: it is often text/plain."""
     with contextlib.suppress(ValueError):
         return strict_json.parse(body)
     raise WeChatUnreachable("not_json")
 
 
 def parse_errcode(answer: Answer) -> int:
-    """WeChat's number for what went wrong, in whichever form it comes; 0 if nothing did."""
+    """Return the errcode, which may be a number or a text; 0 if there is none."""
     errcode = answer.get("errcode", 0)
     if isinstance(errcode, str) and re.fullmatch(r"-?[0-9]{1,9}", errcode):
         return int(errcode)
@@ -46,54 +47,43 @@ def parse_errcode(answer: Answer) -> int:
 
 
 def parse_identity(appid: str, answer: Answer) -> Identity:
-    """Of code2Session."""
-    openid, unionid = answer.get("openid"), answer.get("unionid")
-    if not isinstance(openid, str) or not OPENID.fullmatch(openid):
-        raise WeChatUnreachable("bad_openid")
-    session_key = parse_session_key(answer)
-    if unionid in (None, ""):
-        unionid = None
-    elif not isinstance(unionid, str) or not OPENID.fullmatch(unionid):
-        raise WeChatUnreachable("bad_unionid")
+    """Parse the answer of code2Session."""
+    openid, session_key = _text(answer, "openid", OPENID), parse_session_key(answer)
+    unionid = _text(answer, "unionid", OPENID) if answer.get("unionid") not in (None, "") else None
     return Identity(User(appid, openid), session_key, unionid)
 
 
 def parse_session_key(answer: Answer) -> Secret:
-    """Of code2Session and resetusersessionkey."""
-    session_key = answer.get("session_key")
-    if not isinstance(session_key, str) or not SESSION_KEY.fullmatch(session_key):
-        raise WeChatUnreachable("bad_session_key")
-    return Secret(session_key)
+    """Parse the session_key of code2Session or resetusersessionkey."""
+    return Secret(_text(answer, "session_key", SESSION_KEY))
 
 
 def parse_access_token(answer: Answer) -> AccessToken:
-    """Of stable_token."""
-    token, expires_in = answer.get("access_token"), answer.get("expires_in")
-    if not isinstance(token, str) or not ACCESS_TOKEN.fullmatch(token):
-        raise WeChatUnreachable("bad_access_token")
-    if type(expires_in) is not int or not 0 < expires_in <= LONGEST_LIFE:
+    """Parse the answer of stable_token."""
+    token, expires_in = _text(answer, "access_token", ACCESS_TOKEN), answer.get("expires_in")
+    if type(expires_in) is not int or not 0 < expires_in <= MAX_TOKEN_LIFE:
         raise WeChatUnreachable("bad_expires_in")
     return AccessToken(Secret(token), expires_in)
 
 
 def parse_phone_number(appid: str, answer: Answer) -> PhoneNumber:
-    """Of getuserphonenumber."""
+    """Parse the answer of getuserphonenumber."""
     info = answer.get("phone_info")
     watermark = info.get("watermark") if isinstance(info, dict) else None
     if not isinstance(info, dict) or not isinstance(watermark, dict):
         raise WeChatUnreachable("bad_phone_info")
     if watermark.get("appid") != appid:
         raise WeChatUnreachable("bad_watermark")
-    country = info.get("countryCode")
+    # In some of WeChat's examples the countryCode is a number.
+    if type(country := info.get("countryCode")) is int:
+        info = info | {"countryCode": str(country)}
     return PhoneNumber(
-        _digits(info.get("phoneNumber")),
-        _digits(info.get("purePhoneNumber")),
-        # In some of WeChat's own examples it is a number.
-        _digits(str(country) if type(country) is int else country),
+        *(_text(info, name, PHONE_NUMBER) for name in ("phoneNumber", "purePhoneNumber", "countryCode"))
     )
 
 
-def _digits(value: object) -> str:
-    if not isinstance(value, str) or not DIGITS.fullmatch(value):
-        raise WeChatUnreachable("bad_phone_number")
-    return value
+def _text(answer: Answer, name: str, pattern: re.Pattern[str]) -> str:
+    text = answer.get(name)
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise WeChatUnreachable(f"bad_{name}")
+    return text

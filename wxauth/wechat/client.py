@@ -1,4 +1,4 @@
-"""WeChat's interfaces as this service uses them. Knows no HTTP of ours and no Redis.
+"""Call WeChat's interfaces.
 
 Sources: the official "小程序登录凭证校验" (code2Session), "获取稳定版接口调用凭据" (stable_token), "获取手机号"
 (getPhoneNumber), "检验登录态" (checkSessionKey) and "重置登录态" (ResetUserSessionKey).
@@ -44,37 +44,38 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: What is said of a code or its user, once the AppID and the AppSecret have been accepted.
+#: Errors about the code or its user. WeChat reports them only after it has accepted the AppID and the AppSecret.
 CODE_ERRORS: Final = (CodeInvalid, CodeUsed, UserBlocked, WeChatRateLimited)
-#: What a caller's code can bring about: it may be of another mini program, too.
+#: For a phone code, 40013 means that the code belongs to another mini program.
 PHONE_ERRCODES: Final = {**ERRCODES, 40029: PhoneCodeInvalid, 40013: PhoneCodeInvalid}
-BUSY_TRIES: Final = 3
-BUSY_PAUSE: Final = 0.1
+MAX_TRIES: Final = 3
+#: Seconds.
+RETRY_PAUSE: Final = 0.1
 RID: Final = re.compile(r"(?:rid|req_id): *([\w-]{1,64})", re.ASCII)
 ADDRESS: Final = re.compile(r"invalid ip ([0-9.]{7,15})", re.ASCII)
 
 
 class WeChatClient:
-    """Asks WeChat on behalf of the configured apps. One for each worker; safe to share between threads.
+    """Calls WeChat for the configured apps. One for each worker; safe to share between threads.
 
-    Every method raises WeChatError, each errcode as its own leaf. Those that take a `deadline` (a `time.monotonic()`
-    value) are called within a `turn`.
+    Every method raises WeChatError; each errcode has its own subclass. A method with a `deadline` (a
+    `time.monotonic()` value) must be called inside `slot()`. `timeout` is in seconds.
     """
 
     def __init__(self, apps: Mapping[str, Secret], transport: Transport, timeout: float, max_concurrent: int) -> None:
         self._apps = apps
         self._transport = transport
         self._timeout = timeout
-        # Whoever waits for WeChat holds a thread, and those who are logged in need some too.
+        # A call to WeChat holds a thread. The limit keeps threads free for users who are logged in.
         self._slots = threading.BoundedSemaphore(max_concurrent)
-        #: For each app whose newest answer was an errcode that only the operator can mend, that errcode.
+        #: AppID -> the errcode that only the operator can fix, if that was WeChat's newest answer.
         self.misconfigured: dict[str, int] = {}
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[float]:
-        """A place among those who wait for WeChat, and the deadline for all that is asked there.
+        """Take one of the `max_concurrent` slots, and yield the deadline for all calls inside the block.
 
-        Raises WeChatBusy at once where too many are waiting already.
+        Raises WeChatBusy at once if all slots are taken.
         """
         if not self._slots.acquire(blocking=False):
             raise WeChatBusy
@@ -85,58 +86,50 @@ class WeChatClient:
             self._slots.release()
 
     def exchange(self, appid: str, code: str) -> Identity:
-        """Exchange the code of `wx.login` for the identity behind it (jscode2session).
+        """Exchange a `wx.login` code for an identity (jscode2session).
 
-        A code can be exchanged once, so nothing is sent twice but after -1, which has not consumed it.
+        A code works once, so the request is repeated only after -1: WeChat has not used the code then.
         """
-        query: Fields = {
-            "appid": appid,
-            "secret": self._apps[appid],
-            "js_code": code,
-            "grant_type": "authorization_code",
-        }
+        query = self._app_fields(appid) | {"js_code": code, "grant_type": "authorization_code"}
         with self.slot() as deadline:
-            return _unless_busy(lambda: self._exchange(appid, query, deadline), deadline)
+            return _retry_if_busy(lambda: self._exchange(appid, query, deadline), deadline)
 
     def _exchange(self, appid: str, query: Fields, deadline: float) -> Identity:
         body = self._transport.get("/sns/jscode2session", query, deadline)
-        return parse_identity(appid, self._answer_to_secret(appid, body))
+        return parse_identity(appid, self._app_answer(appid, body))
 
     def access_token(self, appid: str, deadline: float, *, force: bool = False) -> AccessToken:
-        """The app's access token (stable_token): the same one for as long as it lives.
+        """Return the app's current access token (stable_token).
 
-        `force` ends that one and gives another: at most 20 times a day, 30 seconds apart.
+        `force` replaces it. WeChat allows this 20 times a day, 30 seconds apart.
         """
-        body: Fields = {
-            "grant_type": "client_credential",
-            "appid": appid,
-            "secret": self._apps[appid],
-            "force_refresh": force,
-        }
+        body = self._app_fields(appid) | {"grant_type": "client_credential", "force_refresh": force}
 
         def ask() -> AccessToken:
             answer = self._transport.post("/cgi-bin/stable_token", {}, body, deadline)
-            return parse_access_token(self._answer_to_secret(appid, answer))
+            return parse_access_token(self._app_answer(appid, answer))
 
-        return ask() if force else _unless_busy(ask, deadline)
+        return ask() if force else _retry_if_busy(ask, deadline)
 
     def phone_number(self, user: User, code: str, token: Secret, deadline: float) -> PhoneNumber:
-        """The number behind the code of the phone button, if it was this user who tapped it (getuserphonenumber).
+        """Return the phone number for a code of the phone button (getuserphonenumber).
 
-        Such a code can be used once, and that -1 leaves it unused is said of `wx.login` alone: it is sent once.
+        With the openid WeChat refuses the code of another user. The code works once. Nothing says that -1 leaves it
+        unused, so the request is sent once.
         """
         query, body = {"access_token": token}, {"code": code, "openid": user.openid}
         answer = self._transport.post("/wxa/business/getuserphonenumber", query, body, deadline)
-        return parse_phone_number(user.appid, self._answer(answer, PHONE_ERRCODES))
+        return parse_phone_number(user.appid, _checked(answer, PHONE_ERRCODES))
 
     def check_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> None:
-        """Returns if the session_key is the user's at WeChat (checksession), else SessionKeyStale."""
-        _unless_busy(lambda: self._ask_signed("/wxa/checksession", user, session_key, token, deadline), deadline)
+        """Check that WeChat has this session_key for the user (checksession). Raises SessionKeyStale if not."""
+        _retry_if_busy(lambda: self._ask_signed("/wxa/checksession", user, session_key, token, deadline), deadline)
 
     def reset_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> Secret:
-        """The user's new session_key; the given one is dead from now on (resetusersessionkey), or SessionKeyStale.
+        """Replace the user's session_key, and return the new one (resetusersessionkey).
 
-        The second of two would be signed with a dead key, so it is sent once.
+        Raises SessionKeyStale if `session_key` is not the current one. A second request would be signed with the
+        replaced key, so it is sent once.
         """
         answer = self._ask_signed("/wxa/resetusersessionkey", user, session_key, token, deadline)
         return parse_session_key(answer)
@@ -148,12 +141,15 @@ class WeChatClient:
             "signature": signature(session_key),
             "sig_method": "hmac_sha256",
         }
-        return self._answer(self._transport.get(path, query, deadline))
+        return _checked(self._transport.get(path, query, deadline))
 
-    def _answer_to_secret(self, appid: str, body: bytes) -> Answer:
-        """As `_answer`, to a request with the AppSecret in it: whether WeChat takes that is then known."""
+    def _app_fields(self, appid: str) -> dict[str, str | bool | Secret]:
+        return {"appid": appid, "secret": self._apps[appid]}
+
+    def _app_answer(self, appid: str, body: bytes) -> Answer:
+        """Return the answer to a request with the AppSecret, and note whether WeChat accepts the app."""
         try:
-            answer = self._answer(body)
+            answer = _checked(body)
         except CODE_ERRORS:
             self.misconfigured.pop(appid, None)
             raise
@@ -163,35 +159,44 @@ class WeChatClient:
         self.misconfigured.pop(appid, None)
         return answer
 
-    def _answer(self, body: bytes, errcodes: Mapping[int, type[WeChatError]] = ERRCODES) -> Answer:
-        """What WeChat answers, unless that is an errcode, which `errcodes` may know as one of the caller's making."""
-        answer = parse(body)
-        errcode = parse_errcode(answer)
-        if errcode == 0:
-            return answer
-        message = str(answer.get("errmsg", ""))
-        rid = found[1] if (found := RID.search(message)) else None
-        if errcode not in errcodes and (hint := HINTS.get(errcode)):
-            address = found[1] if (found := ADDRESS.search(message)) else None
-            log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "hint": hint, "ip": address})
-            raise WeChatMisconfigured(errcode, rid, hint, address)
-        log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
-        raise errcodes.get(errcode, WeChatError)(errcode, rid)
-
 
 def signature(session_key: Secret, message: str = "") -> str:
-    """What proves to WeChat that we know the user's session_key; in the interfaces above, of no message at all.
+    """Return the HMAC-SHA256 that proves knowledge of the session_key. The interfaces above sign no message.
 
-    The key is the text as it was received. Elsewhere it stands for the 16 bytes that it encodes; not here.
+    The key is the session_key's text. Only for AES is the text decoded from base64.
     """
     return hmac.digest(session_key.reveal().encode(), message.encode(), "sha256").hex()
 
 
-def _unless_busy(ask: Callable[[], T], deadline: float) -> T:
-    """What `ask` returns; after -1 it is asked again, BUSY_TRIES times in all."""
-    for _ in range(BUSY_TRIES - 1):
+def _checked(body: bytes, errcodes: Mapping[int, type[WeChatError]] = ERRCODES) -> Answer:
+    """Return the answer. Raises WeChatError if it has an errcode: the class in `errcodes`, if there is one."""
+    answer = parse(body)
+    if errcode := parse_errcode(answer):
+        raise _error(errcode, str(answer.get("errmsg", "")), errcodes)
+    return answer
+
+
+def _error(errcode: int, message: str, errcodes: Mapping[int, type[WeChatError]]) -> WeChatError:
+    """Log the errcode, and return its exception. WeChat's support needs the `rid`."""
+    rid = _first(RID, message)
+    if errcode not in errcodes and (hint := HINTS.get(errcode)):
+        address = _first(ADDRESS, message)
+        log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "hint": hint, "ip": address})
+        return WeChatMisconfigured(errcode, rid, hint, address)
+    log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
+    return errcodes.get(errcode, WeChatError)(errcode, rid)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.search(text)
+    return found[1] if found else None
+
+
+def _retry_if_busy(ask: Callable[[], T], deadline: float) -> T:
+    """Call `ask`, and again after -1: MAX_TRIES times in all."""
+    for _ in range(MAX_TRIES - 1):
         try:
             return ask()
         except WeChatBusy:
-            time.sleep(max(min(BUSY_PAUSE, deadline - time.monotonic()), 0))
+            time.sleep(max(min(RETRY_PAUSE, deadline - time.monotonic()), 0))
     return ask()

@@ -1,7 +1,7 @@
-"""WeChat's own cryptography: AES-CBC as it seals with, SHA-1 as it signs with. Knows no key's owner and no meaning.
+"""WeChat's cryptography: AES-CBC to encrypt, SHA-1 to sign.
 
-None of it is what one would choose today: AES-CBC says nothing of whether the text was changed. So nobody may be told
-in what way an opened text is wrong, nor learn it from the time that it took.
+AES-CBC does not detect changed data. A caller that can tell a padding error from another error can decrypt data
+without the key (a padding oracle). So callers must report every failure alike, after the same work.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 BLOCK: Final = 16
 
 
-def decode(text: str) -> bytes:
-    """The bytes of `text`; ValueError if it is not base64 in its one spelling, padded and without bits left over."""
+def decode_base64(text: str) -> bytes:
+    """Decode `text`. Raises ValueError if it is not canonical base64: padded, without unused bits."""
     raw = b64decode(text, validate=True)
     if b64encode(raw).decode() != text:
-        raise ValueError("this is not how base64 spells it")
+        raise ValueError("this is not canonical base64")
     return raw
 
 
 def decrypt(key: bytes, iv: bytes, ciphertext: bytes, pad_to: int = BLOCK) -> tuple[bytes, bool]:
-    """The text, and whether its PKCS#7 padding to `pad_to` bytes is whole; `ciphertext` is one block or more.
+    """Return the plaintext, and whether its PKCS#7 padding is valid. `ciphertext` is one or more blocks.
 
-    Where the padding is broken the text is there all the same, so that whoever judges it takes as long over it.
+    If the padding is invalid, the plaintext is returned with it, so that the caller can do the same work.
     """
-    opening = Cipher(AES(key), CBC(iv)).decryptor()
-    padded = opening.update(ciphertext) + opening.finalize()
+    decryptor = Cipher(AES(key), CBC(iv)).decryptor()
+    padded = decryptor.update(ciphertext) + decryptor.finalize()
     count = padded[-1]
-    whole = 1 <= count <= pad_to
-    whole &= hmac.compare_digest(padded[-count:], bytes([count]) * count)
-    return padded[:-count] if whole else padded, whole
+    is_valid = 1 <= count <= pad_to
+    is_valid &= hmac.compare_digest(padded[-count:], bytes([count]) * count)
+    return padded[:-count] if is_valid else padded, is_valid
 
 
 def data_is_signed(raw_data: bytes, session_key: str, signature: str) -> bool:
-    """Whether `signature` is that of user data: SHA-1 over the data and the text of the session_key, as hex."""
+    """Check the signature of user data: SHA-1 of the data and the text of the session_key, in hex."""
     return _equal(_sha1(raw_data + session_key.encode()), signature)
 
 
 def push_is_signed(parts: list[str], signature: str) -> bool:
-    """Whether `signature` is that of a push: SHA-1 over its parts in alphabetical order, the token among them."""
+    """Check the signature of a push: SHA-1 of its sorted parts, which include the token."""
     return _equal(_sha1("".join(sorted(parts)).encode(errors="replace")), signature)
 
 
 def _sha1(content: bytes) -> str:
-    return hashlib.sha1(content, usedforsecurity=False).hexdigest()  # WeChat's choice, not ours
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()  # WeChat requires SHA-1
 
 
 def _equal(signature: str, presented: str) -> bool:

@@ -1,7 +1,7 @@
-"""User data that WeChat sealed or signed, judged under the session_keys it may be of. Knows no store and no clock.
+"""Decrypt and verify the user data that a mini program gets from WeChat.
 
-WeChat keeps one session_key for each user and may replace it at a login, so data can be on its way that was sealed
-under the one before: that is tried too, for a while.
+WeChat keeps one session_key for each user and may replace it at a login. Data can still be on its way then, so the
+previous key is tried too, for ten minutes.
 """
 
 from __future__ import annotations
@@ -16,106 +16,108 @@ from ..errors import BadRequest, SessionKeyStale
 from ..metrics import USERDATA
 from ..models import Secret, SessionKeys
 from ..strict_json import parse
-from .crypto import BLOCK, data_is_signed, decode, decrypt
+from .crypto import BLOCK, data_is_signed, decode_base64, decrypt
 
-#: Seconds for which the previous session_key is still tried: time enough for what was on its way.
+#: Seconds for which the previous session_key is tried.
 PREVIOUS_KEY_LIFE: Final = 600
 #: Seconds by which WeChat's clock may be ahead of ours.
 CLOCK_SKEW: Final = 60
 
-#: What WeChat seals for the phone button, beside the watermark, and nothing else with it.
-PHONE_NAMES: Final = frozenset({"phoneNumber", "purePhoneNumber", "countryCode"})
+#: The fields of the phone button's data, besides the watermark. WeChat adds no other field.
+PHONE_FIELDS: Final = frozenset({"phoneNumber", "purePhoneNumber", "countryCode"})
 
-Found = dict[str, Any]
+UserData = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """What user data has to say of itself at `now`, Unix seconds: its app, and that it is at most `max_age` old."""
+    """The watermark that user data must have at `now` (Unix seconds): this app's, at most `max_age` seconds old."""
 
     appid: str
     now: float
     max_age: int
 
-    def is_met_by(self, watermark: object) -> bool:
+    def matches(self, watermark: object) -> bool:
         if not isinstance(watermark, dict) or type(watermark.get("timestamp")) is not int:
             return False
-        is_young = self.now - self.max_age <= watermark["timestamp"] <= self.now + CLOCK_SKEW
-        return is_young and watermark.get("appid") == self.appid
+        is_fresh = self.now - self.max_age <= watermark["timestamp"] <= self.now + CLOCK_SKEW
+        return is_fresh and watermark.get("appid") == self.appid
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptedData:
-    """`encryptedData` and `iv`: AES-CBC under a session_key."""
+    """`encryptedData` and `iv`: AES-CBC with a session_key."""
 
     ciphertext: bytes
     iv: bytes
 
     @classmethod
     def read(cls, encrypted_data: str, iv: str) -> EncryptedData:
-        """Out of base64, in which a `+` may have become a space; BadRequest if no key whatsoever could open it."""
+        """Decode both from base64; a space counts as `+`. Raises BadRequest if no key could decrypt them."""
         with contextlib.suppress(ValueError):
-            found = cls(decode(encrypted_data.replace(" ", "+")), decode(iv.replace(" ", "+")))
+            found = cls(decode_base64(encrypted_data.replace(" ", "+")), decode_base64(iv.replace(" ", "+")))
             if found.ciphertext and len(found.ciphertext) % BLOCK == 0 and len(found.iv) == BLOCK:
                 return found
         raise BadRequest(f"encryptedData must be blocks of {BLOCK} bytes in base64, and iv one such block.")
 
-    def open(self, keys: SessionKeys | None, expected: Watermark) -> Found:
-        """What was sealed, or SessionKeyStale."""
-        return _first("decrypt", keys, expected.now, lambda key: self._open_under(key, expected))
+    def open(self, keys: SessionKeys | None, expected: Watermark) -> UserData:
+        """Return the decrypted data. Raises SessionKeyStale if no key fits or the watermark is wrong."""
+        return _first_match("decrypt", keys, expected.now, lambda key: self._decrypt(key, expected))
 
-    def _open_under(self, session_key: Secret, expected: Watermark) -> Found | None:
+    def _decrypt(self, session_key: Secret, expected: Watermark) -> UserData | None:
         key = _aes_key(session_key)
         if key is None:
             return None
-        # Each step is taken whatever became of the one before: the time must not tell which of them failed.
-        text, is_whole = decrypt(key, self.iv, self.ciphertext)
+        # No early return below: the response time must not show which check failed.
+        text, is_padded = decrypt(key, self.iv, self.ciphertext)
         try:
             found = parse(text)
         except ValueError:
             found = {}
-        is_met = expected.is_met_by(found.get("watermark"))
-        is_sound = is_met and not _is_made_up(found.keys())
-        return found if is_whole and is_sound else None
+        is_current = expected.matches(found.get("watermark"))
+        is_genuine = is_current and not _may_be_forged(found.keys())
+        return found if is_padded and is_genuine else None
 
 
 @dataclass(frozen=True, slots=True)
 class SignedData:
-    """`rawData` and `signature`: JSON in the clear, and SHA-1 over it and a session_key."""
+    """`rawData` and `signature`: JSON, and SHA-1 of the JSON and a session_key."""
 
     raw_data: bytes = field(repr=False)
     signature: str
-    content: Found = field(repr=False)
+    content: UserData = field(repr=False)
 
     @classmethod
     def read(cls, raw_data: str, signature: str) -> SignedData:
-        """BadRequest if it is no JSON object: WeChat signs nothing else, and no key is needed to see it."""
+        """Parse `raw_data`. Raises BadRequest if it is not a JSON object: WeChat signs nothing else."""
         with contextlib.suppress(ValueError):
             raw = raw_data.encode()
             return cls(raw, signature, parse(raw))
-        # Out here, so that the error has no __context__: that would hold all of the data.
+        # Raised outside the `with` block, so that the error has no __context__: that would hold the user's data.
         raise BadRequest("rawData must be one JSON object, letter by letter as WeChat gave it.")
 
-    def check(self, keys: SessionKeys | None, now: float) -> Found:
-        """What was signed, or SessionKeyStale."""
-        return _first("verify", keys, now, self._check_under)
+    def check(self, keys: SessionKeys | None, now: float) -> UserData:
+        """Return the signed object. Raises SessionKeyStale if the signature fits no key."""
+        return _first_match("verify", keys, now, self._verify)
 
-    def _check_under(self, session_key: Secret) -> Found | None:
+    def _verify(self, session_key: Secret) -> UserData | None:
         return self.content if data_is_signed(self.raw_data, session_key.reveal(), self.signature) else None
 
 
-def _is_made_up(names: AbstractSet[str]) -> bool:
-    """Whether there is a phone number that need not be WeChat's.
+def _may_be_forged(names: AbstractSet[str]) -> bool:
+    """Return whether there is a phone number that may not come from WeChat.
 
-    In CBC whoever sends the data chooses its first 16 bytes, and where in what WeChat sealed it begins: so the end of
-    his own nickname can be made a phone number. What he can't do is take away the names that come after that.
+    With CBC, a user can cut off the beginning of genuine data and choose the first 16 bytes of the rest. In this way
+    the end of a nickname becomes a phone number. But the fields that follow the nickname remain.
     """
-    return not PHONE_NAMES.isdisjoint(names) and names != PHONE_NAMES | {"watermark"}
+    return not PHONE_FIELDS.isdisjoint(names) and names != PHONE_FIELDS | {"watermark"}
 
 
-def _first(kind: str, keys: SessionKeys | None, now: float, attempt: Callable[[Secret], Found | None]) -> Found:
-    """What `attempt` finds under the first key that fits. Here alone is said that none does, and never why."""
-    for name, key in _to_try(keys, now):
+def _first_match(
+    kind: str, keys: SessionKeys | None, now: float, attempt: Callable[[Secret], UserData | None]
+) -> UserData:
+    """Return the result of `attempt` for the first key that fits. Raises a bare SessionKeyStale if none."""
+    for name, key in _candidates(keys, now):
         found = attempt(key)
         if found is not None:
             USERDATA.labels(kind, name).inc()
@@ -124,7 +126,7 @@ def _first(kind: str, keys: SessionKeys | None, now: float, attempt: Callable[[S
     raise SessionKeyStale
 
 
-def _to_try(keys: SessionKeys | None, now: float) -> Iterator[tuple[str, Secret]]:
+def _candidates(keys: SessionKeys | None, now: float) -> Iterator[tuple[str, Secret]]:
     if keys:
         yield "newest", keys.newest
         if keys.previous and now < keys.since + PREVIOUS_KEY_LIFE:
@@ -132,9 +134,9 @@ def _to_try(keys: SessionKeys | None, now: float) -> Iterator[tuple[str, Secret]
 
 
 def _aes_key(session_key: Secret) -> bytes | None:
-    """The bytes that a session_key spells; None if they are no key, so that nothing opens under it."""
+    """Return the 16 bytes of a session_key, or None if it is malformed."""
     try:
-        key = decode(session_key.reveal())
+        key = decode_base64(session_key.reveal())
     except ValueError:
         return None
     return key if len(key) == BLOCK else None

@@ -1,7 +1,7 @@
-"""The messages that WeChat pushes: are they WeChat's, and what do they say. Knows no HTTP and no store.
+"""Verify, decrypt and parse the messages that WeChat pushes.
 
-With an AES key the signature covers the whole message. Without one it covers the time and a nonce alone, so that
-whoever has seen one signed request may send another body along with it while the time is fresh.
+With an AES key (safe mode) the signature covers the whole message. Without one it covers only the time and a nonce:
+someone who has seen a signed request can then send another body with it while the time is fresh.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 from ..models import Secret
 from ..strict_json import parse
-from .crypto import BLOCK, decode, decrypt, push_is_signed
+from .crypto import BLOCK, decode_base64, decrypt, push_is_signed
 
-#: Seconds by which the time of a message may differ from ours. WeChat sends one again for some fifteen seconds.
+#: Seconds by which the time of a message may differ from ours. WeChat repeats a message for about 15 seconds.
 FRESH_FOR: Final = 300
 TIMESTAMP: Final = re.compile(r"[1-9][0-9]{9}")
-#: A sealed message: random bytes, its length, itself, the appid; padded to so many bytes.
+#: A decrypted message: 16 random bytes, the length of the content, the content, the appid; padded to 32 bytes.
 HEAD: Final = struct.Struct(">16sI")
-PADDED_TO: Final = 32
+PAD_TO: Final = 32
 
 Query = Mapping[str, str]
 
 
 class InvalidMessage(Exception):
-    """This is no message of WeChat's for us. `reason` is one word of HINTS, for the operator alone."""
+    """The message is not from WeChat, or not for us. `reason` is a key of HINTS; only the operator sees it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -38,20 +38,21 @@ class InvalidMessage(Exception):
 
 
 HINTS: Final[Mapping[str, str]] = {
-    "signature": "is WXAUTH_PUSH_TOKEN the Token of the WeChat console?",
-    "time": f"it is not within {FRESH_FOR} seconds of this server's clock; is that right?",
-    "sealed": "WeChat encrypts its messages: set WXAUTH_PUSH_AES_KEY to the EncodingAESKey of the WeChat console",
-    "not_sealed": "choose the safe mode in the WeChat console, or remove WXAUTH_PUSH_AES_KEY",
-    "aes_key": "is WXAUTH_PUSH_AES_KEY the EncodingAESKey of the WeChat console?",
-    "form": "this is neither the XML nor the JSON that WeChat sends",
-    "app": "it is about a mini program that is not configured here, or it names none or two",
-    "user": "it names no user",
+    "signature": "check that WXAUTH_PUSH_TOKEN is the Token in the WeChat console",
+    "time": f"the message is not within {FRESH_FOR} seconds of this server's clock: check the clock",
+    "sealed": "WeChat encrypts its messages: set WXAUTH_PUSH_AES_KEY to the EncodingAESKey in the WeChat console",
+    "not_sealed": "WeChat does not encrypt its messages: choose the safe mode in the WeChat console, "
+    "or remove WXAUTH_PUSH_AES_KEY",
+    "aes_key": "check that WXAUTH_PUSH_AES_KEY is the EncodingAESKey in the WeChat console",
+    "form": "the message is neither the XML nor the JSON that WeChat sends",
+    "app": "the message names a mini program that is not configured here, or none although several are, or two",
+    "user": "the message names no user",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is of interest here of a message; whatever it does not say is None."""
+    """The fields of a message that this service needs. A field that the message lacks is None."""
 
     event: str | None
     appid: str | None
@@ -60,64 +61,67 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PushDecoder:
-    """What the operator and WeChat have agreed upon. With an AES key, only sealed messages are taken."""
+    """Decodes messages with the Token and the EncodingAESKey of the WeChat console.
+
+    With `aes_key`, only encrypted messages are accepted.
+    """
 
     token: Secret
     aes_key: Secret | None
 
     def echo(self, query: Query, now: float) -> str:
-        """What WeChat wants to hear back when the address is entered in its console, or InvalidMessage."""
-        self._check("signature", query, now)
+        """Return the answer to the console's check of the URL. Raises InvalidMessage if it is not signed."""
+        self._verify("signature", query, now)
         return query.get("echostr", "")
 
-    def open(self, query: Query, body: bytes, now: float) -> Message:
-        """The message in `body`, or InvalidMessage."""
+    def decode(self, query: Query, body: bytes, now: float) -> Message:
+        """Return the message in `body`. Raises InvalidMessage."""
         if self.aes_key:
-            return self._open_sealed(self.aes_key, query, body, now)
-        self._check("signature", query, now)
+            return self._decode_encrypted(self.aes_key, query, body, now)
+        self._verify("signature", query, now)
         fields = _fields(body)
         if "Encrypt" in fields and "Event" not in fields:
             raise InvalidMessage("sealed")
         return _message(fields)
 
-    def _open_sealed(self, aes_key: Secret, query: Query, body: bytes, now: float) -> Message:
-        sealed = _text(_fields(body), "Encrypt")
-        if sealed is None:
+    def _decode_encrypted(self, aes_key: Secret, query: Query, body: bytes, now: float) -> Message:
+        encrypted = _text(_fields(body), "Encrypt")
+        if encrypted is None:
             raise InvalidMessage("not_sealed")
-        self._check("msg_signature", query, now, sealed)
-        content, appid = _unseal(aes_key, sealed)
+        self._verify("msg_signature", query, now, encrypted)
+        content, appid = _decrypt(aes_key, encrypted)
         message = _message(_fields(content))
         if message.appid not in (None, appid):
             raise InvalidMessage("app")
         return Message(message.event, appid, message.openid)
 
-    def _check(self, name: str, query: Query, now: float, *more: str) -> None:
+    def _verify(self, name: str, query: Query, now: float, *more: str) -> None:
         timestamp, nonce = query.get("timestamp", ""), query.get("nonce", "")
         if not push_is_signed([self.token.reveal(), timestamp, nonce, *more], query.get(name, "")):
             raise InvalidMessage("signature")
-        # One length: the parts are signed in alphabetical order, without a mark of where one ends.
+        # The signed parts are joined without a separator. A fixed length keeps a part from growing into the next.
         if not TIMESTAMP.fullmatch(timestamp) or abs(now - int(timestamp)) > FRESH_FOR:
             raise InvalidMessage("time")
 
 
-def _unseal(aes_key: Secret, sealed: str) -> tuple[bytes, str]:
-    """The message and the appid that were sealed."""
+def _decrypt(aes_key: Secret, encrypted: str) -> tuple[bytes, str]:
+    """Return the content and the appid."""
     key = b64decode(aes_key.reveal() + "=")
     try:
-        ciphertext = decode(sealed)
+        ciphertext = decode_base64(encrypted)
     except ValueError:
         raise InvalidMessage("form") from None
     if not ciphertext or len(ciphertext) % BLOCK:
         raise InvalidMessage("form")
-    text, is_whole = decrypt(key, key[:BLOCK], ciphertext, PADDED_TO)
-    if not is_whole or len(text) < HEAD.size:
+    text, is_padded = decrypt(key, key[:BLOCK], ciphertext, PAD_TO)
+    if not is_padded or len(text) < HEAD.size:
         raise InvalidMessage("aes_key")
     end = HEAD.size + HEAD.unpack_from(text)[1]
     return text[HEAD.size : end], text[end:].decode(errors="replace")
 
 
 def _message(fields: Mapping[str, Any]) -> Message:
-    # FromUserName is WeChat itself where a user's rights are the matter; whose they are stands in OpenID.
+    # In messages about a user's rights FromUserName is WeChat itself, and OpenID is the user.
     return Message(_text(fields, "Event"), _text(fields, "AppID"), _text(fields, "OpenID"))
 
 
@@ -127,47 +131,28 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
 
 
 def _fields(content: bytes) -> Mapping[str, Any]:
-    """What the message says under each name, whichever of the two forms it has."""
+    """Return the fields of a message in XML or JSON."""
     try:
-        return _Texts().read(content) if content.lstrip().startswith(b"<") else parse(content)
-    except (ValueError, expat.ExpatError):
+        return _xml_fields(content) if content.lstrip().startswith(b"<") else parse(content)
+    except (ValueError, ElementTree.ParseError):
         raise InvalidMessage("form") from None
 
 
-class _Texts:
-    """The texts directly under the root of an XML document, but for names that stand there twice.
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses a document with a DOCTYPE, before the parser reads an entity (entity expansion, external files)."""
 
-    A document that declares anything is refused at its first declaration, before an entity could grow or be fetched.
-    """
+    def doctype(self, *_: object) -> None:
+        raise ValueError("the document has a DOCTYPE")
 
-    def __init__(self) -> None:
-        self._depth = 0
-        self._text: list[str] = []
-        self._found: list[tuple[str, str]] = []
 
-    def read(self, content: bytes) -> dict[str, str]:
-        parser = expat.ParserCreate("utf-8")
-        parser.StartElementHandler = self._begin
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._hear
-        parser.StartDoctypeDeclHandler = self._refuse
-        parser.Parse(content, True)
-        times = Counter(name for name, _ in self._found)
-        return {name: text for name, text in self._found if times[name] == 1}
+def _xml_fields(content: bytes) -> dict[str, str]:
+    """Return the texts of the root's children, without names that occur twice."""
+    parser = ElementTree.XMLParser(target=_NoDoctype(), encoding="utf-8")  # noqa: S314 - _NoDoctype makes it safe
+    parser.feed(content)
+    root = parser.close()
+    times = Counter(child.tag for child in root)
+    return {child.tag: _own_text(child) for child in root if times[child.tag] == 1}
 
-    def _begin(self, name: str, attributes: dict[str, str]) -> None:
-        self._depth += 1
-        if self._depth == 2:
-            self._text = []
 
-    def _end(self, name: str) -> None:
-        if self._depth == 2:
-            self._found.append((name, "".join(self._text)))
-        self._depth -= 1
-
-    def _hear(self, text: str) -> None:
-        if self._depth == 2:
-            self._text.append(text)
-
-    def _refuse(self, *declared: object) -> None:
-        raise ValueError("a document type is declared")
+def _own_text(element: ElementTree.Element) -> str:
+    return (element.text or "") + "".join(child.tail or "" for child in element)

@@ -38,7 +38,7 @@ def echo() -> Response:
 @bp.post("/wechat/push")
 def receive() -> Response:
     """`success` once all is done that the message asks for; at any other answer WeChat sends it again."""
-    message = _postbox().open(request.args, raw_body(), wxauth().store.now())
+    message = _postbox().decode(request.args, raw_body(), wxauth().store.now())
     if message.appid is not None and message.appid not in wxauth().settings.apps:
         raise InvalidMessage("app")
     if message.event == CANCELLED:
