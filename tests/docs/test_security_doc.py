@@ -12,7 +12,7 @@ import pytest
 from wxauth.sessions.store import BAN_TTL, TOUCH_INTERVAL
 from wxauth.settings import Settings
 from wxauth.web.requests import MAX_BODY
-from wxauth.wechat.access_tokens import FORCED_AT_MOST
+from wxauth.wechat.access_tokens import MAX_FORCED
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
 from wxauth.wechat.push import FRESH_FOR
 
@@ -32,7 +32,7 @@ LIMITS = {
     "the previous session_key": PREVIOUS_KEY_LIFE,
     "a push": FRESH_FOR,
     "phone numbers": int(Settings.phone_rate.partition("/")[0]),
-    "forcing an access token": FORCED_AT_MOST,
+    "forcing an access token": MAX_FORCED,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
 }
 

@@ -35,7 +35,7 @@ from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
-from wxauth.wechat.access_tokens import FORCE_INTERVAL, FORCED_AT_MOST, LOCK_GRACE, MARGIN, AccessTokens
+from wxauth.wechat.access_tokens import FORCE_INTERVAL, MAX_FORCED, LOCK_GRACE, MARGIN, AccessTokens
 from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Transport
 
@@ -374,10 +374,10 @@ def forced(worker: Worker, wechat: CountedWeChat, clock: Clock, hours: int) -> l
 def test_wechat_is_forced_as_seldom_as_it_asks(worker: Worker, wechat: CountedWeChat, clock: Clock) -> None:
     """Half a minute apart and more, and not more than 20 times in any 24 hours; the workers count together."""
     times = forced(worker, wechat, clock, 3)
-    assert len(times) == FORCED_AT_MOST
+    assert len(times) == MAX_FORCED
     assert min(later - sooner for sooner, later in itertools.pairwise(times)) >= FORCE_INTERVAL - 1
     clock.advance(86400 - 3 * 3600)
-    assert len(forced(worker, wechat, clock, 1)) <= 20 - FORCED_AT_MOST
+    assert len(forced(worker, wechat, clock, 1)) <= 20 - MAX_FORCED
 
 
 def test_a_worker_that_died_while_fetching_holds_nobody_up_for_long(worker: Worker, raw_redis: redis.Redis) -> None:

@@ -64,10 +64,10 @@ class Transport:
         return self._ask("POST", path, query, body, deadline)
 
     def _ask(self, method: str, path: str, query: Fields, body: Fields | None, deadline: float) -> bytes:
-        url, json = self._base_url + path, _revealed(body) if body else None
+        json = None if body is None else _revealed(body)
         try:
-            request = requests.Request(method, url, HEADERS, params=_revealed(query), json=json).prepare()
-            return self._send(request, deadline)
+            request = requests.Request(method, self._base_url + path, HEADERS, params=_revealed(query), json=json)
+            return self._send(request.prepare(), deadline)
         except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
             reason = _reason(error)
         # Raised outside the `except` block: the text of a connection error holds the whole URL, also as __context__.
@@ -76,17 +76,21 @@ class Transport:
     def _send(self, request: requests.PreparedRequest, deadline: float) -> bytes:
         timeout: Any = urllib3.Timeout(total=_time_left(deadline))
         with self._adapter.send(request, stream=True, timeout=timeout) as response:
-            if response.status_code != requests.codes.ok:
-                raise WeChatUnreachable(f"http_{response.status_code}")
-            # A compressed body can be a bomb, and we have asked for none.
-            if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise WeChatUnreachable("encoded")
-            body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=False)
-            if len(body) > MAX_ANSWER:
-                raise WeChatUnreachable("too_large")
-            if response.raw.length_remaining:
-                raise WeChatUnreachable("cut_short")
-            return body
+            return _body(response)
+
+
+def _body(response: requests.Response) -> bytes:
+    if response.status_code != requests.codes.ok:
+        raise WeChatUnreachable(f"http_{response.status_code}")
+    # A compressed body can be a decompression bomb, and we have asked for none.
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise WeChatUnreachable("encoded")
+    body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=False)
+    if len(body) > MAX_ANSWER:
+        raise WeChatUnreachable("too_large")
+    if response.raw.length_remaining:
+        raise WeChatUnreachable("cut_short")
+    return body
 
 
 def _revealed(fields: Fields) -> dict[str, Any]:
@@ -173,16 +177,12 @@ def _connect(connection: HTTPConnection) -> socket.socket:
 
 class _PlainConnection(HTTPConnection):
     response_class = _BoundedResponse
-
-    def _new_conn(self) -> socket.socket:
-        return _connect(self)
+    _new_conn = _connect
 
 
 class _TLSConnection(HTTPSConnection):
     response_class = _BoundedResponse
-
-    def _new_conn(self) -> socket.socket:
-        return _connect(self)
+    _new_conn = _connect
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
