@@ -84,7 +84,7 @@ class Rogue:
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, *, speaks_first: bool = False) -> None:
         self.connections = 0
-        self.on_revoked: list[bytes] = []
+        self.requests: list[bytes] = []
         self._script = script
         self._tls = tls
         self._speaks_first = speaks_first
@@ -112,7 +112,7 @@ class Rogue:
             if self._tls:
                 sock = stack.enter_context(self._tls.wrap_socket(sock, server_side=True))
                 self._open.append(sock)
-            line = Line(sock, self._over, self.on_revoked)
+            line = Line(sock, self._over, self.requests)
             if not self._speaks_first:
                 line.read_request()
             self._script(line)

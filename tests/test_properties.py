@@ -1,4 +1,4 @@
-"""The HTTP interface under any header, body, query and path: only a live token passes, and nothing breaks."""
+"""Any header, body, query and path over HTTP: only a live token is accepted, and no request causes a 500."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ content_types = st.sampled_from(
 queries = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="#"), max_size=80)
 
 
-class Hears(FakeWeChat):
-    """A WeChat that remembers what it was asked."""
+class RecordingWeChat(FakeWeChat):
+    """A fake WeChat that keeps the queries it gets."""
 
     def __init__(self) -> None:
         super().__init__({APPID: Secret(APP_SECRET)})
@@ -66,7 +66,7 @@ class Hears(FakeWeChat):
         return super().send(request, *args, **kwargs)
 
 
-class House:
+class Service:
     """The service, its fakes, and a phone that is logged in."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class House:
             cache_size=0,
         )
         self.redis = fakeredis.FakeRedis(protocol=2)
-        self.wechat = Hears()
+        self.wechat = RecordingWeChat()
         self.app = create_app(
             chosen,
             wechat=wechat_client(chosen, Transport(chosen.wechat_url, self.wechat)),
@@ -91,7 +91,7 @@ class House:
 
     def open(self, method: str, path: str, headers: list[tuple[str, str]], **more: Any) -> TestResponse:
         answer = self.app.test_client().open(path, method=method, headers=Headers(headers), **more)
-        check(answer)
+        check_rules(answer)
         return answer
 
     def stored(self) -> dict[bytes, object]:
@@ -104,8 +104,8 @@ class House:
         return {name: value for name, value in found.items() if name != "expires_in"}
 
 
-def check(answer: TestResponse) -> None:
-    """What every answer keeps to."""
+def check_rules(answer: TestResponse) -> None:
+    """Check the rules that every answer keeps."""
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "Set-Cookie" not in answer.headers
@@ -123,15 +123,15 @@ def check(answer: TestResponse) -> None:
 
 
 @pytest.fixture(scope="module")
-def house() -> House:
-    return House()
+def service() -> Service:
+    return Service()
 
 
 bounded = settings(deadline=None, max_examples=150)
 
 
 def spoilt(token: str) -> st.SearchStrategy[str]:
-    """A live token with something before, in or behind it."""
+    """Return a live token with text before, in or after it."""
     cut = st.builds(lambda at, piece: token[:at] + piece + token[at:], st.integers(0, len(token)), values)
     change = st.builds(lambda at, piece: token[:at] + piece + token[at + 1 :], st.integers(0, len(token) - 1), values)
     prefix = st.sampled_from(
@@ -142,110 +142,115 @@ def spoilt(token: str) -> st.SearchStrategy[str]:
 
 @bounded
 @given(data=st.data())
-def test_nothing_but_the_live_token_passes(house: House, data: st.DataObject) -> None:
-    """Any text in `Authorization` is 401, but for the token itself, bare or behind the word Bearer."""
-    text = data.draw(values | spoilt(house.phone.token))
-    live = re.fullmatch(rf"([Bb][Ee][Aa][Rr][Ee][Rr] +)?{re.escape(house.phone.token)}", text)
-    answer = house.open("GET", "/session", [("Authorization", text)])
+def test_authorization_accepts_only_the_live_token(service: Service, data: st.DataObject) -> None:
+    """Bare or after the word Bearer. Any other text is 401."""
+    text = data.draw(values | spoilt(service.phone.token))
+    live = re.fullmatch(rf"([Bb][Ee][Aa][Rr][Ee][Rr] +)?{re.escape(service.phone.token)}", text)
+    answer = service.open("GET", "/session", [("Authorization", text)])
     assert answer.status_code == (200 if live else 401)
 
 
 @bounded
 @given(others=st.lists(st.tuples(names | telling, values), max_size=6))
-def test_no_other_header_changes_who_is_asking(house: House, others: list[tuple[str, str]]) -> None:
-    """Beside the live token, whatever else is sent, the identity is the same to the letter."""
-    others = [(name, value) for name, value in others if decides_nothing(name)]
-    token = ("Authorization", f"Bearer {house.phone.token}")
-    answer = house.open("GET", "/session", [*others, token])
+def test_other_headers_beside_a_live_token_do_not_change_the_identity(
+    service: Service, others: list[tuple[str, str]]
+) -> None:
+    others = [(name, value) for name, value in others if is_unrelated(name)]
+    token = ("Authorization", f"Bearer {service.phone.token}")
+    answer = service.open("GET", "/session", [*others, token])
     assert answer.status_code == 200
-    assert house.identity_of(answer) == house.identity
+    assert service.identity_of(answer) == service.identity
 
 
 @bounded
 @given(others=st.lists(st.tuples(names | telling, values), max_size=6), data=st.data())
-def test_no_other_header_lets_anybody_in(house: House, others: list[tuple[str, str]], data: st.DataObject) -> None:
-    """Without a token in `Authorization` no header opens a route, though it hold the token itself."""
-    token = house.phone.token
+def test_other_headers_without_authorization_return_401(
+    service: Service, others: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    """Even if they hold the live token."""
+    token = service.phone.token
     others = [(name, data.draw(st.sampled_from([value, token, f"Bearer {token}"]))) for name, value in others]
-    others = [(name, value) for name, value in others if decides_nothing(name)]
-    assert house.open("GET", "/session", others).status_code == 401
+    others = [(name, value) for name, value in others if is_unrelated(name)]
+    assert service.open("GET", "/session", others).status_code == 401
 
 
 @bounded
 @given(host=values, length=values | st.integers().map(str), coding=values)
-def test_what_the_transport_reads_changes_no_identity(house: House, host: str, length: str, coding: str) -> None:
-    """Host, length and transfer coding may spoil a request, but make it nobody else's."""
-    token = [("Authorization", house.phone.token)]
+def test_host_and_length_headers_do_not_change_the_identity(
+    service: Service, host: str, length: str, coding: str
+) -> None:
+    """They can make a request invalid (400)."""
+    token = [("Authorization", service.phone.token)]
     for name, value in {"HTTP_HOST": host, "CONTENT_LENGTH": length, "HTTP_TRANSFER_ENCODING": coding}.items():
-        answer = house.open("GET", "/session", token, environ_overrides={name: value})
+        answer = service.open("GET", "/session", token, environ_overrides={name: value})
         assert answer.status_code in (200, 400)
-        assert answer.status_code == 400 or house.identity_of(answer) == house.identity
+        assert answer.status_code == 400 or service.identity_of(answer) == service.identity
 
 
-def decides_nothing(name: str) -> bool:
-    """Whether the header is neither the one that is asked for nor one that the transport itself reads."""
+def is_unrelated(name: str) -> bool:
+    """Return whether neither the service nor the HTTP server reads the header."""
     read = {"AUTHORIZATION", "HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"}
     return name.upper().replace("-", "_") not in read
 
 
 @bounded
 @given(body=bodies | logins)
-def test_any_json_to_login_is_a_problem(house: House, body: Any) -> None:
-    """A code that WeChat did not give logs nobody in, and leaves nothing behind."""
+def test_login_with_any_json_returns_a_problem(service: Service, body: Any) -> None:
+    """A code that WeChat did not issue stores nothing."""
     assume(not (isinstance(body, dict) and body.get("code") == MOCK_CODE))
-    before = house.stored()
-    answer = house.open("POST", "/login", [("Content-Type", "application/json")], data=json.dumps(body).encode())
+    before = service.stored()
+    answer = service.open("POST", "/login", [("Content-Type", "application/json")], data=json.dumps(body).encode())
     assert (answer.status_code, answer.get_json()["code"]) in {(400, "bad_request"), (400, "code_invalid")}
-    assert house.stored() == before
+    assert service.stored() == before
 
 
 @bounded
 @given(data=st.binary(max_size=300) | st.binary(min_size=16 * 1024 - 2, max_size=16 * 1024 + 2), kind=content_types)
-def test_any_bytes_to_login_are_a_problem(house: House, data: bytes, kind: str) -> None:
-    """Whatever they are called, and however many, they leave nothing behind."""
-    before = house.stored()
-    answer = house.open("POST", "/login", [("Content-Type", kind)], data=data)
+def test_login_with_any_bytes_returns_a_problem(service: Service, data: bytes, kind: str) -> None:
+    """Any content type and any length. Nothing is stored."""
+    before = service.stored()
+    answer = service.open("POST", "/login", [("Content-Type", kind)], data=data)
     assert answer.status_code in (400, 413, 415)
-    assert house.stored() == before
+    assert service.stored() == before
 
 
 @bounded
 @given(code=st.text(max_size=140))
-def test_a_code_is_one_parameter_at_wechat(house: House, code: str) -> None:
-    """Either it is refused here, or WeChat gets it letter by letter, beside our own three and nothing else."""
+def test_login_sends_any_code_as_one_parameter(service: Service, code: str) -> None:
+    """Or it refuses the code without asking WeChat."""
     assume(code != MOCK_CODE)
-    house.wechat.asked.clear()
-    house.open("POST", "/login", [("Content-Type", "application/json")], data=json.dumps({"code": code}).encode())
+    service.wechat.asked.clear()
+    service.open("POST", "/login", [("Content-Type", "application/json")], data=json.dumps({"code": code}).encode())
     ours = {"appid": [APPID], "secret": [APP_SECRET], "grant_type": ["authorization_code"]}
-    assert house.wechat.asked in ([], [{**ours, "js_code": [code]}])
+    assert service.wechat.asked in ([], [{**ours, "js_code": [code]}])
 
 
 @bounded
 @given(query=queries)
-def test_no_query_changes_who_is_asking(house: House, query: str) -> None:
-    """The same identity, or 400 for what may be a token."""
-    answer = house.open("GET", "/session", [("Authorization", house.phone.token)], query_string=query)
+def test_query_does_not_change_the_identity(service: Service, query: str) -> None:
+    """A query that may hold a token is 400."""
+    answer = service.open("GET", "/session", [("Authorization", service.phone.token)], query_string=query)
     if answer.status_code != 400:
-        assert house.identity_of(answer) == house.identity
+        assert service.identity_of(answer) == service.identity
 
 
 @bounded
 @given(query=queries | st.sampled_from(["access_token={}", "keep=current&x={}", "keep={}"]))
-def test_no_query_lets_anybody_in(house: House, query: str) -> None:
-    """Nobody is logged in, or out, by what stands in the address."""
-    before = house.stored()
+def test_query_without_authorization_returns_401_or_400(service: Service, query: str) -> None:
+    """And it ends no session."""
+    before = service.stored()
     for method, path in [("GET", "/session"), ("DELETE", "/session"), ("DELETE", "/sessions")]:
-        answer = house.open(method, path, [], query_string=query.replace("{}", house.phone.token))
+        answer = service.open(method, path, [], query_string=query.replace("{}", service.phone.token))
         assert answer.status_code in (400, 401)
-    assert house.stored() == before
+    assert service.stored() == before
 
 
 @bounded
 @given(query=queries | queries.map("keep={}".format))
-def test_a_query_that_is_not_understood_ends_nothing(house: House, query: str) -> None:
-    """Logging out everywhere is 204 or 400, and after 400 the session is as alive as it was."""
-    phone = Phone(house.app.test_client(), house.wechat, "bob").log_in()
-    answer = house.open("DELETE", "/sessions", list(phone.headers.items()), query_string=query)
+def test_logout_everywhere_with_a_bad_query_ends_nothing(service: Service, query: str) -> None:
+    """It returns 204 or 400. After 400 the session is still alive."""
+    phone = Phone(service.app.test_client(), service.wechat, "bob").log_in()
+    answer = service.open("DELETE", "/sessions", list(phone.headers.items()), query_string=query)
     assert answer.status_code in (204, 400)
     ended = answer.status_code == 204 and answer.request.args.get("keep") != "current"
     assert phone.get("/session").status_code == (401 if ended else 200)
@@ -258,8 +263,10 @@ def test_a_query_that_is_not_understood_ends_nothing(house: House, query: str) -
     | st.text(max_size=30).map("sessions/{}".format)
     | st.sampled_from(["login", "login/", "session", "sessions/", "healthz", "readyz", "openapi.yaml", "/session"]),
 )
-def test_any_method_and_path_is_answered(house: House, method: str, path: str) -> None:
-    """With no token there is a problem or one of the three open pages, and never a redirect."""
-    answer = house.open(method.upper(), f"/{quote(path)}", [])
+def test_any_method_and_path_without_a_token_returns_a_problem_or_an_open_page(
+    service: Service, method: str, path: str
+) -> None:
+    """It never redirects."""
+    answer = service.open(method.upper(), f"/{quote(path)}", [])
     assert answer.status_code in (200, 400, 401, 404, 405, 415)
     assert answer.status_code != 200 or path in ("healthz", "readyz", "openapi.yaml")

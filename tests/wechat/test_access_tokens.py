@@ -1,4 +1,4 @@
-"""Access tokens: shared by all workers, fetched by one, sealed, replaced before their end, seldom forced."""
+"""Access tokens: one for all workers, fetched once, sealed, renewed in time, forced rarely."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
-from wxauth.wechat.access_tokens import FORCE_INTERVAL, MAX_FORCED, LOCK_GRACE, MARGIN, AccessTokens
+from wxauth.wechat.access_tokens import FORCE_INTERVAL, LOCK_GRACE, MARGIN, MAX_FORCED, AccessTokens
 from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Transport
 
@@ -61,7 +61,7 @@ print(hashlib.sha256(token.reveal().encode()).hexdigest(), flush=True)
 
 
 class CountedWeChat(FakeWeChat):
-    """Keeps what stable_token was asked: whether it was to be forced; and can take its time, or fail."""
+    """Keeps the `force_refresh` of each stable_token request. It can wait or fail."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__({APPID: Secret(APP_SECRET)}, clock)
@@ -88,7 +88,7 @@ Worker = Callable[..., AccessTokens]
 
 @pytest.fixture
 def worker(redis_client: RedisClient, wechat: CountedWeChat, clock: Clock) -> Worker:
-    """Makes a worker: each has its own client of WeChat's, all have one Redis."""
+    """Return a factory of workers. Each has its own WeChatClient; all use one Redis."""
 
     def make(*keys: str, timeout: float = 4, secret: str = APP_SECRET) -> AccessTokens:
         client = WeChatClient(
@@ -104,7 +104,7 @@ def token_of(tokens: AccessTokens) -> str:
 
 
 class Call:
-    """A call that takes any token but those that it was told to refuse."""
+    """A call that refuses the given tokens and accepts any other."""
 
     def __init__(self, *refused: str, errcode: int = 40001) -> None:
         self.seen: list[str] = []
@@ -119,7 +119,7 @@ class Call:
 
 
 def forced_elsewhere(wechat: CountedWeChat) -> str:
-    """The token that another system with the same AppSecret now has, in place of all before."""
+    """Return the token after another system with the same AppSecret has forced it."""
     theirs = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, max_concurrent=1)
     with theirs.slot() as deadline:
         return theirs.access_token(APPID, deadline, force=True).secret.reveal()
@@ -135,8 +135,8 @@ def test_two_workers_share_one_token(worker: Worker, wechat: CountedWeChat) -> N
     assert wechat.forced == [False]
 
 
-def test_who_comes_meanwhile_waits_and_gets_the_same(worker: Worker, wechat: CountedWeChat) -> None:
-    """However many ask while one fetches."""
+def test_use_waits_while_another_worker_fetches(worker: Worker, wechat: CountedWeChat) -> None:
+    """All of them get the same token."""
     wechat.go_on.clear()
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(token_of, worker()) for _ in range(4)]
@@ -145,10 +145,10 @@ def test_who_comes_meanwhile_waits_and_gets_the_same(worker: Worker, wechat: Cou
     assert wechat.forced == [False]
 
 
-def test_one_that_came_between_the_look_and_the_lock_is_taken(
+def test_use_takes_a_token_stored_before_it_got_the_lock(
     worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis, clock: Clock
 ) -> None:
-    """Who gets the lock late does not fetch another."""
+    """It does not fetch another."""
 
     class Late(RedisClient):
         def claim(self, key: str, owner: str, seconds: float) -> bool:
@@ -161,8 +161,8 @@ def test_one_that_came_between_the_look_and_the_lock_is_taken(
     assert wechat.forced == [False]
 
 
-def test_eight_workers_that_start_at_once_fetch_one() -> None:
-    """Real processes, a real Redis, a WeChat that counts: one stable_token call, and one token for all."""
+def test_eight_worker_processes_fetch_one_token() -> None:
+    """Real processes and a real Redis: one stable_token call."""
     with RedisServer() as server, WeChatServer() as wechat:
         environ = environment(server.url, wechat.url, PATH=os.environ["PATH"])
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -178,10 +178,10 @@ def test_eight_workers_that_start_at_once_fetch_one() -> None:
         assert wechat.asked == ["/cgi-bin/stable_token"]
 
 
-def test_the_lock_of_a_worker_that_dies_ends_by_itself(
+def test_lock_expires_shortly_after_the_deadline(
     worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis
 ) -> None:
-    """A little after the deadline of the call, so nobody waits long for somebody who is gone."""
+    """A dead worker does not block the others for long."""
     wechat.go_on.clear()
     with ThreadPoolExecutor(1) as others:
         fetching = others.submit(token_of, worker())
@@ -193,16 +193,17 @@ def test_the_lock_of_a_worker_that_dies_ends_by_itself(
     assert not raw_redis.exists(f"{PLACE}:lock")
 
 
-def test_redis_holds_no_token_that_can_be_read(worker: Worker, raw_redis: redis.Redis) -> None:
-    """It lies there sealed, under a name that needs our key, and every key has an end."""
+def test_token_in_redis_is_sealed_and_expires(worker: Worker, raw_redis: redis.Redis) -> None:
+    """Its name needs our key, too."""
     token = token_of(worker())
     (name,) = cast(list[bytes], raw_redis.keys("wxa:*"))
     assert token.encode() not in cast(bytes, raw_redis.get(name))
     assert 7200 - MARGIN - 5 <= int(raw_redis.ttl(name)) <= 7200 - MARGIN
 
 
-def test_what_was_moved_or_edited_is_no_token(worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat) -> None:
-    """Another is fetched in its place."""
+def test_use_fetches_a_new_token_if_the_stored_one_was_edited(
+    worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat
+) -> None:
     token_of(worker())
     (name,) = cast(list[bytes], raw_redis.keys("wxa:*"))
     sealed = bytearray(cast(bytes, raw_redis.get(name)))
@@ -212,8 +213,10 @@ def test_what_was_moved_or_edited_is_no_token(worker: Worker, raw_redis: redis.R
     assert wechat.forced == [False, False]
 
 
-def test_a_token_is_replaced_before_its_end(worker: Worker, wechat: CountedWeChat, clock: Clock) -> None:
-    """Five minutes before it, when WeChat gives the next one."""
+def test_use_renews_the_token_five_minutes_before_its_end(
+    worker: Worker, wechat: CountedWeChat, clock: Clock
+) -> None:
+    """WeChat issues the next one then."""
     first = token_of(worker())
     clock.advance(7200 - MARGIN - 2)
     assert token_of(worker()) == first
@@ -222,8 +225,8 @@ def test_a_token_is_replaced_before_its_end(worker: Worker, wechat: CountedWeCha
     assert wechat.forced == [False, False]
 
 
-def test_what_is_left_counts_and_not_two_hours(worker: Worker, raw_redis: redis.Redis, clock: Clock) -> None:
-    """Redis lost it: WeChat gives the same one, which is kept no longer than it lives."""
+def test_token_is_stored_for_the_seconds_left(worker: Worker, raw_redis: redis.Redis, clock: Clock) -> None:
+    """After Redis lost the token, WeChat returns the same one again."""
     first = token_of(worker())
     clock.advance(7200 - MARGIN - 45)
     raw_redis.flushall()
@@ -233,8 +236,8 @@ def test_what_is_left_counts_and_not_two_hours(worker: Worker, raw_redis: redis.
 
 
 @pytest.mark.parametrize("left", [1, 299, 300, 301])
-def test_a_token_near_its_end_is_kept_for_a_moment(left: int, redis_client: RedisClient, clock: Clock) -> None:
-    """Never for no time at all, which Redis would refuse."""
+def test_token_near_its_end_gets_a_ttl_above_zero(left: int, redis_client: RedisClient, clock: Clock) -> None:
+    """Redis refuses a TTL of zero."""
     answer = json.dumps({"access_token": "t", "expires_in": left}).encode()
 
     class Ending(Transport):
@@ -245,10 +248,9 @@ def test_a_token_near_its_end_is_kept_for_a_moment(left: int, redis_client: Redi
     assert token_of(AccessTokens(redis_client, KeyRing([Secret(RING_KEY)]), client, clock)) == "t"
 
 
-def test_one_that_was_put_back_after_its_end_is_none(
+def test_use_ignores_an_expired_token_from_a_backup(
     worker: Worker, raw_redis: redis.Redis, clock: Clock, wechat: CountedWeChat
 ) -> None:
-    """As a backup would, whatever time Redis then gives it."""
     token_of(worker())
     (name,) = cast(list[bytes], raw_redis.keys("wxa:*"))
     sealed = cast(bytes, raw_redis.get(name))
@@ -258,10 +260,10 @@ def test_one_that_was_put_back_after_its_end_is_none(
     assert wechat.forced == [False, False]
 
 
-def test_after_a_refusal_an_older_keys_token_is_not_taken(
+def test_use_after_a_refusal_ignores_tokens_of_older_ring_keys(
     worker: Worker, wechat: CountedWeChat, clock: Clock
 ) -> None:
-    """It may have been lying there since long before; WeChat is asked, and has a good one."""
+    """Such a token may be old. WeChat has a valid one."""
 
     def newest_alone(token: Secret, deadline: float) -> str:
         if token.reveal() != wechat.api.newest_access_token(APPID):
@@ -275,8 +277,10 @@ def test_after_a_refusal_an_older_keys_token_is_not_taken(
         assert worker(OTHER_KEY, RING_KEY).use(APPID, newest_alone) == wechat.api.newest_access_token(APPID)
 
 
-def test_rotated_keys_share_it_too(worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis) -> None:
-    """What lies under an older key is found; what is fetched lies under the newest."""
+def test_use_finds_the_token_of_an_older_ring_key(
+    worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis
+) -> None:
+    """A fetched token is stored with the newest key."""
     first = token_of(worker(RING_KEY))
     assert token_of(worker(OTHER_KEY, RING_KEY)) == first
     assert wechat.forced == [False]
@@ -286,10 +290,8 @@ def test_rotated_keys_share_it_too(worker: Worker, wechat: CountedWeChat, raw_re
     assert wechat.forced == [False, False]
 
 
-def test_a_refused_token_is_replaced_by_what_another_worker_has_brought(
-    worker: Worker, wechat: CountedWeChat
-) -> None:
-    """WeChat is asked by the quicker one alone."""
+def test_use_after_a_refusal_takes_the_token_of_another_worker(worker: Worker, wechat: CountedWeChat) -> None:
+    """Only the faster worker asks WeChat."""
     old = token_of(worker())
     wechat.api.disown_access_token(APPID)
     brought: list[str] = []
@@ -305,8 +307,10 @@ def test_a_refused_token_is_replaced_by_what_another_worker_has_brought(
 
 
 @pytest.mark.parametrize("errcode", [40001, 40014, 42001])
-def test_where_wechat_has_a_newer_one_nothing_is_forced(worker: Worker, wechat: CountedWeChat, errcode: int) -> None:
-    """Another system with the same AppSecret has forced it: to do so in turn would go on for ever."""
+def test_use_after_a_refusal_takes_wechats_newer_token_without_force(
+    worker: Worker, wechat: CountedWeChat, errcode: int
+) -> None:
+    """Another system has forced it. If both forced, it would never end."""
     old = token_of(worker())
     newer = forced_elsewhere(wechat)
     wechat.forced.clear()
@@ -315,8 +319,7 @@ def test_where_wechat_has_a_newer_one_nothing_is_forced(worker: Worker, wechat: 
     assert (call.seen, wechat.forced) == ([old, newer], [False])
 
 
-def test_wechats_newest_is_forced_once_it_is_refused_as_not_the_newest(worker: Worker, wechat: CountedWeChat) -> None:
-    """40001 for the very token that stable_token gives: only then."""
+def test_use_forces_only_if_wechat_refuses_its_newest_token_with_40001(worker: Worker, wechat: CountedWeChat) -> None:
     old = token_of(worker())
     call = Call(old)
     assert worker().use(APPID, call) == token_of(worker())
@@ -325,15 +328,14 @@ def test_wechats_newest_is_forced_once_it_is_refused_as_not_the_newest(worker: W
 
 
 @pytest.mark.parametrize("errcode", [40014, 42001])
-def test_another_refusal_forces_nothing(worker: Worker, wechat: CountedWeChat, errcode: int) -> None:
-    """It is raised as it came."""
+def test_use_raises_another_refusal_without_force(worker: Worker, wechat: CountedWeChat, errcode: int) -> None:
     with pytest.raises(AccessTokenRefused, check=lambda error: error.errcode == errcode):
         worker().use(APPID, Call(token_of(worker()), errcode=errcode))
     assert True not in wechat.forced
 
 
-def test_a_call_is_made_twice_at_most(worker: Worker) -> None:
-    """If WeChat refuses the new token too, that is the answer."""
+def test_use_calls_at_most_twice(worker: Worker) -> None:
+    """If WeChat refuses the new token too, that error is raised."""
 
     class Never(Call):
         def __call__(self, token: Secret, deadline: float) -> str:
@@ -346,8 +348,8 @@ def test_a_call_is_made_twice_at_most(worker: Worker) -> None:
     assert len(call.seen) == 2
 
 
-def test_another_error_is_not_asked_again(worker: Worker) -> None:
-    """The call may have been carried out."""
+def test_use_does_not_repeat_the_call_after_another_error(worker: Worker) -> None:
+    """The call may have had its effect."""
     calls: list[str] = []
 
     def call(token: Secret, deadline: float) -> None:
@@ -360,7 +362,7 @@ def test_another_error_is_not_asked_again(worker: Worker) -> None:
 
 
 def forced(worker: Worker, wechat: CountedWeChat, clock: Clock, hours: int) -> list[float]:
-    """When WeChat was forced, while every token is refused once, each half minute."""
+    """Return the times at which WeChat was forced, while it refuses every token once each half minute."""
     times: list[float] = []
     for _ in range(hours * 120):
         wechat.forced.clear()
@@ -371,8 +373,8 @@ def forced(worker: Worker, wechat: CountedWeChat, clock: Clock, hours: int) -> l
     return times
 
 
-def test_wechat_is_forced_as_seldom_as_it_asks(worker: Worker, wechat: CountedWeChat, clock: Clock) -> None:
-    """Half a minute apart and more, and not more than 20 times in any 24 hours; the workers count together."""
+def test_force_keeps_wechats_limits(worker: Worker, wechat: CountedWeChat, clock: Clock) -> None:
+    """At least 30 seconds apart and at most 20 times in any 24 hours, over all workers."""
     times = forced(worker, wechat, clock, 3)
     assert len(times) == MAX_FORCED
     assert min(later - sooner for sooner, later in itertools.pairwise(times)) >= FORCE_INTERVAL - 1
@@ -380,22 +382,22 @@ def test_wechat_is_forced_as_seldom_as_it_asks(worker: Worker, wechat: CountedWe
     assert len(forced(worker, wechat, clock, 1)) <= 20 - MAX_FORCED
 
 
-def test_a_worker_that_died_while_fetching_holds_nobody_up_for_long(worker: Worker, raw_redis: redis.Redis) -> None:
-    """Its lock ends, and the next one fetches."""
+def test_use_fetches_after_the_lock_of_a_dead_worker_expires(worker: Worker, raw_redis: redis.Redis) -> None:
     raw_redis.set(f"{PLACE}:lock", "a worker that was killed", px=300)
     assert token_of(worker())
 
 
-def test_nobody_waits_for_ever(worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat) -> None:
-    """Where another fetches for longer than there is time, that is said."""
+def test_use_raises_busy_if_the_lock_outlasts_the_deadline(
+    worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat
+) -> None:
     raw_redis.set(f"{PLACE}:lock", "a worker that takes its time", px=60000)
     with pytest.raises(WeChatBusy):
         token_of(worker(timeout=0.3))
     assert wechat.forced == []
 
 
-def test_a_lock_is_given_back(worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat) -> None:
-    """Also by a fetch that failed: the next one tries at once."""
+def test_failed_fetch_releases_the_lock(worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat) -> None:
+    """The next worker tries at once."""
     wechat.failure = requests.ConnectionError()
     with pytest.raises(WeChatUnreachable):
         token_of(worker())
@@ -404,14 +406,13 @@ def test_a_lock_is_given_back(worker: Worker, raw_redis: redis.Redis, wechat: Co
     assert token_of(worker())
 
 
-def test_a_wrong_app_secret_is_the_operators_matter(worker: Worker) -> None:
-    """As with a login."""
+def test_use_raises_misconfigured_for_a_wrong_app_secret(worker: Worker) -> None:
     with pytest.raises(WeChatMisconfigured, check=lambda error: error.errcode == 40125):
         token_of(worker(secret="another"))
 
 
-def test_without_redis_nothing_is_fetched() -> None:
-    """Nobody would know who else does."""
+def test_use_without_redis_raises_and_fetches_nothing() -> None:
+    """A worker does not know then whether another one fetches."""
     wechat = CountedWeChat(time.time)
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, max_concurrent=1)
     nobody = RedisClient(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
@@ -420,14 +421,14 @@ def test_without_redis_nothing_is_fetched() -> None:
     assert wechat.forced == []
 
 
-def test_a_place_at_wechat_is_given_back(worker: Worker) -> None:
-    """Four may ask at once, and more one after the other."""
+def test_use_releases_its_slot(worker: Worker) -> None:
+    """There are four slots."""
     tokens = worker()
     assert len({token_of(tokens) for _ in range(9)}) == 1
 
 
-def test_calls_and_logins_wait_in_the_same_few_places(redis_client: RedisClient, wechat: CountedWeChat) -> None:
-    """Where they are taken, the next of either is told so at once."""
+def test_calls_and_logins_share_the_slots(redis_client: RedisClient, wechat: CountedWeChat) -> None:
+    """If all are taken, either raises WeChatBusy at once."""
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, max_concurrent=1)
     tokens = AccessTokens(redis_client, KeyRing([Secret(RING_KEY)]), client)
     with client.slot(), pytest.raises(WeChatBusy):

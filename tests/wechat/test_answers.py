@@ -1,4 +1,4 @@
-"""What WeChat's answers to calls with an access token hold, and what can't be its answer."""
+"""Parsing of WeChat's answers to calls with an access token."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ INFO = {"phoneNumber": "12066600001", "purePhoneNumber": "12066600001", "country
 NUMBER = PhoneNumber("12066600001", "12066600001", "86")
 
 
-def test_an_access_token_has_what_is_left_of_its_life() -> None:
-    """Seconds, which are seldom the full two hours."""
+def test_parse_access_token_returns_the_seconds_left() -> None:
+    """The seconds left are rarely the full two hours."""
     assert parse_access_token({"access_token": "t" * 512, "expires_in": 345}) == AccessToken(Secret("t" * 512), 345)
 
 
 @pytest.mark.parametrize("token", [None, "", "t" * 1025, "t\n", "t t", 7, ["t"]])
-def test_what_is_no_access_token(token: object) -> None:
-    """It would be sent on in a query."""
+def test_parse_access_token_raises_for_a_malformed_token(token: object) -> None:
+    """The token is sent on in a query."""
     with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "bad_access_token"):
         parse_access_token({"access_token": token, "expires_in": 7200})
 
 
 @pytest.mark.parametrize("seconds", [None, 0, -1, 86401, "7200", 7200.0, True])
-def test_what_is_no_life(seconds: object) -> None:
-    """Redis would refuse some of them, and keep others for ever."""
+def test_parse_access_token_raises_for_a_bad_lifetime(seconds: object) -> None:
+    """Redis refuses some of these as a TTL."""
     with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "bad_expires_in"):
         parse_access_token({"access_token": "t", "expires_in": seconds})
 
 
 @pytest.mark.parametrize("country", ["86", 86], ids=["text", "number"])
-def test_a_phone_number_is_read(country: object) -> None:
-    """The country's code is a number in some of WeChat's own examples."""
+def test_parse_phone_number_returns_the_number(country: object) -> None:
+    """In some of WeChat's examples the country code is a number."""
     assert parse_phone_number(APPID, {"phone_info": INFO | {"countryCode": country}}) == NUMBER
 
 
-def test_a_number_of_another_country_is_read() -> None:
-    """Its code stands in front."""
+def test_parse_phone_number_accepts_a_foreign_number() -> None:
+    """It begins with the country code."""
     info = INFO | {"phoneNumber": "+44 20 79460000", "purePhoneNumber": "2079460000", "countryCode": "44"}
     assert parse_phone_number(APPID, {"phone_info": info}).number == "+44 20 79460000"
 
 
-def test_a_number_sealed_for_another_app_is_none() -> None:
-    """The watermark says for which mini program it is."""
+def test_parse_phone_number_raises_for_another_app() -> None:
+    """The watermark names the mini program."""
     foreign = INFO | {"watermark": WATERMARK | {"appid": "wxother"}}
     with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "bad_watermark"):
         parse_phone_number(APPID, {"phone_info": foreign})
@@ -68,17 +68,15 @@ def test_a_number_sealed_for_another_app_is_none() -> None:
     ],
     ids=lambda answer: str(answer)[-60:],
 )
-def test_what_is_no_phone_number(answer: Answer) -> None:
-    """Whatever is missing or of another form: no half of a number is handed on."""
+def test_parse_phone_number_raises_for_a_bad_field(answer: Answer) -> None:
+    """A missing or malformed field refuses the whole answer."""
     with pytest.raises(WeChatUnreachable):
         parse_phone_number(APPID, answer)
 
 
-def test_a_phone_number_is_not_printed() -> None:
-    """Not even by somebody who logs the object."""
+def test_repr_of_a_phone_number_hides_it() -> None:
     assert "120666" not in f"{NUMBER!r}{NUMBER}"
 
 
-def test_a_session_key_is_read() -> None:
-    """That of a reset as that of a login."""
+def test_parse_session_key_returns_the_key() -> None:
     assert parse_session_key({"openid": "o", "session_key": SESSION_KEY}) == Secret(SESSION_KEY)

@@ -1,4 +1,4 @@
-"""WeChat's answers and what they mean: each errcode its own error, everything odd unreachable, nothing sent twice."""
+"""WeChatClient: which exception each answer raises, what is sent, and what is sent only once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ERRORS: list[tuple[int, type[WeChatError]]] = [
 
 
 class ScriptedWeChat(HTTPAdapter):
-    """Gives its answers one after the other, the last one for ever, and keeps the requests."""
+    """Returns its answers in turn, the last one again and again, and keeps the requests."""
 
     def __init__(self, *answers: object) -> None:
         super().__init__()
@@ -99,14 +99,15 @@ def refusal(errcode: object, errmsg: str = f"some reason, rid: {RID}") -> dict[s
 
 @pytest.mark.parametrize("form", [int, str], ids=["number", "text"])
 @pytest.mark.parametrize(("errcode", "error"), ERRORS, ids=[str(errcode) for errcode, _ in ERRORS])
-def test_errcode_is_its_own_error(errcode: int, error: type[WeChatError], form: type[int] | type[str]) -> None:
-    """Each errcode, number or text, is raised as the one error that stands for it."""
+def test_exchange_raises_the_exception_of_the_errcode(
+    errcode: int, error: type[WeChatError], form: type[int] | type[str]
+) -> None:
+    """The errcode may be a number or a text."""
     with pytest.raises(WeChatError, check=lambda raised: type(raised) is error and raised.errcode == errcode):
         client(refusal(form(errcode))).exchange(APPID, CODE)
 
 
-def test_errcode_outweighs_an_identity() -> None:
-    """An answer with an errcode is a refusal, whatever else is in it."""
+def test_exchange_raises_for_an_errcode_beside_an_identity() -> None:
     with pytest.raises(CodeUsed):
         client(SUCCESS | refusal(40163)).exchange(APPID, CODE)
 
@@ -122,13 +123,12 @@ def test_errcode_outweighs_an_identity() -> None:
         pytest.param(SUCCESS | {"unionid": ""}, id="unionid-empty"),
     ],
 )
-def test_success(answer: dict[str, object]) -> None:
-    """An errcode absent or 0, an openid and a session_key are a success, and more is not asked for."""
+def test_exchange_returns_the_identity(answer: dict[str, object]) -> None:
+    """It needs an openid, a session_key, and no errcode or errcode 0. Other fields are ignored."""
     assert client(answer).exchange(APPID, CODE) == IDENTITY
 
 
-def test_unionid_is_told() -> None:
-    """The unionid is part of the identity where WeChat gives one."""
+def test_exchange_returns_the_unionid() -> None:
     assert client(SUCCESS | {"unionid": UNIONID}).exchange(APPID, CODE).unionid == UNIONID
 
 
@@ -153,8 +153,7 @@ def test_unionid_is_told() -> None:
         pytest.param(b'{"openid": "o", "session_key": "k"} {}', "not_json", id="two-objects"),
     ],
 )
-def test_answer_that_is_no_json_object(body: bytes, reason: str) -> None:
-    """An answer that WeChat can't have given counts as none."""
+def test_exchange_raises_unreachable_for_an_answer_that_is_no_json_object(body: bytes, reason: str) -> None:
     with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == reason):
         client(body).exchange(APPID, CODE)
 
@@ -175,26 +174,24 @@ ODD_FIELDS: dict[str, list[object]] = {
         for value in values
     ],
 )
-def test_field_of_another_form(name: str, value: object) -> None:
-    """A field that is not of WeChat's form makes no identity, and the reason names it."""
+def test_exchange_raises_unreachable_for_a_malformed_field(name: str, value: object) -> None:
+    """The reason names the field."""
     with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == f"bad_{name}"):
         client(SUCCESS | {name: value}).exchange(APPID, CODE)
 
 
 @pytest.mark.parametrize("name", ["openid", "session_key"])
-def test_field_left_out(name: str) -> None:
-    """Without an openid or a session_key there is no identity."""
+def test_exchange_raises_unreachable_for_a_missing_field(name: str) -> None:
     with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == f"bad_{name}"):
         client({key: value for key, value in SUCCESS.items() if key != name}).exchange(APPID, CODE)
 
 
-def test_busy_is_asked_again() -> None:
-    """-1 has not consumed the code, so the next answer counts."""
+def test_exchange_retries_after_busy() -> None:
+    """-1 has not used the code."""
     assert client(refusal(-1), refusal(-1), SUCCESS).exchange(APPID, CODE) == IDENTITY
 
 
-def test_busy_is_asked_twice_more_at_most() -> None:
-    """After the third -1 WeChat is busy, and is left alone."""
+def test_exchange_raises_busy_after_three_tries() -> None:
     wechat = ScriptedWeChat(refusal(-1))
     with pytest.raises(WeChatBusy):
         client_of(wechat).exchange(APPID, CODE)
@@ -211,8 +208,8 @@ def test_busy_is_asked_twice_more_at_most() -> None:
         pytest.param(requests.ConnectionError(), id="connection"),
     ],
 )
-def test_nothing_else_is_sent_twice(answer: object) -> None:
-    """A code may be gone after any other answer, or after none, so it is not sent again."""
+def test_exchange_does_not_retry_after_another_error(answer: object) -> None:
+    """The code may be used."""
     wechat = ScriptedWeChat(answer, SUCCESS)
     with pytest.raises(WeChatError):
         client_of(wechat).exchange(APPID, CODE)
@@ -220,7 +217,7 @@ def test_nothing_else_is_sent_twice(answer: object) -> None:
 
 
 class SlowWeChat(ScriptedWeChat):
-    """Answers once it is told to."""
+    """Waits before it answers, until the test says so."""
 
     def __init__(self, *answers: object) -> None:
         super().__init__(*answers)
@@ -232,8 +229,8 @@ class SlowWeChat(ScriptedWeChat):
         return super().send(request, *args, **kwargs)
 
 
-def test_too_many_at_once_are_busy() -> None:
-    """Where as many wait as may, the next is told so at once, and its code is not sent."""
+def test_exchange_beyond_the_limit_raises_busy_at_once() -> None:
+    """Its code is not sent."""
     wechat = SlowWeChat(SUCCESS)
     shared = client_of(wechat)
     with ThreadPoolExecutor() as pool:
@@ -246,8 +243,8 @@ def test_too_many_at_once_are_busy() -> None:
 
 
 @pytest.mark.parametrize("answer", [SUCCESS, refusal(40029), b"", requests.ConnectionError()])
-def test_place_is_given_back(answer: object) -> None:
-    """Whatever an exchange ended in, the next has its place."""
+def test_exchange_releases_its_slot(answer: object) -> None:
+    """Every outcome releases it."""
     wechat = client(answer, SUCCESS)
     with contextlib.suppress(WeChatError):
         wechat.exchange(APPID, CODE)
@@ -257,8 +254,8 @@ def test_place_is_given_back(answer: object) -> None:
 @pytest.mark.parametrize(
     "code", [CODE, "x&secret=y", "x%00", "x%26secret=y", "x#y", "x+y z", "x;appid=y", "the code is a mock one", "码"]
 )
-def test_code_is_one_parameter(code: str) -> None:
-    """The query holds the four parameters of the documentation, the code as it is, and nothing besides."""
+def test_exchange_sends_the_code_as_one_parameter(code: str) -> None:
+    """The query holds the four documented parameters and no other."""
     wechat = ScriptedWeChat(SUCCESS)
     client_of(wechat).exchange(APPID, code)
     assert wechat.queries() == [
@@ -266,8 +263,7 @@ def test_code_is_one_parameter(code: str) -> None:
     ]
 
 
-def test_request_goes_to_code2session() -> None:
-    """A code is exchanged by one GET of /sns/jscode2session."""
+def test_exchange_sends_one_get_to_jscode2session() -> None:
     wechat = ScriptedWeChat(SUCCESS)
     client_of(wechat).exchange(APPID, CODE)
     assert [(sent.method, urlsplit(sent.url or "").path) for sent in wechat.requests] == [
@@ -276,16 +272,15 @@ def test_request_goes_to_code2session() -> None:
 
 
 @pytest.mark.parametrize("errcode", MISCONFIGURED)
-def test_misconfiguration_is_remembered(errcode: int) -> None:
-    """What only the operator can mend is kept for `/readyz` to say."""
+def test_exchange_keeps_the_errcode_of_a_misconfiguration(errcode: int) -> None:
+    """`/readyz` reports it."""
     wechat = client(refusal(errcode))
     with pytest.raises(WeChatMisconfigured):
         wechat.exchange(APPID, CODE)
     assert wechat.misconfigured == {APPID: errcode}
 
 
-def test_misconfiguration_is_forgotten_once_mended() -> None:
-    """A login that succeeds shows that the operator has mended it."""
+def test_exchange_clears_the_misconfiguration_after_a_login() -> None:
     wechat = client(refusal(40125), SUCCESS)
     with pytest.raises(WeChatMisconfigured):
         wechat.exchange(APPID, CODE)
@@ -293,8 +288,8 @@ def test_misconfiguration_is_forgotten_once_mended() -> None:
     assert wechat.misconfigured == {}
 
 
-def test_misconfiguration_is_forgotten_once_the_code_is_to_blame() -> None:
-    """The newest answer counts: one about the code shows that WeChat takes the AppID and the AppSecret again."""
+def test_exchange_clears_the_misconfiguration_after_an_error_about_the_code() -> None:
+    """Such an error shows that WeChat accepts the AppID and the AppSecret."""
     wechat = client(refusal(40125), refusal(40029))
     for error in (WeChatMisconfigured, CodeInvalid):
         with pytest.raises(error):
@@ -302,8 +297,8 @@ def test_misconfiguration_is_forgotten_once_the_code_is_to_blame() -> None:
     assert wechat.misconfigured == {}
 
 
-def test_misconfiguration_is_logged_with_its_cure(caplog: pytest.LogCaptureFixture) -> None:
-    """The operator's line says which errcode, what to do, which address to add and WeChat's request id."""
+def test_exchange_logs_a_misconfiguration_with_its_hint(caplog: pytest.LogCaptureFixture) -> None:
+    """The line has the errcode, the hint, the server's address and WeChat's request id."""
     message = f"invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: {RID}"
     with pytest.raises(WeChatMisconfigured):
         client(refusal(40164, message)).exchange(APPID, CODE)
@@ -321,8 +316,10 @@ def test_misconfiguration_is_logged_with_its_cure(caplog: pytest.LogCaptureFixtu
         pytest.param("rid: " + "x" * 10240, "x" * 64, id="too-long"),
     ],
 )
-def test_errcode_is_logged_with_its_rid(errmsg: str, rid: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    """Every refusal is logged with its number and WeChat's request id, which is all that support asks for."""
+def test_exchange_logs_the_errcode_with_its_rid(
+    errmsg: str, rid: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """WeChat's support asks for the request id."""
     with pytest.raises(WeChatError, check=lambda error: error.rid == rid):
         client(refusal(40029, errmsg)).exchange(APPID, CODE)
     assert [(vars(line)["errcode"], vars(line)["rid"]) for line in caplog.records] == [(40029, rid)]
@@ -336,8 +333,8 @@ def test_errcode_is_logged_with_its_rid(errmsg: str, rid: str | None, caplog: py
         pytest.param(SUCCESS, id="success"),
     ],
 )
-def test_log_tells_no_secret(answer: object, caplog: pytest.LogCaptureFixture) -> None:
-    """No line, not even one about WeChat's own words, holds the AppSecret, the code, an openid or a session_key."""
+def test_exchange_logs_no_secret(answer: object, caplog: pytest.LogCaptureFixture) -> None:
+    """No line holds the AppSecret, the code, an openid or a session_key, also if WeChat's message does."""
     with caplog.at_level(logging.DEBUG):
         try:
             client(answer).exchange(APPID, CODE)
@@ -402,16 +399,15 @@ def asked(wechat: ScriptedWeChat, ask: Ask) -> object:
 
 
 @each_interface
-def test_an_interface_is_asked_at_its_place(ask: Ask, answer: object, place: tuple[str, str]) -> None:
-    """Once, by the method that WeChat wants."""
+def test_method_sends_one_request_to_its_path(ask: Ask, answer: object, place: tuple[str, str]) -> None:
     wechat = ScriptedWeChat(answer)
     asked(wechat, ask)
     assert [(sent.method, urlsplit(sent.url or "").path) for sent in wechat.requests] == [place]
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_an_access_token_is_asked_for(force: bool) -> None:
-    """The AppSecret travels in the body, and it is said whether the former token is to end."""
+def test_access_token_posts_the_app_secret_in_the_body(force: bool) -> None:
+    """`force` becomes `force_refresh`."""
     wechat = ScriptedWeChat(GIVEN)
     found = asked(wechat, lambda client, deadline: client.access_token(APPID, deadline, force=force))
     body = {"grant_type": "client_credential", "appid": APPID, "secret": APP_SECRET, "force_refresh": force}
@@ -419,8 +415,8 @@ def test_an_access_token_is_asked_for(force: bool) -> None:
     assert found == AccessToken(TOKEN, 7200)
 
 
-def test_a_phone_number_is_asked_for_with_the_openid() -> None:
-    """So that WeChat refuses a code that another user's phone gave."""
+def test_phone_number_sends_the_openid() -> None:
+    """With it WeChat refuses a code of another user's phone."""
     wechat = ScriptedWeChat(OK | {"phone_info": PHONE_INFO})
     assert asked(wechat, INTERFACES["phone_number"][0]) == PhoneNumber(PHONE, PHONE, "86")
     assert json.loads(wechat.requests[0].body or "") == {"code": PHONE_CODE, "openid": OPENID}
@@ -428,8 +424,7 @@ def test_a_phone_number_is_asked_for_with_the_openid() -> None:
 
 
 @pytest.mark.parametrize("name", ["check_session_key", "reset_session_key"])
-def test_a_session_key_is_proved_and_not_sent(name: str) -> None:
-    """What travels is a signature under it."""
+def test_session_key_methods_send_a_signature_and_not_the_key(name: str) -> None:
     ask, answer, _ = INTERFACES[name]
     wechat = ScriptedWeChat(answer)
     asked(wechat, ask)
@@ -445,8 +440,8 @@ def test_a_session_key_is_proved_and_not_sent(name: str) -> None:
         ("tiihtNczf5v6AKRyjwEUhQ==", "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"),
     ],
 )
-def test_the_signature_is_that_of_the_vectors(session_key: str, expected: str) -> None:
-    """The text of the session_key is the key, as in WeChat's examples, and there is no message."""
+def test_signature_without_a_message_matches_the_vectors(session_key: str, expected: str) -> None:
+    """The text of the session_key is the HMAC key."""
     assert signature(Secret(session_key)) == expected
 
 
@@ -470,38 +465,34 @@ def test_the_signature_is_that_of_the_vectors(session_key: str, expected: str) -
         ),
     ],
 )
-def test_the_signature_is_made_as_in_wechats_examples(session_key: str, message: str, expected: str) -> None:
-    """Those have a message; but for that it is the same computation."""
+def test_signature_of_a_message_matches_wechats_examples(session_key: str, message: str, expected: str) -> None:
     assert signature(Secret(session_key), message) == expected
 
 
 @pytest.mark.parametrize("errcode", [87007, 87009])
 @pytest.mark.parametrize("name", ["check_session_key", "reset_session_key"])
-def test_a_session_key_that_wechat_does_not_take_is_stale(name: str, errcode: int) -> None:
-    """Gone, or another."""
+def test_session_key_methods_raise_stale(name: str, errcode: int) -> None:
+    """WeChat has no session_key for the user, or another one."""
     with pytest.raises(SessionKeyStale, check=lambda error: error.errcode == errcode):
         asked(ScriptedWeChat(refusal(errcode)), INTERFACES[name][0])
 
 
 @pytest.mark.parametrize("errcode", [40001, 40014, 42001])
 @each_interface
-def test_a_refused_access_token_is_an_error_of_its_own(
-    ask: Ask, answer: object, place: tuple[str, str], errcode: int
-) -> None:
-    """Whoever has lent it will want to lend another."""
+def test_method_raises_access_token_refused(ask: Ask, answer: object, place: tuple[str, str], errcode: int) -> None:
+    """The caller then gets another token."""
     with pytest.raises(AccessTokenRefused, check=lambda error: error.errcode == errcode):
         asked(ScriptedWeChat(refusal(errcode)), ask)
 
 
 @pytest.mark.parametrize("errcode", sorted(HINTS))
-def test_what_only_the_operator_can_mend_is_so_everywhere(errcode: int) -> None:
-    """Also where an access token is asked for."""
+def test_access_token_raises_misconfigured_for_every_hint(errcode: int) -> None:
     with pytest.raises(WeChatMisconfigured, check=lambda error: error.errcode == errcode):
         asked(ScriptedWeChat(refusal(errcode)), INTERFACES["access_token"][0])
 
 
-def test_a_phone_code_that_wechat_does_not_know_is_no_code_of_a_login() -> None:
-    """Its user is to be told to tap again, not to log in."""
+def test_phone_number_raises_phone_code_invalid() -> None:
+    """The user must tap the button again, not log in."""
     with pytest.raises(PhoneCodeInvalid, check=lambda error: (error.errcode, error.rid) == (40029, RID)):
         asked(ScriptedWeChat(refusal(40029)), INTERFACES["phone_number"][0])
 
@@ -510,8 +501,8 @@ def test_a_phone_code_that_wechat_does_not_know_is_no_code_of_a_login() -> None:
     "answer", [refusal(-1), refusal(40029), b"<html></html>", {}, requests.ReadTimeout(), requests.ConnectionError()]
 )
 @pytest.mark.parametrize("name", ["forced", "phone_number", "reset_session_key"])
-def test_what_may_have_been_done_is_not_sent_twice(name: str, answer: object) -> None:
-    """A phone code may be spent, a token or key replaced; that -1 spares it is said of a login's code alone."""
+def test_method_with_an_effect_does_not_retry(name: str, answer: object) -> None:
+    """The phone code may be used, or the token or key replaced. Only for a login code WeChat says that -1 has no effect."""
     ask, good, _ = INTERFACES[name]
     wechat = ScriptedWeChat(answer, good)
     with pytest.raises(WeChatError):
@@ -520,16 +511,15 @@ def test_what_may_have_been_done_is_not_sent_twice(name: str, answer: object) ->
 
 
 @pytest.mark.parametrize("name", ["access_token", "check_session_key"])
-def test_what_changes_nothing_is_asked_again_after_busy(name: str) -> None:
-    """As often as a login."""
+def test_method_without_an_effect_retries_after_busy(name: str) -> None:
     ask, answer, _ = INTERFACES[name]
     wechat = ScriptedWeChat(refusal(-1), refusal(-1), answer)
     asked(wechat, ask)
     assert len(wechat.requests) == 3
 
 
-def test_only_what_carries_the_app_secret_shows_that_it_is_mended() -> None:
-    """An access token outlives the AppSecret that it was got with."""
+def test_misconfiguration_stays_until_a_request_with_the_app_secret_succeeds() -> None:
+    """An access token stays valid after the AppSecret has changed."""
     wechat = client(refusal(40125), OK, GIVEN)
     with pytest.raises(WeChatMisconfigured):
         wechat.exchange(APPID, CODE)
@@ -542,10 +532,10 @@ def test_only_what_carries_the_app_secret_shows_that_it_is_mended() -> None:
 
 @each_interface
 @pytest.mark.parametrize("errcode", [-1, 40001, 40029, 87009, 89503, 99999, 0])
-def test_no_interface_logs_a_secret(
+def test_method_logs_and_raises_no_secret(
     ask: Ask, answer: dict[str, object], place: object, errcode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor raises one: no access token, phone code, number, openid, session_key or AppSecret."""
+    """No access token, phone code, number, openid, session_key or AppSecret."""
     secrets = (APP_SECRET, TOKEN.reveal(), PHONE_CODE, PHONE, OPENID, SESSION_KEY)
     echo = refusal(errcode, " ".join(secrets)) if errcode else answer
     with caplog.at_level(logging.DEBUG):

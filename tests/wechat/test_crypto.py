@@ -1,4 +1,4 @@
-"""WeChat's own cryptography: the official examples hold, and of padding and base64 one spelling alone is whole."""
+"""WeChat's cryptography: the official examples, padding, and base64."""
 
 from __future__ import annotations
 
@@ -18,60 +18,57 @@ KEY, IV = secrets.token_bytes(16), secrets.token_bytes(16)
 
 
 def encrypted(padded: bytes) -> bytes:
-    """Without any padding but what stands there already."""
+    """Encrypt without adding padding."""
     encryptor = Cipher(algorithms.AES(KEY), modes.CBC(IV)).encryptor()
     return encryptor.update(padded) + encryptor.finalize()
 
 
-def test_the_official_user_data_opens() -> None:
-    """To the byte."""
+def test_decrypt_opens_the_official_user_data() -> None:
     key = decode_base64(vectors.SEALED_UNDER.reveal())
-    text, is_whole = decrypt(key, decode_base64(vectors.IV), decode_base64(vectors.ENCRYPTED_DATA))
-    assert is_whole
+    text, is_padded = decrypt(key, decode_base64(vectors.IV), decode_base64(vectors.ENCRYPTED_DATA))
+    assert is_padded
     assert hashlib.sha256(text).hexdigest() == vectors.PLAINTEXT_SHA256
 
 
-def test_the_official_push_opens() -> None:
-    """It is padded to 32 bytes, under a key of 32."""
+def test_decrypt_opens_the_official_push() -> None:
+    """It is padded to 32 bytes, and its key has 32 bytes."""
     key = bytes(32)
-    text, is_whole = decrypt(key, key[:16], decode_base64(vectors.SAFE_ENCRYPT), 32)
-    assert is_whole
+    text, is_padded = decrypt(key, key[:16], decode_base64(vectors.SAFE_ENCRYPT), 32)
+    assert is_padded
     assert text.endswith(b'"debug_str":"hello world"}' + vectors.PUSH_APPID.encode())
 
 
 @pytest.mark.parametrize("pad_to", [16, 32])
 @pytest.mark.parametrize("count", range(1, 33))
-def test_padding_counts_up_to_its_block(count: int, pad_to: int) -> None:
-    """From one byte to a whole block: more than that is none."""
+def test_decrypt_accepts_padding_of_one_byte_to_a_block(count: int, pad_to: int) -> None:
+    """More than a block is invalid."""
     content = bytes(48 - count)
-    text, is_whole = decrypt(KEY, IV, encrypted(content + bytes([count]) * count), pad_to)
-    assert is_whole == (count <= pad_to)
-    assert text == (content if is_whole else content + bytes([count]) * count)
+    text, is_padded = decrypt(KEY, IV, encrypted(content + bytes([count]) * count), pad_to)
+    assert is_padded == (count <= pad_to)
+    assert text == (content if is_padded else content + bytes([count]) * count)
 
 
 @pytest.mark.parametrize("last", [0, 33, 128, 255])
-def test_no_other_byte_is_padding(last: int) -> None:
-    """Neither none at all nor more than there can be."""
+def test_decrypt_refuses_a_last_byte_that_is_no_padding_length(last: int) -> None:
     assert decrypt(KEY, IV, encrypted(bytes(31) + bytes([last])))[1] is False
 
 
 @pytest.mark.parametrize("wrong", range(1, 16))
-def test_every_byte_of_the_padding_counts(wrong: int) -> None:
-    """Not only the last."""
+def test_decrypt_checks_every_byte_of_the_padding(wrong: int) -> None:
     padding = bytearray([16] * 16)
     padding[-1 - wrong] ^= 1
     assert decrypt(KEY, IV, encrypted(bytes(16) + padding))[1] is False
 
 
-def test_padding_is_no_longer_than_the_text() -> None:
-    """A single block can't be padded by two."""
+def test_decrypt_refuses_padding_longer_than_the_text() -> None:
+    """One block of 16 bytes cannot have 32 bytes of padding."""
     assert decrypt(KEY, IV, encrypted(bytes([32] * 16)), 32)[1] is False
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=100))
-def test_base64_has_one_spelling(raw: bytes) -> None:
-    """What was encoded comes back; with another last letter that spells the same, it is none."""
+def test_decode_base64_accepts_only_the_canonical_form(raw: bytes) -> None:
+    """The same bytes with unused bits set are refused."""
     text = base64.b64encode(raw).decode()
     assert decode_base64(text) == raw
     if text.endswith("="):
@@ -83,14 +80,14 @@ def test_base64_has_one_spelling(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["A", "AAA", "AA=", "AAAA=", "A AA", "AAA\n", "AA-_", "АААА", "====", "\ud800AAA"])
-def test_what_is_no_base64_is_refused(text: str) -> None:
-    """Too short, not padded, with something in it, of another alphabet."""
+def test_decode_base64_raises_for_other_text(text: str) -> None:
+    """Too short, not padded, with a space or line feed, or of another alphabet."""
     with pytest.raises(ValueError, match=r"."):
         decode_base64(text)
 
 
-def test_the_official_signature_of_user_data_holds() -> None:
-    """Over the text of the session_key, not over the bytes that it spells."""
+def test_data_is_signed_accepts_the_official_signature() -> None:
+    """It covers the text of the session_key, not the decoded bytes."""
     assert data_is_signed(vectors.RAW_DATA.encode(), vectors.SIGNED_UNDER.reveal(), vectors.SIGNATURE)
 
 
@@ -98,8 +95,7 @@ def test_the_official_signature_of_user_data_holds() -> None:
     "signature",
     ["", "0" * 40, vectors.SIGNATURE.upper(), vectors.SIGNATURE[:-1], vectors.SIGNATURE + "0", "签\ud800"],
 )
-def test_no_other_signature_holds(signature: str) -> None:
-    """Letter by letter, whatever was sent in its place."""
+def test_data_is_signed_refuses_other_signatures(signature: str) -> None:
     assert not data_is_signed(vectors.RAW_DATA.encode(), vectors.SIGNED_UNDER.reveal(), signature)
 
 
@@ -111,15 +107,15 @@ PUSHES = [
 
 
 @pytest.mark.parametrize(("query", "name", "more"), PUSHES)
-def test_the_official_signatures_of_pushes_hold(query: dict[str, str], name: str, more: list[str]) -> None:
-    """Whatever the order in which the parts are named."""
+def test_push_is_signed_accepts_the_official_signatures(query: dict[str, str], name: str, more: list[str]) -> None:
+    """The order of the parts does not matter."""
     parts = [vectors.PUSH_TOKEN.reveal(), query["timestamp"], query["nonce"], *more]
     assert push_is_signed(parts, query[name])
     assert push_is_signed(parts[::-1], query[name])
 
 
 @pytest.mark.parametrize(("query", "name", "more"), PUSHES)
-def test_each_part_of_a_push_is_signed(query: dict[str, str], name: str, more: list[str]) -> None:
+def test_push_is_signed_covers_each_part(query: dict[str, str], name: str, more: list[str]) -> None:
     """Another token, time, nonce or message has another signature."""
     parts = [vectors.PUSH_TOKEN.reveal(), query["timestamp"], query["nonce"], *more]
     others = [[*parts[:at], parts[at][:-1] + "!", *parts[at + 1 :]] for at in range(len(parts))]

@@ -1,4 +1,4 @@
-"""User data: what WeChat sealed or signed opens under the right key, and whatever is wrong with it looks the same."""
+"""User data: genuine data opens with the right key; every failure looks the same."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def named(given: dict[str, str]) -> dict[str, str]:
 
 
 def raw(padded: bytes) -> EncryptedData:
-    """EncryptedData as it stands, with whatever padding it has."""
+    """Encrypt `padded` as it is, without adding padding."""
     encryptor = Cipher(algorithms.AES(base64.b64decode(KEY)), modes.CBC(bytes(16))).encryptor()
     return EncryptedData(encryptor.update(padded) + encryptor.finalize(), bytes(16))
 
@@ -68,16 +68,16 @@ def marked(**watermark: Any) -> dict[str, Any]:
 # --- What is sealed
 
 
-def test_the_official_example_opens() -> None:
-    """With the clock of its day."""
+def test_open_returns_the_official_example() -> None:
+    """The clock is the one of its day."""
     data = EncryptedData.read(vectors.ENCRYPTED_DATA, vectors.IV)
     expected = Watermark(vectors.SEALED_FOR.appid, vectors.SEALED_AT + MAX_AGE, MAX_AGE)
     found = data.open(SessionKeys(vectors.SEALED_UNDER, 0), expected)
     assert (found["openId"], found["nickName"]) == (vectors.SEALED_FOR.openid, "Band")
 
 
-def test_a_plus_that_came_as_a_space_is_understood() -> None:
-    """As forms that nobody escaped make of it."""
+def test_read_takes_a_space_for_a_plus() -> None:
+    """A form that is not escaped turns `+` into a space."""
     assert EncryptedData.read(vectors.ENCRYPTED_DATA.replace("+", " "), vectors.IV) == EncryptedData.read(
         vectors.ENCRYPTED_DATA, vectors.IV
     )
@@ -96,16 +96,16 @@ session_keys = st.binary(min_size=16, max_size=16).map(lambda key: base64.b64enc
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=12), json_values, max_size=6), session_keys)
-def test_whatever_was_sealed_opens(data: dict[str, Any], key: str) -> None:
-    """Fields that nobody has heard of come through as they are."""
+def test_open_returns_what_was_encrypted(data: dict[str, Any], key: str) -> None:
+    """Unknown fields stay as they are."""
     data = {**data, "watermark": DATA["watermark"]}
     assert sealed(data, key).open(SessionKeys(Secret(key), NOW), EXPECTED) == data
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_one_changed_bit_of_the_data_is_refused(data: st.DataObject) -> None:
-    """It garbles the block that it is in."""
+def test_open_refuses_data_with_one_changed_bit(data: st.DataObject) -> None:
+    """It garbles its whole block."""
     found = sealed()
     place = data.draw(st.integers(0, len(found.ciphertext) * 8 - 1))
     changed = bytearray(found.ciphertext)
@@ -114,8 +114,8 @@ def test_one_changed_bit_of_the_data_is_refused(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("place", range(128))
-def test_one_changed_bit_of_the_iv_touches_16_bytes_at_most(place: int) -> None:
-    """So AES-CBC is made: nothing protects the first block, but what stands after it is what WeChat sealed."""
+def test_open_with_one_changed_bit_of_the_iv_changes_at_most_16_bytes(place: int) -> None:
+    """Nothing in CBC protects the first block. The rest is still what WeChat encrypted."""
     found = sealed({"openId": "oALICE", **DATA})
     iv = bytearray(found.iv)
     iv[place // 8] ^= 1 << place % 8
@@ -125,8 +125,8 @@ def test_one_changed_bit_of_the_iv_touches_16_bytes_at_most(place: int) -> None:
         assert text[16:] == sealer.compact({"openId": "oALICE", **DATA}).encode()[16:]
 
 
-def test_a_phone_number_is_not_made_of_a_nickname() -> None:
-    """Whoever begins at a block of his choice, under an iv of his choice, writes 16 bytes in front of the rest."""
+def test_open_refuses_a_phone_number_made_of_a_nickname() -> None:
+    """A user can start at any block and choose the iv, and so write 16 bytes before the rest."""
     number, front = "13800138000", sealer.compact({"openId": "oALICE", "nickName": ""})[:-2]
     nickname = "." * (-len(front) % 16) + "x" * 16 + number
     profile = {"openId": "oALICE", **DATA, "nickName": nickname}
@@ -145,16 +145,16 @@ def unpadded(data: EncryptedData) -> bytes:
     return text[: -text[-1]]
 
 
-def test_the_phone_data_of_wechat_opens() -> None:
-    """As older mini programs still get it."""
+def test_open_accepts_genuine_phone_data() -> None:
+    """Older mini programs still get it."""
     phone = {"phoneNumber": "12066600001", "purePhoneNumber": "12066600001", "countryCode": "86"}
     assert opens(sealed({**phone, "watermark": DATA["watermark"]}))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 60).flatmap(lambda blocks: st.binary(min_size=16 * blocks, max_size=16 * blocks)), st.binary())
-def test_any_blocks_at_all_are_refused(ciphertext: bytes, iv: bytes) -> None:
-    """And nothing else happens."""
+def test_open_refuses_any_blocks(ciphertext: bytes, iv: bytes) -> None:
+    """It raises SessionKeyStale and no other exception."""
     assert not opens(EncryptedData(ciphertext, iv[:16].ljust(16, b"\0")))
 
 
@@ -189,15 +189,15 @@ WRONG = {
 }
 
 
-def test_what_is_wrong_is_wrong_by_one_thing_alone() -> None:
-    """The data that the table below spoils is good as it is."""
+def test_open_accepts_the_data_that_the_table_spoils() -> None:
+    """Each row of WRONG differs from it in one thing."""
     assert opens(raw(padded(GENUINE)))
     assert opens(sealed())
 
 
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
-def test_whatever_is_wrong_looks_the_same(data: EncryptedData) -> None:
-    """One error, which carries no more than its name: there is nothing to be learnt by trying."""
+def test_open_raises_the_same_bare_error_for_every_fault(data: EncryptedData) -> None:
+    """The error holds nothing that an attacker could learn from."""
     with pytest.raises(SessionKeyStale) as caught:
         data.open(KEYS, EXPECTED)
     said = (str(caught.value), caught.value.errcode, caught.value.__cause__, caught.value.__context__)
@@ -207,8 +207,7 @@ def test_whatever_is_wrong_looks_the_same(data: EncryptedData) -> None:
 @pytest.mark.parametrize(
     "timestamp", [NOW - MAX_AGE, NOW, NOW + CLOCK_SKEW], ids=["as old as may be", "of now", "of the near future"]
 )
-def test_the_age_is_bounded_on_both_sides(timestamp: int) -> None:
-    """The bounds themselves are still good."""
+def test_open_accepts_the_oldest_and_newest_allowed_time(timestamp: int) -> None:
     assert opens(sealed(marked(timestamp=timestamp)))
 
 
@@ -227,8 +226,8 @@ def test_the_age_is_bounded_on_both_sides(timestamp: int) -> None:
         pytest.param("中" * 24, vectors.IV, id="Chinese"),
     ],
 )
-def test_what_no_key_could_open_is_a_bad_request(encrypted_data: str, iv: str) -> None:
-    """That much everybody can see, so it tells nothing; and a new login would not help."""
+def test_read_raises_bad_request_for_malformed_input(encrypted_data: str, iv: str) -> None:
+    """No key could open it, and a new login would not help."""
     with pytest.raises(BadRequest):
         EncryptedData.read(encrypted_data, iv)
 
@@ -236,24 +235,23 @@ def test_what_no_key_could_open_is_a_bad_request(encrypted_data: str, iv: str) -
 # --- What is signed
 
 
-def test_the_official_signature_holds() -> None:
-    """And the answer is what was signed."""
+def test_check_returns_the_official_example() -> None:
     found = SignedData.read(vectors.RAW_DATA, vectors.SIGNATURE).check(SessionKeys(vectors.SIGNED_UNDER, 0), NOW)
     assert found == json.loads(vectors.RAW_DATA)
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=12), json_values, max_size=6), st.sampled_from([None, 1]), session_keys)
-def test_whatever_was_signed_is_checked_as_it_came(data: dict[str, Any], indent: int | None, key: str) -> None:
-    """Letter by letter: spaces and escapes are part of what was signed."""
+def test_check_covers_the_exact_text(data: dict[str, Any], indent: int | None, key: str) -> None:
+    """Spaces and escapes are part of the signed text."""
     text = json.dumps(data, indent=indent, ensure_ascii=indent is None)
     assert SignedData.read(text, sealer.sign(key, text)).check(SessionKeys(Secret(key), NOW), NOW) == data
 
 
 @settings(deadline=None)
 @given(st.data())
-def test_one_changed_bit_of_what_is_signed_is_refused(data: st.DataObject) -> None:
-    """Of the text, or of its signature; if it is no JSON any more, a bad request."""
+def test_check_refuses_one_changed_bit(data: st.DataObject) -> None:
+    """The bit may be in the text or in the signature."""
     text, signature = data.draw(st.sampled_from([(1, 0), (0, 1)]))
     place = data.draw(st.integers(0, len(vectors.RAW_DATA if text else vectors.SIGNATURE) * 7 - 1))
     spoilt = [spoil(vectors.RAW_DATA, place) if text else vectors.RAW_DATA]
@@ -271,23 +269,23 @@ def spoil(text: str, place: int) -> str:
 @pytest.mark.parametrize(
     "text", ["", "x", "[]", "1", "null", '{"a":1,"a":2}', '{"a":NaN}', "{} {}", '{"a":"\ud800"}']
 )
-def test_what_is_no_object_is_a_bad_request(text: str) -> None:
-    """Whether its signature holds or not: it is seen before any key is asked for."""
+def test_read_raises_bad_request_for_raw_data_that_is_no_object(text: str) -> None:
+    """The signature does not matter."""
     for signature in ("0" * 40, sealer.sign(KEY, text.encode(errors="replace").decode())):
         with pytest.raises(BadRequest):
             SignedData.read(text, signature)
 
 
-def test_what_is_signed_is_not_printed() -> None:
-    """It is about somebody, and may stand in a traceback."""
+def test_repr_of_signed_data_hides_the_data() -> None:
+    """A traceback can hold it."""
     assert "Band" not in repr(SignedData.read(vectors.RAW_DATA, vectors.SIGNATURE))
 
 
 # --- Which key is tried
 
 
-def test_the_previous_key_is_tried_after_the_newest() -> None:
-    """For what was on its way when it was replaced."""
+def test_open_tries_the_newest_and_the_previous_key() -> None:
+    """Data can be on its way while WeChat replaces the key."""
     keys = SessionKeys(Secret(OTHER_KEY), NOW, Secret(KEY))
     assert opens(sealed(), keys)
     assert opens(sealed(key=OTHER_KEY), keys)
@@ -295,8 +293,8 @@ def test_the_previous_key_is_tried_after_the_newest() -> None:
 
 
 @pytest.mark.parametrize(("age", "is_tried"), [(0, True), (PREVIOUS_KEY_LIFE - 1, True), (PREVIOUS_KEY_LIFE, False)])
-def test_the_previous_key_has_ten_minutes(age: int, is_tried: bool) -> None:
-    """From when it was replaced; the newest is tried for ever."""
+def test_previous_key_is_tried_for_ten_minutes(age: int, is_tried: bool) -> None:
+    """The newest key is tried without a limit."""
     keys = SessionKeys(Secret(OTHER_KEY), NOW - age, Secret(KEY))
     assert PREVIOUS_KEY_LIFE == 600
     assert opens(sealed(), keys) is is_tried
@@ -313,11 +311,10 @@ def test_the_previous_key_has_ten_minutes(age: int, is_tried: bool) -> None:
         pytest.param(SessionKeys(Secret("A" * 43 + "="), NOW), id="too long"),
     ],
 )
-def test_without_a_key_nothing_opens(keys: SessionKeys | None) -> None:
-    """A user whose key is gone is asked to log in; and a key that is none is not made one."""
+def test_open_without_a_valid_key_raises_stale(keys: SessionKeys | None) -> None:
+    """A malformed key is not used."""
     assert not opens(sealed(key=base64.b64encode(bytes(16)).decode()), keys)
 
 
-def test_without_a_key_nothing_is_signed() -> None:
-    """Likewise."""
+def test_check_without_a_key_raises_stale() -> None:
     assert not holds(SignedData.read("{}", sealer.sign("", "{}")), None)

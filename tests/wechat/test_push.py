@@ -1,4 +1,4 @@
-"""WeChat's pushes: whose they are, and what they say, in both modes and both forms."""
+"""PushDecoder: signature, decryption and parsing, in both modes and both formats."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ FAKE = FakeWeChat({}, lambda: NOW)
 PLAIN, SAFE = PushDecoder(Secret(TOKEN), None), PushDecoder(Secret(TOKEN), Secret(AES_KEY))
 
 MODES = pytest.mark.parametrize(
-    ("postbox", "aes_key"), [pytest.param(PLAIN, "", id="plain"), pytest.param(SAFE, AES_KEY, id="safe")]
+    ("decoder", "aes_key"), [pytest.param(PLAIN, "", id="plain"), pytest.param(SAFE, AES_KEY, id="safe")]
 )
 FORMS = pytest.mark.parametrize("form", ["json", "xml"])
 
 
-def reason(postbox: PushDecoder, query: dict[str, str], body: bytes, now: float = NOW) -> str:
-    """For which of its reasons the message is refused."""
+def reason(decoder: PushDecoder, query: dict[str, str], body: bytes, now: float = NOW) -> str:
+    """Return the reason for which the message is refused."""
     with pytest.raises(InvalidMessage) as caught:
-        postbox.decode(query, body, now)
+        decoder.decode(query, body, now)
     assert caught.value.reason in HINTS
     return caught.value.reason
 
 
 def signed(**more: str) -> dict[str, str]:
-    """The query of plain mode."""
+    """Return the query of plain mode."""
     query = {"timestamp": str(NOW), "nonce": "7", **more}
     return {**query, "signature": sealer.sign_push(TOKEN, query["timestamp"], query["nonce"])}
 
 
 def safe(sealed: str) -> tuple[dict[str, str], bytes]:
-    """The request of safe mode that has `sealed` in it."""
+    """Return a request of safe mode with `sealed` in it."""
     query = {"timestamp": str(NOW), "nonce": "7"}
     query["msg_signature"] = sealer.sign_push(TOKEN, *query.values(), sealed)
     return query, sealer.compact({"Encrypt": sealed}).encode()
@@ -53,29 +53,28 @@ def safe(sealed: str) -> tuple[dict[str, str], bytes]:
 # --- The official examples
 
 
-def test_the_official_check_of_the_address_is_echoed() -> None:
-    """With what WeChat sent for it."""
-    postbox = PushDecoder(vectors.PUSH_TOKEN, None)
-    assert postbox.echo(vectors.ECHO_QUERY, 1714036504) == "4375120948345356249"
+def test_echo_returns_the_official_echostr() -> None:
+    decoder = PushDecoder(vectors.PUSH_TOKEN, None)
+    assert decoder.echo(vectors.ECHO_QUERY, 1714036504) == "4375120948345356249"
 
 
-def test_the_check_of_the_address_is_the_same_in_safe_mode() -> None:
-    """There is nothing in it to seal."""
-    postbox = PushDecoder(vectors.PUSH_TOKEN, vectors.PUSH_AES_KEY)
-    assert postbox.echo(vectors.ECHO_QUERY, 1714036504) == "4375120948345356249"
+def test_echo_in_safe_mode_returns_the_official_echostr() -> None:
+    """Nothing in it is encrypted."""
+    decoder = PushDecoder(vectors.PUSH_TOKEN, vectors.PUSH_AES_KEY)
+    assert decoder.echo(vectors.ECHO_QUERY, 1714036504) == "4375120948345356249"
 
 
-def test_the_official_message_in_plain_mode_is_read() -> None:
-    """It is of no user."""
+def test_decode_reads_the_official_plain_message() -> None:
+    """It names no user."""
     found = PushDecoder(vectors.PUSH_TOKEN, None).decode(vectors.PLAIN_QUERY, vectors.PLAIN_BODY, 1714037059)
     assert found == Message("debug_demo", None, None)
 
 
-def test_the_official_message_in_safe_mode_is_read() -> None:
-    """And its app is the one that was sealed with it."""
+def test_decode_reads_the_official_safe_message() -> None:
+    """Its appid is the one that was encrypted with it."""
     body = sealer.compact({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}).encode()
-    postbox = PushDecoder(vectors.PUSH_TOKEN, vectors.PUSH_AES_KEY)
-    assert postbox.decode(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
+    decoder = PushDecoder(vectors.PUSH_TOKEN, vectors.PUSH_AES_KEY)
+    assert decoder.decode(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
 
 
 # --- What is read
@@ -83,17 +82,16 @@ def test_the_official_message_in_safe_mode_is_read() -> None:
 
 @MODES
 @FORMS
-def test_a_message_is_read(postbox: PushDecoder, aes_key: str, form: str) -> None:
-    """Whichever mode and form was chosen in the console."""
-    found = postbox.decode(*FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key, form), NOW)
+def test_decode_returns_event_appid_and_openid(decoder: PushDecoder, aes_key: str, form: str) -> None:
+    found = decoder.decode(*FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key, form), NOW)
     assert (found.event, found.appid) == (EVENT, APPID)
     assert found.openid is not None
     assert found.openid.startswith("oSANDBOX")
 
 
 @FORMS
-def test_a_message_of_both_modes_is_read_as_the_safe_one(form: str) -> None:
-    """Where the console says compatible, what is not sealed is not looked at."""
+def test_decode_in_safe_mode_ignores_the_plain_fields(form: str) -> None:
+    """The console's compatible mode sends both."""
     query, body = FAKE.push(APPID, "alice", EVENT, TOKEN, AES_KEY, form)
     lie = b'{"Event":"lie",' if form == "json" else b"<xml><Event>lie</Event>"
     both = body.replace(b"{", lie, 1).replace(b"<xml>", lie, 1)
@@ -106,8 +104,7 @@ def test_a_message_of_both_modes_is_read_as_the_safe_one(form: str) -> None:
     text=st.text(st.characters(exclude_characters="\r]", exclude_categories=["Cs", "Cc"]), min_size=1),
     key=st.binary(min_size=32, max_size=32),
 )
-def test_what_is_sealed_opens(text: str, key: bytes) -> None:
-    """Whatever it says, under any key."""
+def test_decode_returns_what_was_encrypted(text: str, key: bytes) -> None:
     aes_key = base64.b64encode(key).decode().rstrip("=")
     sealed = sealer.seal_push(aes_key, APPID, sealer.written({"Event": text}, "json"))
     found = PushDecoder(Secret(TOKEN), Secret(aes_key)).decode(*safe(sealed), NOW)
@@ -133,8 +130,7 @@ def test_what_is_sealed_opens(text: str, key: bytes) -> None:
         pytest.param(b"<Event>a</Event>", None, id="the root"),
     ],
 )
-def test_an_event_is_read_from_its_place(body: bytes, event: str | None) -> None:
-    """Directly under the root, once, and a text; else the message names none."""
+def test_decode_reads_the_event_only_as_one_text_below_the_root(body: bytes, event: str | None) -> None:
     assert PLAIN.decode(signed(), body, NOW).event == event
 
 
@@ -144,72 +140,71 @@ def test_an_event_is_read_from_its_place(body: bytes, event: str | None) -> None
 @MODES
 @pytest.mark.parametrize("part", ["timestamp", "nonce", "signature", "msg_signature"])
 @pytest.mark.parametrize("spoil", ["", "0", "签", "\ud800"])
-def test_what_is_not_signed_is_refused(postbox: PushDecoder, aes_key: str, part: str, spoil: str) -> None:
-    """Every part of the signature that belongs to the mode."""
+def test_decode_refuses_a_changed_part_of_the_signature(
+    decoder: PushDecoder, aes_key: str, part: str, spoil: str
+) -> None:
     query, body = FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key)
     if part == ("signature" if aes_key else "msg_signature"):
         # It is not of this mode.
-        assert postbox.decode({**query, part: spoil}, body, NOW).event == EVENT
+        assert decoder.decode({**query, part: spoil}, body, NOW).event == EVENT
     else:
-        assert reason(postbox, {**query, part: spoil}, body) == "signature"
+        assert reason(decoder, {**query, part: spoil}, body) == "signature"
 
 
 @MODES
-def test_nothing_at_all_is_refused(postbox: PushDecoder, aes_key: str) -> None:
-    """An empty query signs nothing."""
-    assert reason(postbox, {}, b'{"Encrypt":""}') == "signature"
+def test_decode_refuses_an_empty_query(decoder: PushDecoder, aes_key: str) -> None:
+    assert reason(decoder, {}, b'{"Encrypt":""}') == "signature"
 
 
 @MODES
-def test_another_token_is_refused(postbox: PushDecoder, aes_key: str) -> None:
-    """Whoever does not know ours is not WeChat."""
-    assert reason(postbox, *FAKE.push(APPID, "alice", EVENT, "other", aes_key)) == "signature"
+def test_decode_refuses_another_token(decoder: PushDecoder, aes_key: str) -> None:
+    assert reason(decoder, *FAKE.push(APPID, "alice", EVENT, "other", aes_key)) == "signature"
 
 
 @MODES
 @pytest.mark.parametrize(("ahead", "is_fresh"), [(-301, False), (-300, True), (300, True), (301, False)])
-def test_an_old_message_is_refused(postbox: PushDecoder, aes_key: str, ahead: int, is_fresh: bool) -> None:
-    """A request that somebody has recorded is worth nothing after five minutes."""
+def test_decode_refuses_a_message_older_than_five_minutes(
+    decoder: PushDecoder, aes_key: str, ahead: int, is_fresh: bool
+) -> None:
+    """A recorded request cannot be sent again later."""
     query, body = FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key)
     assert FRESH_FOR == 300
     if is_fresh:
-        assert postbox.decode(query, body, NOW + ahead).event == EVENT
+        assert decoder.decode(query, body, NOW + ahead).event == EVENT
     else:
-        assert reason(postbox, query, body, NOW + ahead) == "time"
+        assert reason(decoder, query, body, NOW + ahead) == "time"
 
 
 @pytest.mark.parametrize("timestamp", ["", "0", "x", f"0{NOW}", f"{NOW} ", f"{NOW}.0", "١٧٠٠٠٠٠٠٠٠", "9" * 5000])
-def test_a_time_is_ten_digits(timestamp: str) -> None:
-    """In one spelling, though the signature hold."""
+def test_decode_refuses_a_timestamp_that_is_not_ten_digits(timestamp: str) -> None:
+    """The signature does not matter."""
     assert reason(PLAIN, signed(timestamp=timestamp), b"{}") == "time"
 
 
-def test_an_old_check_of_the_address_is_refused() -> None:
-    """Likewise."""
+def test_echo_refuses_an_old_request() -> None:
     with pytest.raises(InvalidMessage, match="time"):
         PushDecoder(vectors.PUSH_TOKEN, None).echo(vectors.ECHO_QUERY, NOW)
 
 
 @FORMS
-def test_a_message_that_is_not_sealed_is_refused_in_safe_mode(form: str) -> None:
-    """Or the key would protect nothing."""
+def test_decode_in_safe_mode_refuses_a_plain_message(form: str) -> None:
     assert reason(SAFE, *FAKE.push(APPID, "alice", EVENT, TOKEN, form=form)) == "not_sealed"
 
 
 @FORMS
-def test_a_sealed_message_needs_a_key(form: str) -> None:
-    """The operator is told which variable is missing."""
+def test_decode_without_a_key_refuses_an_encrypted_message(form: str) -> None:
+    """The reason tells the operator which variable is missing."""
     assert reason(PLAIN, *FAKE.push(APPID, "alice", EVENT, TOKEN, AES_KEY, form)) == "sealed"
 
 
-def test_another_key_opens_nothing() -> None:
-    """The message is WeChat's, but one of the two has mistyped the key."""
+def test_decode_with_another_key_gives_the_reason_aes_key() -> None:
+    """The token is right, so the operator has mistyped the key."""
     other = base64.b64encode(bytes(32)).decode().rstrip("=")
     assert reason(SAFE, *FAKE.push(APPID, "alice", EVENT, TOKEN, other)) == "aes_key"
 
 
-def test_a_message_about_two_apps_is_refused() -> None:
-    """What it says must be what it was sealed for."""
+def test_decode_refuses_a_message_with_two_appids() -> None:
+    """The appid inside must be the one that was encrypted with it."""
     sealed = sealer.seal_push(AES_KEY, APPID, sealer.written({"Event": EVENT, "AppID": "wxfedcba9876543210"}, "json"))
     assert reason(SAFE, *safe(sealed)) == "app"
 
@@ -226,15 +221,15 @@ def test_a_message_about_two_apps_is_refused() -> None:
         pytest.param(sealer.seal_push(AES_KEY, APPID, b""), "form", id="empty"),
     ],
 )
-def test_what_is_signed_may_still_be_nothing(sealed: str, expected: str) -> None:
-    """Whoever knows the token alone gets no further."""
+def test_decode_refuses_signed_but_malformed_data(sealed: str, expected: str) -> None:
+    """An attacker who knows only the token gets no further."""
     query = {"timestamp": str(NOW), "nonce": "7"}
     query["msg_signature"] = sealer.sign_push(TOKEN, *query.values(), sealed)
     assert reason(SAFE, query, sealer.written({"Encrypt": sealed}, "json")) == expected
 
 
-def test_half_a_letter_is_refused() -> None:
-    """JSON can say it, and nothing can sign it."""
+def test_decode_refuses_a_lone_surrogate() -> None:
+    """JSON can express it, but nothing can sign it."""
     assert reason(SAFE, signed(msg_signature="0" * 40), b'{"Encrypt": "\\ud800"}') == "signature"
 
 
@@ -260,24 +255,23 @@ ODD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("body", ODD.values(), ids=ODD)
-def test_an_odd_body_is_refused(body: bytes) -> None:
-    """In whatever way; and what declares entities is not read as far as where they would grow."""
+def test_decode_refuses_a_malformed_body(body: bytes) -> None:
+    """An XML document type is refused before an entity is expanded."""
     assert reason(PLAIN, signed(), body) == "form"
     assert reason(SAFE, *safe(sealer.seal_push(AES_KEY, APPID, body))) == "form"
 
 
 @settings(deadline=None, max_examples=200)
 @given(body=st.binary(max_size=200) | st.text(alphabet="<>xml/![]&;\"'DOCTYPE {}:,", max_size=60).map(str.encode))
-def test_any_body_is_a_message_or_refused(body: bytes) -> None:
-    """And nothing else happens."""
-    for postbox in (PLAIN, SAFE):
+def test_decode_of_any_body_returns_or_raises_invalid_message(body: bytes) -> None:
+    for decoder in (PLAIN, SAFE):
         try:
-            found: Any = postbox.decode(signed(), body, NOW)
+            found: Any = decoder.decode(signed(), body, NOW)
         except InvalidMessage:
             continue
         assert isinstance(found, Message)
 
 
-def test_a_message_prints_no_openid() -> None:
-    """It may stand in a traceback."""
+def test_repr_of_a_message_hides_the_openid() -> None:
+    """A traceback can hold it."""
     assert "oALICE" not in repr(Message(EVENT, APPID, "oALICE"))

@@ -1,4 +1,4 @@
-"""The door to `requests`, against real sockets that misbehave: one deadline, little memory, no word of a secret."""
+"""The transport against real sockets that misbehave: it keeps the deadline, the memory limit and the secrets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one call: every rule below is held against the same one."""
+    """The result of one call. Each rule below checks the same results."""
 
     expected: str
     budget: float
@@ -65,7 +65,7 @@ def get(transport: Transport, budget: float = BUDGET) -> bytes:
 
 @contextlib.contextmanager
 def everything_logged() -> Iterator[io.StringIO]:
-    """Every log line of every library, at the most talkative level, tracebacks and all."""
+    """Collect the log lines of all libraries at DEBUG, with tracebacks."""
     root, written = logging.getLogger(), io.StringIO()
     handler, level = logging.StreamHandler(written), root.level
     root.addHandler(handler)
@@ -93,40 +93,40 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
     return Outcome(expected, budget, url.partition("//")[2], error, seconds, peak, log.getvalue())
 
 
-def told_by(error: BaseException | None) -> str:
-    """Everything that `error` and what it came from would say to whoever prints it."""
+def text_of(error: BaseException | None) -> str:
+    """Return all text that `error` and the errors it came from could print."""
     if error is None:
         return ""
     lines = traceback.format_exception(error, chain=False)
     return "\n".join(
-        [str(error), repr(error), repr(error.args), *lines, told_by(error.__context__), told_by(error.__cause__)]
+        [str(error), repr(error), repr(error.args), *lines, text_of(error.__context__), text_of(error.__cause__)]
     )
 
 
-def test_fault_is_one_error(outcome: Outcome) -> None:
-    """Whatever the other side does, the caller gets WeChatUnreachable with one word for it."""
+def test_get_raises_wechat_unreachable_with_the_reason(outcome: Outcome) -> None:
+    """For every fault of the server there is one exception, with one word as its reason."""
     assert isinstance(outcome.error, WeChatUnreachable)
     assert outcome.error.reason in outcome.expected.split()
 
 
-def test_fault_costs_the_deadline_at_most(outcome: Outcome) -> None:
-    """The deadline is for the whole call, however the time is spent."""
+def test_get_keeps_the_deadline(outcome: Outcome) -> None:
+    """The deadline holds for the whole call."""
     assert outcome.seconds < outcome.budget + GRACE
 
 
-def test_fault_costs_little_memory(outcome: Outcome) -> None:
-    """However much the other side sends, less than 1 MiB of it is ever held."""
+def test_get_uses_less_than_1_mib(outcome: Outcome) -> None:
+    """The server can send any amount."""
     assert outcome.peak < MEBIBYTE
 
 
-def test_error_tells_no_secret(outcome: Outcome) -> None:
-    """Neither the error nor anything it came from holds the AppSecret, the code or the address."""
-    text = told_by(outcome.error)
+def test_error_holds_no_secret(outcome: Outcome) -> None:
+    """Neither the error nor its context holds the AppSecret, the code or the URL."""
+    text = text_of(outcome.error)
     assert [word for word in (APP_SECRET, CODE, PATH, outcome.host) if word in text] == []
 
 
-def test_log_tells_no_secret(outcome: Outcome) -> None:
-    """No library's log line holds the AppSecret or the code, even at DEBUG."""
+def test_log_holds_no_secret(outcome: Outcome) -> None:
+    """No log line of a library holds the AppSecret or the code, even at DEBUG."""
     assert [word for word in (APP_SECRET, CODE) if word in outcome.log] == []
 
 
@@ -141,20 +141,19 @@ def test_log_tells_no_secret(outcome: Outcome) -> None:
         pytest.param(b"{}", b"Content-Encoding: identity\r\n", id="identity"),
     ],
 )
-def test_body_comes_back_as_it_is(body: bytes, head: bytes) -> None:
-    """What a 200 answer of at most 64 KiB means is for others to judge, whatever type it claims to be."""
+def test_get_returns_the_body_unchanged(body: bytes, head: bytes) -> None:
+    """The transport does not look at the Content-Type."""
     with Rogue(answering(body, head)) as rogue:
         assert get(Transport(rogue.url)) == body
 
 
-def test_chunks_are_joined() -> None:
-    """A body may come in chunks."""
+def test_get_joins_chunks() -> None:
     with Rogue(saying(CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")) as rogue:
         assert get(Transport(rogue.url)) == b"{}"
 
 
-def test_redirect_is_not_followed() -> None:
-    """The secret never travels to a host that a redirect names."""
+def test_get_does_not_follow_a_redirect() -> None:
+    """The secret is not sent to the host that a redirect names."""
     with Rogue(answering(b"{}")) as second:
         to_second = saying(FOUND + second.url.encode() + b"/\r\nContent-Length: 0\r\n\r\n")
         with Rogue(to_second) as first, pytest.raises(WeChatUnreachable):
@@ -162,18 +161,17 @@ def test_redirect_is_not_followed() -> None:
     assert second.connections == 0
 
 
-def test_connection_is_kept_alive() -> None:
-    """Two calls use one connection."""
+def test_second_get_uses_the_same_connection() -> None:
     with Rogue(answering(b"{}")) as rogue:
         transport = Transport(rogue.url)
         get(transport)
         get(transport)
-        assert (rogue.connections, len(rogue.on_revoked)) == (1, 2)
+        assert (rogue.connections, len(rogue.requests)) == (1, 2)
 
 
 @pytest.mark.parametrize("script", [answer_once, saying(OK + b"\r\n", Line.flood)], ids=["hung-up", "too-large"])
-def test_spent_connection_is_not_used_again(script: Script) -> None:
-    """A connection that was closed, or not read to its end, is followed by a new one."""
+def test_get_after_a_broken_answer_opens_a_new_connection(script: Script) -> None:
+    """A connection that was closed, or not read to its end, is not used again."""
     with Rogue(script) as rogue:
         transport = Transport(rogue.url)
         for _ in range(2):
@@ -183,36 +181,35 @@ def test_spent_connection_is_not_used_again(script: Script) -> None:
         assert rogue.connections == 2
 
 
-def test_cookies_do_not_come_back() -> None:
-    """A cookie that the other side sets is not sent on the next call."""
+def test_get_sends_no_cookie_back() -> None:
     with Rogue(answering(b"{}", b"Set-Cookie: track=1; Path=/\r\n")) as rogue:
         transport = Transport(rogue.url)
         get(transport)
         get(transport)
-        assert b"cookie" not in rogue.on_revoked[1].lower()
+        assert b"cookie" not in rogue.requests[1].lower()
 
 
-def test_request_is_plain() -> None:
-    """The request asks for no encoding and names nothing but this program."""
+def test_get_asks_for_no_encoding_and_names_wxauth() -> None:
+    """The request asks for no encoding, and its User-Agent is wxauth."""
     with Rogue(answering(b"{}")) as rogue:
         get(Transport(rogue.url))
-        assert b"Accept-Encoding: identity\r\n" in rogue.on_revoked[0]
-        assert b"User-Agent: wxauth\r\n" in rogue.on_revoked[0]
+        assert b"Accept-Encoding: identity\r\n" in rogue.requests[0]
+        assert b"User-Agent: wxauth\r\n" in rogue.requests[0]
 
 
-def test_netrc_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `.netrc` that knows the host adds no credentials."""
+def test_get_ignores_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.netrc` with the host adds no credentials."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password something\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with Rogue(answering(b"{}")) as rogue:
         get(Transport(rogue.url))
-        assert b"authorization" not in rogue.on_revoked[0].lower()
+        assert b"authorization" not in rogue.requests[0].lower()
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"])
-def test_proxy_in_the_environment_is_ignored(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a configured address gets the secret, never a proxy that the environment names."""
+def test_get_ignores_a_proxy_of_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret is sent to the configured address only."""
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with Rogue(answering(b"{}")) as proxy, Rogue(answering(b"{}")) as rogue:
@@ -224,8 +221,8 @@ def test_proxy_in_the_environment_is_ignored(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("path", ["/relay/../", "/./relay", "/%7erelay"])
-def test_every_form_of_the_base_address_keeps_the_deadline(path: str) -> None:
-    """However the operator writes the address of a relay, the call ends in time."""
+def test_get_keeps_the_deadline_for_every_form_of_base_url(path: str) -> None:
+    """The operator may write a relay's address in any form."""
     with Rogue(saying(OK + b"\r\n", dripping(b"{}"))) as rogue:
         before = time.monotonic()
         with pytest.raises(WeChatUnreachable):
@@ -240,8 +237,8 @@ def late(line: Line) -> None:
     line.hold()
 
 
-def test_silence_after_a_late_byte_keeps_the_deadline() -> None:
-    """A byte buys no time: the last read has what is left of the whole, not a share of its own."""
+def test_get_keeps_the_deadline_after_a_late_byte() -> None:
+    """The last read gets what is left of the deadline, not a time-out of its own."""
     with Rogue(late) as rogue:
         before = time.monotonic()
         with pytest.raises(WeChatUnreachable):
@@ -250,7 +247,7 @@ def test_silence_after_a_late_byte_keeps_the_deadline() -> None:
 
 
 class Trusting(DeadlineAdapter):
-    """Trusts one certificate, as a real client trusts those of the authorities."""
+    """Trusts one certificate, like a real client trusts the certificate authorities."""
 
     def __init__(self, certificate: Path) -> None:
         super().__init__()
@@ -260,16 +257,16 @@ class Trusting(DeadlineAdapter):
         return super().send(request, *args, **(kwargs | {"verify": self._certificate}))
 
 
-def test_certificate_is_checked(tmp_path: Path) -> None:
-    """A server whose certificate nobody has signed gets no request."""
+def test_get_refuses_an_untrusted_certificate(tmp_path: Path) -> None:
+    """The server gets no request."""
     context, _ = self_signed(tmp_path)
     with Rogue(answering(b"{}"), context) as rogue:
         with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "tls"):
             get(Transport(rogue.url))
-        assert (rogue.connections, rogue.on_revoked) == (1, [])
+        assert (rogue.connections, rogue.requests) == (1, [])
 
 
-def test_certificate_in_the_environment_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_get_ignores_a_certificate_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of `requests` makes a certificate trusted."""
     context, certificate = self_signed(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -277,16 +274,15 @@ def test_certificate_in_the_environment_is_ignored(tmp_path: Path, monkeypatch: 
         get(Transport(rogue.url))
 
 
-def test_tls_answers(tmp_path: Path) -> None:
-    """Over TLS a trusted server is heard, on a connection that is kept alive."""
+def test_get_over_tls_returns_the_body(tmp_path: Path) -> None:
+    """The connection is kept alive, too."""
     context, certificate = self_signed(tmp_path)
     with Rogue(answering(b"{}"), context) as rogue:
         transport = Transport(rogue.url, Trusting(certificate))
         assert [get(transport), get(transport), rogue.connections] == [b"{}", b"{}", 1]
 
 
-def test_tls_keeps_the_deadline(tmp_path: Path) -> None:
-    """Over TLS the deadline is for the whole call too."""
+def test_get_over_tls_keeps_the_deadline(tmp_path: Path) -> None:
     context, certificate = self_signed(tmp_path)
     with Rogue(saying(OK + b"\r\n", dripping(b"{}")), context) as rogue:
         before = time.monotonic()
@@ -301,7 +297,7 @@ def post(transport: Transport, budget: float = BUDGET) -> bytes:
 
 
 class Read:
-    """Plays `script` once the JSON that was posted has been read too."""
+    """Read the posted JSON, then play `script`."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -313,19 +309,19 @@ class Read:
         self._script(line)
 
 
-def test_a_post_carries_json() -> None:
-    """The body is JSON, says so, and holds the secrets as they are."""
+def test_post_sends_json() -> None:
+    """The body holds the secrets in the clear and has the JSON Content-Type."""
     read = Read(answer_once)
     with Rogue(read) as rogue:
         assert post(Transport(rogue.url)) == b"{}"
-        assert rogue.on_revoked[0].startswith(b"POST /cgi-bin/stable_token?")
-        assert b"Content-Type: application/json\r\n" in rogue.on_revoked[0]
+        assert rogue.requests[0].startswith(b"POST /cgi-bin/stable_token?")
+        assert b"Content-Type: application/json\r\n" in rogue.requests[0]
         assert json.loads(read.bodies[0]) == {"secret": APP_SECRET, "force_refresh": False}
 
 
 @pytest.mark.parametrize("status", [b"302 Found", b"307 Temporary Redirect", b"308 Permanent Redirect"])
-def test_a_posts_redirect_is_not_followed(status: bytes) -> None:
-    """Not even where the body would be sent along: the AppSecret is in it."""
+def test_post_does_not_follow_a_redirect(status: bytes) -> None:
+    """307 and 308 would send the body again, and the AppSecret is in it."""
     with Rogue(answering(b"{}")) as other:
         head = b"HTTP/1.1 %b\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, other.url.encode())
         with Rogue(Read(saying(head))) as rogue:
@@ -345,8 +341,8 @@ POST_FAULTS: dict[str, tuple[Script, str]] = {
 
 
 @pytest.mark.parametrize(("script", "reason"), POST_FAULTS.values(), ids=POST_FAULTS)
-def test_a_posts_fault_is_one_error_that_tells_no_secret(script: Script, reason: str) -> None:
-    """As a GET's: within the deadline, sent once, and neither query nor body in the error or in any log."""
+def test_post_raises_wechat_unreachable_without_a_secret(script: Script, reason: str) -> None:
+    """It keeps the deadline, sends once, and no error or log line holds the query or the body."""
     with Rogue(Read(script)) as rogue, everything_logged() as log:
         before = time.monotonic()
         with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == reason) as caught:
