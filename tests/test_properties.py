@@ -28,11 +28,11 @@ from wxauth.wechat.transport import Transport
 DOCUMENTED = {(row.code, row.status, row.action) for row in (*PROBLEMS.values(), *BY_STATUS.values())}
 MEMBERS = {"type", "title", "status", "detail", "code", "action", "request_id"}
 
-#: What a header's value may be on its way through a WSGI server: any latin-1 text without a line's end.
+#: Any header value that a WSGI server passes on: latin-1 text without CR, LF and NUL.
 values = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=60)
 names = st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,30}", fullmatch=True)
 
-#: Headers that proxies, frameworks and other people's services take decisions by.
+#: Headers that other proxies, frameworks and services use for decisions.
 TELLING = [
     "X-Forwarded-For X-Forwarded-Uri X-Forwarded-Method X-Forwarded-Host X-Forwarded-User X-Forwarded-Proto",
     "X-Original-URL X-Original-URI X-Rewrite-URL X-HTTP-Method-Override X-Method-Override X-Real-IP Via Cookie",

@@ -1,4 +1,4 @@
-"""What WeChat's own documents give as examples, to the letter. The sealed data is of 2016, the push of 2024."""
+"""The examples of WeChat's documentation, unchanged. The encrypted data is from 2016, the push from 2024."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from wxauth.models import Secret, User
 
-#: Of "decrypting open data": sealed user data.
+#: From "decrypting open data": encrypted user data.
 SEALED_FOR: Final = User("wx4f4bc4dec97d474b", "oGZUI0egBJY1zhBYw2KhdUfwVJJE")
 SEALED_UNDER: Final = Secret("tiihtNczf5v6AKRyjwEUhQ==")
 SEALED_AT: Final = 1477314187
@@ -20,7 +20,7 @@ ENCRYPTED_DATA: Final = (
 )
 PLAINTEXT_SHA256: Final = "3237d8a5dbd413523c194882c7156544d8a06e2afcc97383cc300c17bd09391b"
 
-#: Of the same page: signed user data.
+#: From the same page: signed user data.
 SIGNED_UNDER: Final = Secret("HyVFkGl5F5OQWJZZaNzBBg==")
 SIGNATURE: Final = "75e81ceda165f4ffa64f4068af58c64b8f54b88c"
 RAW_DATA: Final = (
@@ -29,7 +29,7 @@ RAW_DATA: Final = (
     'ujxyzYsrztuuICqIM5ibXQ/0"}'
 )
 
-#: Of "message push": the check of the address, a message in plain mode, one in safe mode.
+#: From "message push": the check of the URL, a message in plain mode, a message in safe mode.
 PUSH_TOKEN: Final = Secret("AAAAA")
 PUSH_AES_KEY: Final = Secret("A" * 43)
 PUSH_APPID: Final = "wxba5fad812f8e6fb9"

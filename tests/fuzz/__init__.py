@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the three parsers: tokens, sealed records, WeChat's answers.
+"""Coverage-guided fuzzing of three parsers: tokens, sealed records and WeChat's answers.
 
-`python -m tests.fuzz SECONDS` runs it; tests/test_fuzz.py replays the corpus without any fuzzer.
+`python -m tests.fuzz SECONDS` runs it. tests/test_fuzz.py runs the corpus without a fuzzer.
 """

@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz SECONDS`: all three targets, one after the other; not 0 if any of them finds something.
+"""`python -m tests.fuzz SECONDS`: run all three targets in turn. The exit code is 1 if a target finds a fault.
 
-What it finds lies in the corpus afterwards, so that `make test` finds it, too.
+Each finding is saved in the corpus, so that `make test` runs it, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def fuzz(target: str, seconds: int) -> int:
-    """The exit code of libFuzzer; its progress goes to stderr."""
+    """Run libFuzzer, and return its exit code. Its progress goes to stderr."""
     corpus = HERE / "corpus" / target
     with tempfile.TemporaryDirectory() as found:
         command = [
@@ -31,7 +31,7 @@ def fuzz(target: str, seconds: int) -> int:
 
 def main(arguments: list[str]) -> int:
     if importlib.util.find_spec("atheris") is None:
-        sys.stderr.write("atheris is not here: it has wheels for Linux on x86-64 with Python 3.11 to 3.13 alone.\n")
+        sys.stderr.write("atheris is not installed. Its wheels need Linux on x86-64 and Python 3.11 to 3.13.\n")
         return 2
     seconds = max(int(arguments[0]) // len(TARGETS), 1) if arguments else 20
     failed = []

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.one TARGET <libFuzzer's options>`: one target under atheris, until its time is up."""
+"""`python -m tests.fuzz.one TARGET <libFuzzer options>`: run one target with atheris."""
 
 from __future__ import annotations
 

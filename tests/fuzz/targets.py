@@ -1,6 +1,6 @@
-"""What is fuzzed: each target takes any bytes, hands them to a parser, and asserts what must hold of its answer.
+"""The fuzz targets. Each passes any bytes to a parser, and compares the result with a second, simple parser.
 
-A target returns whether the parser accepted its input. It knows the truth from a second, plain reading of its own.
+A target returns whether the parser accepted its input.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wxauth.sessions.records import Record, Shelf, open_record, record_name
 from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Fields, Transport
 
-# Not from conftest: what that imports would be loaded for each fuzzer, too.
+# Not imported from conftest: its imports would slow each fuzzer down.
 APPID: Final = "wx0123456789abcdef"
 APP_SECRET: Final = "app-secret-that-nobody-may-see"
 ALICE: Final = User(APPID, "oALICE-0123456789_abcdefghij")
@@ -103,8 +103,8 @@ def _edited(script: bytes) -> bytes:
     return bytes(sealed[: script[-1]] if len(script) % 2 else sealed)
 
 
-class Answering(Transport):
-    """A WeChat whose answer has arrived already."""
+class AnsweredTransport(Transport):
+    """A transport whose answer has arrived already."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -114,9 +114,9 @@ class Answering(Transport):
 
 
 def wechat(data: bytes) -> bool:
-    """Any answer is the identity that it names, or a WeChatError that tells nothing secret."""
-    client = WeChatClient({APPID: Secret(APP_SECRET)}, Answering(data), timeout=0, max_concurrent=1)
-    found = _exchanged(client)
+    """Any answer is the identity that it holds, or raises a WeChatError without a secret."""
+    client = WeChatClient({APPID: Secret(APP_SECRET)}, AnsweredTransport(data), timeout=0, max_concurrent=1)
+    found = _exchange(client)
     if isinstance(found, WeChatError):
         assert APP_SECRET not in f"{found!s}{found!r}"
         assert type(found) not in SAID or found.errcode == SAID[type(found)]
@@ -126,12 +126,12 @@ def wechat(data: bytes) -> bool:
     return isinstance(found, Identity)
 
 
-#: From here on it may depend on the depth of the stack whether Python reads the JSON.
+#: From this depth on, Python may raise RecursionError, depending on the stack.
 DEEP: Final = 500
 SAID: Final[Mapping[type[WeChatError], int]] = {CodeInvalid: 40029, CodeUsed: 40163, UserBlocked: 40226}
 
 
-def _exchanged(client: WeChatClient) -> Identity | WeChatError:
+def _exchange(client: WeChatClient) -> Identity | WeChatError:
     try:
         return client.exchange(APPID, "code")
     except WeChatError as error:
@@ -139,7 +139,7 @@ def _exchanged(client: WeChatClient) -> Identity | WeChatError:
 
 
 def _identity(data: bytes) -> Identity | None:
-    """Whom the answer names, if it is one to be believed."""
+    """Return the identity in the answer, from a second, simple parser."""
     odd: list[object] = []
 
     def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

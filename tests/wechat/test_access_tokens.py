@@ -40,7 +40,7 @@ from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Transport
 
 OTHER_KEY = "ring-key-that-nobody-may-see-0002"
-PLACE = f"wxa:{{{APPID}}}"
+PREFIX = f"wxa:{{{APPID}}}"
 EIGHT = """
 import sys
 from wxauth.wechat.access_tokens import AccessTokens
@@ -126,7 +126,7 @@ def forced_elsewhere(wechat: CountedWeChat) -> str:
 
 
 def keys_of(raw_redis: redis.Redis) -> set[str]:
-    return {key.decode().removeprefix(PLACE) for key in cast(list[bytes], raw_redis.keys("wxa:*"))}
+    return {key.decode().removeprefix(PREFIX) for key in cast(list[bytes], raw_redis.keys("wxa:*"))}
 
 
 def test_two_workers_share_one_token(worker: Worker, wechat: CountedWeChat) -> None:
@@ -185,12 +185,12 @@ def test_lock_expires_shortly_after_the_deadline(
     wechat.go_on.clear()
     with ThreadPoolExecutor(1) as others:
         fetching = others.submit(token_of, worker())
-        wait_until(lambda: bool(raw_redis.exists(f"{PLACE}:lock")), "the lock")
-        left = int(raw_redis.pttl(f"{PLACE}:lock"))
+        wait_until(lambda: bool(raw_redis.exists(f"{PREFIX}:lock")), "the lock")
+        left = int(raw_redis.pttl(f"{PREFIX}:lock"))
         wechat.go_on.set()
         fetching.result(10)
     assert 0 < left <= (4 + LOCK_GRACE) * 1000
-    assert not raw_redis.exists(f"{PLACE}:lock")
+    assert not raw_redis.exists(f"{PREFIX}:lock")
 
 
 def test_token_in_redis_is_sealed_and_expires(worker: Worker, raw_redis: redis.Redis) -> None:
@@ -383,14 +383,14 @@ def test_force_keeps_wechats_limits(worker: Worker, wechat: CountedWeChat, clock
 
 
 def test_use_fetches_after_the_lock_of_a_dead_worker_expires(worker: Worker, raw_redis: redis.Redis) -> None:
-    raw_redis.set(f"{PLACE}:lock", "a worker that was killed", px=300)
+    raw_redis.set(f"{PREFIX}:lock", "a worker that was killed", px=300)
     assert token_of(worker())
 
 
 def test_use_raises_busy_if_the_lock_outlasts_the_deadline(
     worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat
 ) -> None:
-    raw_redis.set(f"{PLACE}:lock", "a worker that takes its time", px=60000)
+    raw_redis.set(f"{PREFIX}:lock", "a worker that takes its time", px=60000)
     with pytest.raises(WeChatBusy):
         token_of(worker(timeout=0.3))
     assert wechat.forced == []

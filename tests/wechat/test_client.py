@@ -344,7 +344,7 @@ def test_exchange_logs_no_secret(answer: object, caplog: pytest.LogCaptureFixtur
     assert [word for word in (APP_SECRET, CODE, OPENID, SESSION_KEY) if word in told] == []
 
 
-# --- What needs an access token
+# --- Interfaces that need an access token
 
 ALICE = User(APPID, OPENID)
 TOKEN = Secret("access-token-that-nobody-may-see")
@@ -361,7 +361,7 @@ OK: dict[str, object] = {"errcode": 0, "errmsg": "ok"}
 
 Ask = Callable[[WeChatClient, float], object]
 
-#: Each interface: how it is called, what it answers when all is well, and its method and path.
+#: For each interface: how to call it, its answer on success, and its HTTP method and path.
 INTERFACES: dict[str, tuple[Ask, dict[str, object], tuple[str, str]]] = {
     "access_token": (
         lambda client, deadline: client.access_token(APPID, deadline),
@@ -392,7 +392,7 @@ INTERFACES: dict[str, tuple[Ask, dict[str, object], tuple[str, str]]] = {
 each_interface = pytest.mark.parametrize(("ask", "answer", "place"), INTERFACES.values(), ids=INTERFACES)
 
 
-def asked(wechat: ScriptedWeChat, ask: Ask) -> object:
+def call(wechat: ScriptedWeChat, ask: Ask) -> object:
     client = client_of(wechat)
     with client.slot() as deadline:
         return ask(client, deadline)
@@ -401,7 +401,7 @@ def asked(wechat: ScriptedWeChat, ask: Ask) -> object:
 @each_interface
 def test_method_sends_one_request_to_its_path(ask: Ask, answer: object, place: tuple[str, str]) -> None:
     wechat = ScriptedWeChat(answer)
-    asked(wechat, ask)
+    call(wechat, ask)
     assert [(sent.method, urlsplit(sent.url or "").path) for sent in wechat.requests] == [place]
 
 
@@ -409,7 +409,7 @@ def test_method_sends_one_request_to_its_path(ask: Ask, answer: object, place: t
 def test_access_token_posts_the_app_secret_in_the_body(force: bool) -> None:
     """`force` becomes `force_refresh`."""
     wechat = ScriptedWeChat(GIVEN)
-    found = asked(wechat, lambda client, deadline: client.access_token(APPID, deadline, force=force))
+    found = call(wechat, lambda client, deadline: client.access_token(APPID, deadline, force=force))
     body = {"grant_type": "client_credential", "appid": APPID, "secret": APP_SECRET, "force_refresh": force}
     assert (json.loads(wechat.requests[0].body or ""), wechat.queries()) == (body, [[]])
     assert found == AccessToken(TOKEN, 7200)
@@ -418,7 +418,7 @@ def test_access_token_posts_the_app_secret_in_the_body(force: bool) -> None:
 def test_phone_number_sends_the_openid() -> None:
     """With it WeChat refuses a code of another user's phone."""
     wechat = ScriptedWeChat(OK | {"phone_info": PHONE_INFO})
-    assert asked(wechat, INTERFACES["phone_number"][0]) == PhoneNumber(PHONE, PHONE, "86")
+    assert call(wechat, INTERFACES["phone_number"][0]) == PhoneNumber(PHONE, PHONE, "86")
     assert json.loads(wechat.requests[0].body or "") == {"code": PHONE_CODE, "openid": OPENID}
     assert wechat.queries() == [[("access_token", TOKEN.reveal())]]
 
@@ -427,7 +427,7 @@ def test_phone_number_sends_the_openid() -> None:
 def test_session_key_methods_send_a_signature_and_not_the_key(name: str) -> None:
     ask, answer, _ = INTERFACES[name]
     wechat = ScriptedWeChat(answer)
-    asked(wechat, ask)
+    call(wechat, ask)
     expected = "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"
     sent = [("access_token", TOKEN.reveal()), ("openid", OPENID), ("signature", expected)]
     assert wechat.queries() == [[*sent, ("sig_method", "hmac_sha256")]]
@@ -474,7 +474,7 @@ def test_signature_of_a_message_matches_wechats_examples(session_key: str, messa
 def test_session_key_methods_raise_stale(name: str, errcode: int) -> None:
     """WeChat has no session_key for the user, or another one."""
     with pytest.raises(SessionKeyStale, check=lambda error: error.errcode == errcode):
-        asked(ScriptedWeChat(refusal(errcode)), INTERFACES[name][0])
+        call(ScriptedWeChat(refusal(errcode)), INTERFACES[name][0])
 
 
 @pytest.mark.parametrize("errcode", [40001, 40014, 42001])
@@ -482,19 +482,19 @@ def test_session_key_methods_raise_stale(name: str, errcode: int) -> None:
 def test_method_raises_access_token_refused(ask: Ask, answer: object, place: tuple[str, str], errcode: int) -> None:
     """The caller then gets another token."""
     with pytest.raises(AccessTokenRefused, check=lambda error: error.errcode == errcode):
-        asked(ScriptedWeChat(refusal(errcode)), ask)
+        call(ScriptedWeChat(refusal(errcode)), ask)
 
 
 @pytest.mark.parametrize("errcode", sorted(HINTS))
 def test_access_token_raises_misconfigured_for_every_hint(errcode: int) -> None:
     with pytest.raises(WeChatMisconfigured, check=lambda error: error.errcode == errcode):
-        asked(ScriptedWeChat(refusal(errcode)), INTERFACES["access_token"][0])
+        call(ScriptedWeChat(refusal(errcode)), INTERFACES["access_token"][0])
 
 
 def test_phone_number_raises_phone_code_invalid() -> None:
     """The user must tap the button again, not log in."""
     with pytest.raises(PhoneCodeInvalid, check=lambda error: (error.errcode, error.rid) == (40029, RID)):
-        asked(ScriptedWeChat(refusal(40029)), INTERFACES["phone_number"][0])
+        call(ScriptedWeChat(refusal(40029)), INTERFACES["phone_number"][0])
 
 
 @pytest.mark.parametrize(
@@ -502,11 +502,11 @@ def test_phone_number_raises_phone_code_invalid() -> None:
 )
 @pytest.mark.parametrize("name", ["forced", "phone_number", "reset_session_key"])
 def test_method_with_an_effect_does_not_retry(name: str, answer: object) -> None:
-    """The phone code may be used, or the token or key replaced. Only for a login code WeChat says that -1 has no effect."""
+    """The phone code may be used, or the token or key replaced. WeChat says only of a login code that -1 spares it."""
     ask, good, _ = INTERFACES[name]
     wechat = ScriptedWeChat(answer, good)
     with pytest.raises(WeChatError):
-        asked(wechat, ask)
+        call(wechat, ask)
     assert len(wechat.requests) == 1
 
 
@@ -514,7 +514,7 @@ def test_method_with_an_effect_does_not_retry(name: str, answer: object) -> None
 def test_method_without_an_effect_retries_after_busy(name: str) -> None:
     ask, answer, _ = INTERFACES[name]
     wechat = ScriptedWeChat(refusal(-1), refusal(-1), answer)
-    asked(wechat, ask)
+    call(wechat, ask)
     assert len(wechat.requests) == 3
 
 
@@ -540,7 +540,7 @@ def test_method_logs_and_raises_no_secret(
     echo = refusal(errcode, " ".join(secrets)) if errcode else answer
     with caplog.at_level(logging.DEBUG):
         try:
-            asked(ScriptedWeChat(echo), ask)
+            call(ScriptedWeChat(echo), ask)
         except WeChatError as error:
             logging.getLogger().info("raised", extra={"error": repr(error)}, exc_info=error)
     told = "\n".join(f"{vars(record)} {record.exc_text}" for record in caplog.records)

@@ -65,7 +65,7 @@ def marked(**watermark: Any) -> dict[str, Any]:
     return {**DATA, "watermark": {**DATA["watermark"], **watermark}}
 
 
-# --- What is sealed
+# --- EncryptedData
 
 
 def test_open_returns_the_official_example() -> None:
@@ -160,31 +160,31 @@ def test_open_refuses_any_blocks(ciphertext: bytes, iv: bytes) -> None:
 
 GENUINE = json.dumps(DATA).encode()
 WRONG = {
-    "another key": sealed(key=OTHER_KEY),
-    "padding of nothing": raw(padded(GENUINE)[:-1] + b"\0"),
-    "padding beyond a block, which JSON would take for spaces": raw(GENUINE + b" " * (48 - len(GENUINE) % 16)),
+    "another session_key": sealed(key=OTHER_KEY),
+    "padding of zero bytes": raw(padded(GENUINE)[:-1] + b"\0"),
+    "padding of more than a block, which JSON reads as spaces": raw(GENUINE + b" " * (48 - len(GENUINE) % 16)),
     "padding that is not uniform": raw(GENUINE + b" " * (30 - len(GENUINE) % 16) + b"\1\2"),
     "nothing but padding": raw(b"\x10" * 16),
     "no JSON": raw(padded(b"hello")),
-    "half of it": raw(padded(GENUINE[:-1])),
-    "something behind it": raw(padded(GENUINE + b"x")),
+    "truncated JSON": raw(padded(GENUINE[:-1])),
+    "text after the JSON": raw(padded(GENUINE + b"x")),
     "not UTF-8": raw(padded(GENUINE.replace(b"nick", b"n\xffck"))),
     "a list": raw(padded(b"[" + GENUINE + b"]")),
-    "a name twice": raw(padded(b'{"watermark":1,' + GENUINE[1:])),
-    "very deep": raw(padded(b"[" * 9000)),
+    "a duplicate name": raw(padded(b'{"watermark":1,' + GENUINE[1:])),
+    "deep nesting": raw(padded(b"[" * 9000)),
     "no watermark": sealed({"nickName": "小明"}),
-    "a watermark that is none": sealed({**DATA, "watermark": [APPID, NOW]}),
+    "a watermark that is no object": sealed({**DATA, "watermark": [APPID, NOW]}),
     "another app": sealed(marked(appid="wxfedcba9876543210")),
     "no app": sealed({**DATA, "watermark": {"timestamp": NOW}}),
     "an app in a list": sealed(marked(appid=[APPID])),
     "too old": sealed(marked(timestamp=NOW - MAX_AGE - 1)),
-    "of the future": sealed(marked(timestamp=NOW + CLOCK_SKEW + 1)),
-    "no time": sealed({**DATA, "watermark": {"appid": APPID}}),
-    "a time in letters": sealed(marked(timestamp=str(NOW))),
-    "a time that is true": sealed(marked(timestamp=True)),
-    "a time with a fraction": sealed(marked(timestamp=float(NOW))),
-    "a time without end": sealed(marked(timestamp=10**400)),
-    "a number that can't be written": raw(padded(GENUINE.replace(b"{", b'{"x":1e400,', 1))),
+    "in the future": sealed(marked(timestamp=NOW + CLOCK_SKEW + 1)),
+    "no timestamp": sealed({**DATA, "watermark": {"appid": APPID}}),
+    "a timestamp as text": sealed(marked(timestamp=str(NOW))),
+    "a timestamp that is true": sealed(marked(timestamp=True)),
+    "a timestamp as float": sealed(marked(timestamp=float(NOW))),
+    "a huge timestamp": sealed(marked(timestamp=10**400)),
+    "an infinite number": raw(padded(GENUINE.replace(b"{", b'{"x":1e400,', 1))),
     "a phone number among other data": sealed({"phoneNumber": "12066600001", **DATA}),
 }
 
@@ -232,7 +232,7 @@ def test_read_raises_bad_request_for_malformed_input(encrypted_data: str, iv: st
         EncryptedData.read(encrypted_data, iv)
 
 
-# --- What is signed
+# --- SignedData
 
 
 def test_check_returns_the_official_example() -> None:
@@ -281,7 +281,7 @@ def test_repr_of_signed_data_hides_the_data() -> None:
     assert "Band" not in repr(SignedData.read(vectors.RAW_DATA, vectors.SIGNATURE))
 
 
-# --- Which key is tried
+# --- Choice of the key
 
 
 def test_open_tries_the_newest_and_the_previous_key() -> None:

@@ -77,7 +77,7 @@ def test_decode_reads_the_official_safe_message() -> None:
     assert decoder.decode(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
 
 
-# --- What is read
+# --- Accepted messages
 
 
 @MODES
@@ -117,16 +117,16 @@ def test_decode_returns_what_was_encrypted(text: str, key: bytes) -> None:
         pytest.param(b"{}", None, id="nothing"),
         pytest.param(b'{"Event":1}', None, id="a number"),
         pytest.param(b'{"Event":["a"]}', None, id="a list"),
-        pytest.param(b'{"Event":"a","Other":{"Event":"b"}}', "a", id="another's in it"),
+        pytest.param(b'{"Event":"a","Other":{"Event":"b"}}', "a", id="a nested event"),
         pytest.param(b"<xml/>", None, id="nothing, in XML"),
         pytest.param(b" \n<?xml version='1.0'?><xml><Event>a</Event></xml>"[2:], "a", id="with a head"),
         pytest.param(b"\n<xml><Event>a</Event></xml>\n", "a", id="with blank lines"),
         pytest.param(b"<xml><Event><![CDATA[a<b]]></Event></xml>", "a<b", id="CDATA"),
         pytest.param(b"<xml><Event>a&amp;b&#x4e2d;</Event></xml>", "a&b中", id="escapes"),
-        pytest.param(b"<xml><Event>a<b>c</b>d</Event></xml>", "ad", id="an element in it"),
-        pytest.param(b"<xml><List><Event>b</Event></List><Event>a</Event></xml>", "a", id="another's deeper"),
+        pytest.param(b"<xml><Event>a<b>c</b>d</Event></xml>", "ad", id="an element inside"),
+        pytest.param(b"<xml><List><Event>b</Event></List><Event>a</Event></xml>", "a", id="a deeper event"),
         pytest.param(b"<xml><Event>a</Event><Event>b</Event></xml>", None, id="twice"),
-        pytest.param(b"<xml><I>1</I><I>2</I><Event>a</Event></xml>", "a", id="a list beside it"),
+        pytest.param(b"<xml><I>1</I><I>2</I><Event>a</Event></xml>", "a", id="a list besides"),
         pytest.param(b"<Event>a</Event>", None, id="the root"),
     ],
 )
@@ -134,7 +134,7 @@ def test_decode_reads_the_event_only_as_one_text_below_the_root(body: bytes, eve
     assert PLAIN.decode(signed(), body, NOW).event == event
 
 
-# --- What is refused
+# --- Refused messages
 
 
 @MODES
@@ -145,7 +145,7 @@ def test_decode_refuses_a_changed_part_of_the_signature(
 ) -> None:
     query, body = FAKE.push(APPID, "alice", EVENT, TOKEN, aes_key)
     if part == ("signature" if aes_key else "msg_signature"):
-        # It is not of this mode.
+        # This mode does not use it.
         assert decoder.decode({**query, part: spoil}, body, NOW).event == EVENT
     else:
         assert reason(decoder, {**query, part: spoil}, body) == "signature"
@@ -216,7 +216,7 @@ def test_decode_refuses_a_message_with_two_appids() -> None:
         pytest.param("", "form", id="nothing"),
         pytest.param("AAAA", "form", id="less than a block"),
         pytest.param("签", "form", id="Chinese"),
-        pytest.param("A" * 22 + "==", "aes_key", id="a block of anything"),
+        pytest.param("A" * 22 + "==", "aes_key", id="a random block"),
         pytest.param(sealer.seal_push(AES_KEY, APPID, b"hello"), "form", id="no JSON"),
         pytest.param(sealer.seal_push(AES_KEY, APPID, b""), "form", id="empty"),
     ],
@@ -237,19 +237,19 @@ BOMB = b"""<?xml version="1.0"?><!DOCTYPE xml [<!ENTITY a "ha"><!ENTITY b "&a;&a
 ODD: dict[str, bytes] = {
     "nothing": b"",
     "words": b"hello",
-    "half": b'{"Event":',
+    "truncated JSON": b'{"Event":',
     "a list": b"[]",
-    "a name twice": b'{"Event":"a","Event":"b"}',
+    "a duplicate name": b'{"Event":"a","Event":"b"}',
     "not UTF-8": b'{"Event":"\xff"}',
     "deep": b'{"a":' * 3000,
-    "half of XML": b"<xml><Event>a</Event>",
+    "truncated XML": b"<xml><Event>a</Event>",
     "XML not UTF-8": b"<xml><Event>\xff</Event></xml>",
-    "an entity that is none": b"<xml><Event>&a;</Event></xml>",
-    "entities": BOMB,
-    "a file": BOMB.replace(b'"ha"', b'SYSTEM "file:///etc/passwd"'),
+    "an undefined entity": b"<xml><Event>&a;</Event></xml>",
+    "entity expansion": BOMB,
+    "an external file": BOMB.replace(b'"ha"', b'SYSTEM "file:///etc/passwd"'),
     "entities in UTF-16": BOMB.decode().encode("utf-16-le"),
-    "a declaration of nothing": b"<!DOCTYPE xml><xml><Event>a</Event></xml>",
-    "a declaration elsewhere": b'<!DOCTYPE xml SYSTEM "http://127.0.0.1:1/x.dtd"><xml><Event>a</Event></xml>',
+    "an empty DOCTYPE": b"<!DOCTYPE xml><xml><Event>a</Event></xml>",
+    "an external DOCTYPE": b'<!DOCTYPE xml SYSTEM "http://127.0.0.1:1/x.dtd"><xml><Event>a</Event></xml>',
     "two roots": b"<xml/><xml/>",
 }
 

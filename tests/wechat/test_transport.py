@@ -40,7 +40,7 @@ CODE = "code-that-nobody-may-see"
 PATH = "/sns/jscode2session"
 QUERY: dict[str, str | Secret] = {"secret": Secret(APP_SECRET), "js_code": CODE}
 BUDGET = 0.5
-#: The service's own: for what must not end in a timeout, however busy the machine is.
+#: The service's default deadline, for faults that must not end in a time-out on a busy machine.
 AMPLE = 4.0
 GRACE = 1.0
 MEBIBYTE = 1024 * 1024
