@@ -58,7 +58,7 @@ def deployment(redis_client: RedisClient, clock: Clock, policy: SessionPolicy) -
 
 def ttls(raw_redis: redis.Redis) -> list[int]:
     """The TTLs of the users' hashes."""
-    return [int(raw_redis.ttl(key)) for key in cast(list[bytes], raw_redis.keys("*:u:*"))]
+    return [int(raw_redis.ttl(key)) for key in cast(list[bytes], raw_redis.keys("wxa:{*}"))]
 
 
 def test_check_session_key_accepts_the_key_of_the_login(deployment: Deployment) -> None:
@@ -89,10 +89,7 @@ def test_reset_session_key_stores_the_new_key(deployment: Deployment, raw_redis:
     user = deployment.log_in().user
     deployment.fake.replace_session_key(APPID, user.openid)
     session = deployment.log_in()
-    before, lives = (
-        session.session_key,
-        [int(raw_redis.ttl(key)) for key in cast(list[bytes], raw_redis.keys("*:u:*"))],
-    )
+    before, lives = session.session_key, ttls(raw_redis)
     deployment.user_api().reset_session_key(session.user)
     keys = deployment.store().session_keys(session.user)
     assert keys is not None
@@ -102,13 +99,25 @@ def test_reset_session_key_stores_the_new_key(deployment: Deployment, raw_redis:
     assert [abs(now - then) <= 1 for now, then in zip(ttls(raw_redis), lives, strict=True)] == [True]
 
 
-def test_login_after_reset_does_not_restore_the_old_key(deployment: Deployment, raw_redis: redis.Redis) -> None:
-    """The session expires before the user's hash. The leaked key must not become the previous key."""
-    session = deployment.log_in()
-    raw_redis.delete(*cast(list[bytes], raw_redis.keys("*:s:*")))
-    deployment.user_api().reset_session_key(session.user)
+def test_reset_session_key_raises_stale_after_expiry(
+    deployment: Deployment, clock: Clock, policy: SessionPolicy
+) -> None:
+    user = deployment.log_in().user
+    clock.advance(policy.idle_ttl + 1)
+    with pytest.raises(SessionKeyStale):
+        deployment.user_api().reset_session_key(user)
+
+
+@pytest.mark.xfail(strict=True, reason="login.lua makes the key of an expired session the previous key")
+def test_login_after_expiry_does_not_keep_the_old_key(
+    deployment: Deployment, clock: Clock, policy: SessionPolicy
+) -> None:
+    """The operator may have tried to reset it because it leaked."""
+    user = deployment.log_in().user
+    deployment.fake.replace_session_key(APPID, user.openid)
+    clock.advance(policy.idle_ttl + 1)
     deployment.log_in()
-    keys = deployment.store().session_keys(session.user)
+    keys = deployment.store().session_keys(user)
     assert keys is not None
     assert keys.previous is None
 
@@ -137,4 +146,4 @@ def test_replace_session_key_stores_nothing_after_logout(deployment: Deployment,
     deployment.store().revoke(session)
     deployment.store().replace_session_key(session.user, Secret("AAAAAAAAAAAAAAAAAAAAAA=="))
     assert deployment.store().session_keys(session.user) is None
-    assert cast(list[bytes], raw_redis.keys("*:u:*")) == []
+    assert cast(list[bytes], raw_redis.keys("wxa:{*}")) == []

@@ -502,7 +502,7 @@ def test_phone_number_raises_phone_code_invalid() -> None:
 )
 @pytest.mark.parametrize("name", ["forced", "phone_number", "reset_session_key"])
 def test_method_with_an_effect_does_not_retry(name: str, answer: object) -> None:
-    """The phone code may be used, or the token or key replaced. WeChat says only of a login code that -1 spares it."""
+    """The phone code may be used, the token or key replaced. WeChat says only of a login code that -1 keeps it."""
     ask, good, _ = INTERFACES[name]
     wechat = ScriptedWeChat(answer, good)
     with pytest.raises(WeChatError):

@@ -100,11 +100,11 @@ class AccessTokens:
         name = _name(appid, key)
         found = self._redis.read(name)
         try:
-            expires_at, token = unseal(key.for_app(appid, "seal"), name, found[0] if found else b"")
+            renew_at, token = unseal(key.for_app(appid, "seal"), name, found[0] if found else b"")
         except InvalidSeal:
             return None
-        # A restored backup may hold an expired token.
-        return Secret(token.decode()) if expires_at > self._now() else None
+        # The TTL in Redis only cleans up. A restored backup may hold an old token.
+        return Secret(token.decode()) if renew_at > self._now() else None
 
     @contextlib.contextmanager
     def _lock(self, appid: str, deadline: float) -> Iterator[bool]:
@@ -143,9 +143,10 @@ class AccessTokens:
 
     def _save(self, appid: str, token: AccessToken) -> None:
         key = self._ring.newest
-        name, expires_at = _name(appid, key), int(self._now()) + token.expires_in
-        sealed = seal(key.for_app(appid, "seal"), name, expires_at, token.secret.reveal().encode())
-        self._redis.set(name, max(token.expires_in - MARGIN, 1), sealed)
+        name, seconds = _name(appid, key), max(token.expires_in - MARGIN, 1)
+        renew_at = int(self._now()) + seconds
+        sealed = seal(key.for_app(appid, "seal"), name, renew_at, token.secret.reveal().encode())
+        self._redis.set(name, seconds, sealed)
 
 
 def _name(appid: str, key: SigningKey) -> str:
