@@ -108,7 +108,6 @@ def test_reset_session_key_raises_stale_after_expiry(
         deployment.user_api().reset_session_key(user)
 
 
-@pytest.mark.xfail(strict=True, reason="login.lua makes the key of an expired session the previous key")
 def test_login_after_expiry_does_not_keep_the_old_key(
     deployment: Deployment, clock: Clock, policy: SessionPolicy
 ) -> None:
