@@ -291,7 +291,7 @@ def test_a_refused_token_is_replaced_by_what_another_worker_has_brought(
 ) -> None:
     """WeChat is asked by the quicker one alone."""
     old = token_of(worker())
-    wechat.api.disown_access_token(APPID)
+    wechat.api.reject_access_token(APPID)
     brought: list[str] = []
 
     def overtaken(token: Secret, deadline: float) -> str:
