@@ -1,10 +1,10 @@
-// What an exchange means: its messages in the order in which they happened, each with a sentence. Touches no page.
+// Convert an exchange into messages in order, each with an explanation. Does not use the DOM.
 
 import { has } from './text.js'
 
 /**
- * A message: who sends it to whom, what the arrow carries (`out`, and `back` where the answer is part of it), its title,
- * a sentence as [key, values], whether it went wrong, its time and bytes, and what can be opened.
+ * A message: sender and receiver, the labels of the arrow (`out`, and `back` if it includes the answer), its title, an
+ * explanation as [key, values], whether it failed, its time and size, and its details.
  */
 export function codeGiven(exchange, second = false) {
   return {
@@ -14,7 +14,7 @@ export function codeGiven(exchange, second = false) {
   }
 }
 
-/** The request, what the server said to others because of it, and the answer. */
+/** The request, the calls of the server to WeChat and Redis, and the answer. */
 export function ofExchange(exchange, { second = false, lost = false } = {}) {
   return [asked(exchange, second), ...between(exchange, second), answered(exchange, second, lost)]
 }
@@ -63,7 +63,7 @@ function toldOf(problem, exchange) {
   return [`answer.${problem.code}${unasked ? '.unasked' : ''}`]
 }
 
-/** Everything that is said to Redis in one go is one message. */
+/** Consecutive Redis notes are one message. */
 function between(exchange, second) {
   const runs = []
   for (const note of exchange.notes) {
@@ -110,7 +110,7 @@ function ofRedis(run, before) {
 const WRITES = ['SET', 'HSET', 'INCRBY', 'EXPIRE', 'DEL', 'HDEL', 'PUBLISH']
 const FRAME = ['MULTI', 'EXEC', 'PTTL', 'WATCH']
 
-/** What the arrow carries: the commands that write, if there are any, else those that read. */
+/** The label of a Redis arrow: the writing commands, or the reading ones if there are no others. */
 function said(commands) {
   const names = [...new Set(commands.map(([name]) => name))]
   const writes = names.filter((name) => WRITES.includes(name))
