@@ -162,7 +162,7 @@ def _variable(default: T, parse: Callable[[str], T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A backend of the operator: its secret, and the apps whose users it may query (None: all apps)."""
+    """A backend of the operator: its secret, and the apps that it may query (None: all apps)."""
 
     secret: Secret
     appids: frozenset[str] | None

@@ -144,7 +144,7 @@ def test_check_session_exits_with_1_once_the_key_is_outdated_or_absent(
     assert run(environ, "check-session", APPID, openid).exit_code == 0
     wechat.fake.replace_session_key(APPID, openid)
     assert run(environ, "check-session", APPID, openid).exit_code == 1
-    assert run(environ, "check-session", APPID, "oNOBODY").exit_code == 1
+    assert run(environ, "check-session", APPID, "oUNKNOWN").exit_code == 1
 
 
 def test_reset_session_key_stores_the_new_key_and_prints_none(
@@ -210,7 +210,7 @@ def test_a_command_that_fails_exits_with_2_and_one_message(
 ) -> None:
     """No traceback and no secret."""
     changed = {name: text.replace("{port}", str(free_port())) for name, text in changes.items()}
-    result = run(environ | changed, command, APPID, "oNOBODY")
+    result = run(environ | changed, command, APPID, "oUNKNOWN")
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
     assert [secret for secret in (APP_SECRET, RING_KEY) if secret in result.stderr] == []
