@@ -20,12 +20,10 @@ from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer, environment
 from wxauth.keys import KeyRing
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sessions.cache import RESULTS
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
 from wxauth.web.extension import wechat_client
-from wxauth.web.problems import PROBLEMS
 from wxauth.wechat.transport import Transport
 
 Samples = dict[tuple[str, str], float]
@@ -165,15 +163,18 @@ def test_checks_are_counted_by_result(phone: Phone, gauge: Gauge) -> None:
     assert moved == {"ok": 3, "token_invalid": 1}
 
 
-def test_the_results_of_checks_are_the_codes_of_problems() -> None:
-    assert {kind: PROBLEMS[kind].code for kind in RESULTS} == RESULTS
+def test_a_failed_check_is_counted_with_the_code_of_its_problem(phone: Phone, gauge: Gauge) -> None:
+    phone.log_in(appid=APPID).delete("/session")
+    code = phone.get("/session").get_json()["code"]
+    assert ("checks_total", f"{code},redis") in gauge.moved("checks_total")
 
 
 def test_a_check_during_an_outage_is_counted_as_store_unavailable(ring: KeyRing) -> None:
     """The gauge of the breaker is 1 after five failures."""
     client = create_app(settings_with_clients(free_port())).test_client()
     gauge = Gauge(client)
-    client.get("/verify", headers={"Authorization": ring.issue(ALICE).text})
+    problem = client.get("/verify", headers={"Authorization": ring.issue(ALICE).text}).get_json()
+    assert problem["code"] == "store_unavailable"
     assert gauge.moved("checks_total") == {("checks_total", "store_unavailable,redis"): 1}
     for _ in range(5):
         client.post("/login", json={"code": "a", "appid": APPID})

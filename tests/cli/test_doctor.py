@@ -235,15 +235,27 @@ def test_an_eviction_policy_is_a_warning(environ: dict[str, str]) -> None:
     assert (table.exit_code, table.stdout.splitlines()[-1]) == (1, "1 warning")
 
 
-def test_a_check_that_the_host_forbids_is_skipped(environ: dict[str, str]) -> None:
-    """Some hosting providers forbid INFO and TIME."""
-    with RedisServer() as server, server.client() as client:
-        client.execute_command(
-            "ACL", "SETUSER", "app", "on", ">pw", "~wxa:*", "+@read", "+@write", "+@transaction", "+publish", "&*"
-        )
-        found = results(environ | {"REDIS_URL": f"redis://app:pw@127.0.0.1:{server.port}/0"})
-    assert {check for check, it in found.items() if it["status"] == "skipped"} == {"redis.version", "clock"}
-    assert found["redis"]["status"] == found["redis.latency"]["status"] == "ok"
+def with_permissions(server: RedisServer, environ: dict[str, str], *more: str) -> dict[str, dict[str, Any]]:
+    """The results for a Redis user with few permissions, and `more`."""
+    with server.client() as client:
+        rules = ("on", ">pw", "~wxa:*", "&*", "+@read", "+@write", "+@scripting", "+publish", *more)
+        client.execute_command("ACL", "SETUSER", "app", "reset", *rules)
+    return results(environ | {"REDIS_URL": f"redis://app:pw@127.0.0.1:{server.port}/0"})
+
+
+def test_the_version_is_skipped_if_info_is_forbidden(environ: dict[str, str]) -> None:
+    """Some hosting providers forbid INFO."""
+    with RedisServer() as server:
+        found = with_permissions(server, environ, "+time")
+    assert {check for check, it in found.items() if it["status"] == "skipped"} == {"redis.version"}
+    assert {found[check]["status"] for check in ("redis", "redis.latency", "clock")} == {"ok"}
+
+
+def test_a_forbidden_time_is_a_failure(environ: dict[str, str]) -> None:
+    """The scripts of the store call TIME."""
+    with RedisServer() as server:
+        found = with_permissions(server, environ, "+info")
+    assert "failure" in {found[check]["status"] for check in ("redis", "clock") if check in found}
 
 
 def test_doctor_checks_the_primary_of_a_sentinel_set(environ: dict[str, str], sentinel_set: SentinelSet) -> None:

@@ -221,11 +221,14 @@ def test_the_trace_contains_no_secret(client: FlaskClient) -> None:
     assert [it for it in hidden if it in shown or it.encode().hex() in shown] == []
 
 
-def test_redis_has_a_counter_a_session_and_a_user_after_a_login(client: FlaskClient) -> None:
+def test_redis_has_a_counter_and_a_hash_of_the_user_after_a_login(client: FlaskClient) -> None:
     """Each key has a time limit."""
     log_in(client, wx_login(client))
     found = client.get("/sandbox/redis").get_json()
-    assert sorted(key["key"].split(":")[-2] for key in found["holds"]["keys"]) == ["l", "s", "u"]
+    assert sorted((key["key"][:5], key["type"]) for key in found["holds"]["keys"]) == [
+        ("wxa:l", "string"),
+        ("wxa:{", "hash"),
+    ]
     assert [key for key in found["holds"]["keys"] if key["ttl"] <= 0] == []
 
 

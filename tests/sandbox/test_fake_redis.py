@@ -110,16 +110,17 @@ def test_content_lists_up_to_max_keys_and_counts_all(fake: FakeRedis) -> None:
     assert (found["total"], len(found["keys"])) == (MAX_KEYS + 5, MAX_KEYS)
 
 
-def test_expire_removes_the_key(fake: FakeRedis) -> None:
-    fake.client.set("key", "", ex=60)
-    fake.expire("key")
-    assert keys(fake) == {}
+def test_expire_sets_the_idle_end_of_a_session_to_the_past(fake: FakeRedis) -> None:
+    """The first 8 bytes. The rest stays."""
+    fake.client.hset("key", "session", b"idle-end, rest")
+    fake.expire("key", "session")
+    assert fake.client.hget("key", "session") == bytes(8) + b", rest"
 
 
 def test_expire_while_stopped_raises_store_unavailable(fake: FakeRedis) -> None:
     fake.stop()
     with pytest.raises(StoreUnavailable):
-        fake.expire("key")
+        fake.expire("key", "session")
 
 
 def test_a_round_trip_is_one_note_with_commands_and_replies(trace: Trace, client: RedisClient) -> None:
@@ -138,7 +139,7 @@ def test_a_note_has_the_content_after_its_round_trip(trace: Trace, client: Redis
 def test_an_error_reply_is_in_the_note(trace: Trace, fake: FakeRedis, client: RedisClient) -> None:
     fake.client.set("key", "no hash")
     with pytest.raises(StoreUnavailable):
-        client.at("key").fields("key")
+        client.ask("key", ("HGETALL", "key"), parse=list)
     assert "WRONGTYPE" in notes(trace)[0]["replies"][0]
 
 

@@ -22,8 +22,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..models import Secret
-from .fake_api import FakeAPI, error
 from .crypto import compact, encrypt, encrypt_push, serialize, sign, sign_push
+from .fake_api import FakeAPI, error
 
 CODE_TTL: Final = 300
 SESSION_KEY_TTL: Final = 300

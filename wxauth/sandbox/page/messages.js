@@ -71,7 +71,7 @@ function between(exchange, second) {
     else runs.push([note])
   }
   return runs.map((run, index) => ({
-    ...(run[0].with === 'redis' ? ofRedis(run, runs.slice(index + 1).some(([next]) => next.with === 'wechat')) : ofWeChat(run[0])),
+    ...(run[0].with === 'redis' ? ofRedis(run, exchange, runs.slice(index + 1).some(([next]) => next.with === 'wechat')) : ofWeChat(run[0])),
     second,
   }))
 }
@@ -96,19 +96,20 @@ function meaning(note, data) {
   return [-1, 40163, 40226].includes(data.errcode) ? data.errcode : 'other'
 }
 
-function ofRedis(run, before) {
+/** `before`: whether the server asks WeChat after it. */
+function ofRedis(run, exchange, before) {
   const commands = run.flatMap((note) => note.commands)
   const wrong = run.every((note) => note.error)
   return {
     from: 'server', to: 'redis', minor: before && !wrong, wrong, title: 'Redis',
-    out: wrong ? 'connect ✕' : said(commands), back: wrong ? undefined : '', told: [`redis.${doing(run, commands, before, wrong)}`],
+    out: wrong ? 'connect ✕' : said(commands), back: wrong ? undefined : '', told: [`redis.${purpose(exchange, before, wrong)}`],
     trips: trips(run.length, wrong), at: run[0].at, ms: sum(run, 'ms'), bytes: wrong ? null : ['bytes.sent', { n: sum(run, 'bytes') }],
     parts: [['open.said', run.map(conversation).join('\n\n')]], holds: run.at(-1).holds,
   }
 }
 
-const WRITES = ['SET', 'HSET', 'INCRBY', 'EXPIRE', 'DEL', 'HDEL', 'PUBLISH']
-const FRAME = ['MULTI', 'EXEC', 'PTTL', 'WATCH']
+const WRITES = ['EVALSHA', 'SET', 'DEL', 'PUBLISH']
+const FRAME = ['SCRIPT', 'PTTL', 'TIME']
 
 /** The label of a Redis arrow: the writing commands, or the reading ones if there are no others. */
 function said(commands) {
@@ -117,13 +118,12 @@ function said(commands) {
   return (writes.length ? writes : names.filter((name) => !FRAME.includes(name))).join(', ')
 }
 
-function doing(run, commands, before, wrong) {
-  const touches = (name, kind) => commands.some(([command, ...rest]) => command === name && rest.some((key) => String(key).includes(kind)))
+function purpose(exchange, before, wrong) {
   if (wrong) return 'gone'
-  if (touches('SET', '}:s:')) return 'store'
-  if (touches('DEL', '}:s:')) return 'end'
-  if (touches('GET', '}:s:')) return run.some((note) => note.replies[0] === null) ? 'absent' : 'read'
-  return before ? 'check' : 'look'
+  if (before) return 'check'
+  if (exchange.path === 'login') return exchange.status === 200 ? 'store' : 'look'
+  if (exchange.status === 401) return 'absent'
+  return exchange.method === 'DELETE' ? 'end' : 'read'
 }
 
 function conversation(note) {

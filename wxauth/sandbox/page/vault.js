@@ -3,7 +3,7 @@
 import { duration, has, say } from './text.js'
 import { ask } from './wire.js'
 
-const KINDS = [[/\}:s:/, 's'], [/\}:u:/, 'u'], [/:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready\}:p/, 'p']]
+const KINDS = [[/^wxa:\{[\w-]{22}\}$/, 'u'], [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p']]
 
 let known = null
 let before = null
@@ -77,7 +77,9 @@ function entry(key, fresh) {
   say(add(facts, 'span'), 'redis.left', { left: duration(key.ttl) })
   for (const [name, value] of Object.entries(key.fields ?? { '': key })) {
     const line = add(item, 'code', 'bytes')
-    if (has(`field.${name}`)) say(add(line, 'b'), `field.${name}`)
+    // Only the name of a session's field, its id, has more than one character.
+    const field = `field.${name.length > 1 ? 'session' : name}`
+    if (has(field)) say(add(line, 'b'), field)
     line.append(`${name ? ` ${name} ` : ''}${spaced(value)}`)
   }
   return item
