@@ -147,7 +147,8 @@ def sessions_in_redis(browser: Browser) -> int:
 
 
 SESSIONS_AFTER_EACH = """
-return [...document.querySelectorAll('.opened details')].map(it => it.querySelectorAll('[data-t="field.session"]').length)
+const opened = [...document.querySelectorAll('.opened details')]
+return opened.map(it => it.querySelectorAll('[data-t="field.session"]').length)
 """
 LOGIN = ["wx.login()", "POST /login", "Redis", "GET /sns/jscode2session", "Redis", "200 OK"]
 

@@ -72,7 +72,7 @@ def keygen() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def run_doctor(context: click.Context, as_json: bool) -> None:
-    """Check this installation, and print what is wrong and how to fix it.
+    """Check this installation and suggest fixes.
 
     Checks the configuration, the format of AppID and AppSecret, Redis, the clock, and whether WeChat accepts AppID
     and AppSecret. For the last check it sends an invalid code. If the configuration has errors, the rest is still
@@ -127,7 +127,10 @@ def revoke(appid: str, openid: str, id: str | None) -> None:
 @click.argument("appid")
 @click.argument("openid")
 def ban(appid: str, openid: str) -> None:
-    """End all sessions of a user and reject each login until `unban`."""
+    """Ban a user: end all sessions, reject logins.
+
+    The ban lasts until `unban`.
+    """
     with _store(appid, openid) as (store, user):
         store.ban(user)
     click.echo("Banned.")
@@ -147,7 +150,7 @@ def unban(appid: str, openid: str) -> None:
 @click.argument("appid")
 @click.argument("openid")
 def check_session(appid: str, openid: str) -> None:
-    """Ask WeChat whether the stored session_key of a user is still valid.
+    """Check the session_key of a user at WeChat.
 
     Exit codes: 0 valid; 1 outdated or not stored, until the next login; 2 unknown.
     """
@@ -160,9 +163,9 @@ def check_session(appid: str, openid: str) -> None:
 @click.argument("appid")
 @click.argument("openid")
 def reset_session_key(appid: str, openid: str) -> None:
-    """Tell WeChat to replace the session_key of a user, and store the new one.
+    """Replace the session_key of a user at WeChat.
 
-    The old session_key is invalid immediately. The expiry does not change.
+    The service stores the new session_key. The old one is invalid immediately. The expiry does not change.
 
     Exit codes: 0 replaced; 1 the stored session_key is outdated or absent, and nothing was replaced; 2 failure.
     """
