@@ -1,6 +1,6 @@
-"""Debian's chromium on the playground, headless. Run as a module, it takes the picture in the READMEs.
+"""Drive headless Chromium on the playground. Run as a module, it takes the screenshot of the READMEs.
 
-The driver comes with the browser, so nothing is downloaded; and the browser knows no address but this machine's.
+The driver is part of Debian's package, so nothing is downloaded. The browser can resolve no host but 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.service import Sandbox
 
 OPTIONS: Final = (
     "--headless=new",
-    "--no-sandbox",  # it is root's, in a container
+    "--no-sandbox",  # needed for root in a container
     "--disable-dev-shm-usage",
     "--disable-gpu",
     "--disable-background-networking",
@@ -31,7 +31,8 @@ OPTIONS: Final = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-PATIENCE: Final = 20
+#: Seconds.
+TIMEOUT: Final = 20
 SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.body.classList.contains('running')"
 
 CHOSEN: Final = """
@@ -43,7 +44,7 @@ return chosen
 
 
 class Browser:
-    """One page; it lives as long as the `with` block. Nothing moves unless `media` allows it."""
+    """One page, open during the `with` block. Animations are off unless `media` turns them on."""
 
     def __init__(self, url: str) -> None:
         os.environ |= {"SE_OFFLINE": "true", "SE_AVOID_STATS": "true"}
@@ -66,26 +67,26 @@ class Browser:
         self.driver.quit()
 
     def open(self, *, language: str = "en", theme: str = "light", width: int = 1280, height: int = 900) -> None:
-        """The page as somebody finds it who chose these before; nobody is logged in."""
+        """Open the page with these choices stored, and without a login."""
         self.resize(width, height)
         self.driver.get(self.url)
         if not self.run(CHOSEN, language, theme):
             self.driver.get(self.url)
         self.settle()
 
-    def open_anew(self) -> None:
-        """The page as somebody finds it who never was here."""
+    def open_first_time(self) -> None:
+        """Open the page without stored choices."""
         self.driver.get(self.url)
         self.run("localStorage.clear()")
         self.driver.get(self.url)
         self.settle()
 
     def settle(self) -> None:
-        """Waits until everything that was begun has been shown."""
-        WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: self.run(SETTLED))
+        """Wait until the running scene is finished."""
+        WebDriverWait(self.driver, TIMEOUT, 0.05).until(lambda _: self.run(SETTLED))
 
     def press(self, selector: str) -> None:
-        """A click on what is there and can be seen, and all that comes of it."""
+        """Click a visible element, and wait until the scene is finished."""
         self.driver.find_element("css selector", selector).click()
         self.settle()
 
@@ -96,7 +97,7 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str) -> str:
-        """What can be read there, in lines; nothing where it is hidden."""
+        """Return the visible text of an element; "" if it is hidden."""
         found: str = self.driver.find_element("css selector", selector).text
         return found
 
@@ -108,31 +109,31 @@ class Browser:
         return found
 
     def resize(self, width: int, height: int) -> None:
-        """The size of the page itself, also below what a window can be."""
+        """Set the size of the page. It may be below the minimal size of a window."""
         measures = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", measures)
 
     def media(self, *, motion: str = "reduce", scheme: str = "light") -> None:
         features = {"prefers-reduced-motion": motion, "prefers-color-scheme": scheme}
-        told = [{"name": name, "value": value} for name, value in features.items()]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
+        values = [{"name": name, "value": value} for name, value in features.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": values})
 
-    def cut_off(self, offline: bool) -> None:
-        """Whether no request gets out of the page."""
+    def set_offline(self, offline: bool) -> None:
+        """Turn the network of the page off or on."""
         conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
 
     def speak(self, language: str) -> None:
-        """What `navigator.language` says from the next page on."""
-        told = {"userAgent": self.run("return navigator.userAgent"), "acceptLanguage": language}
-        self.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", told)
+        """Set `navigator.language` for the next page."""
+        override = {"userAgent": self.run("return navigator.userAgent"), "acceptLanguage": language}
+        self.driver.execute_cdp_cmd("Emulation.setUserAgentOverride", override)
 
-    def complaints(self) -> list[dict[str, Any]]:
-        """What the console has said since the last call, but for answers that are no success."""
+    def console_messages(self) -> list[dict[str, Any]]:
+        """Return the console messages since the last call, except those about HTTP errors."""
         return [line for line in self._log("browser") if "Failed to load resource" not in line["message"]]
 
     def addresses(self) -> set[str]:
-        """Where requests have gone to since the last call."""
+        """Return the URLs that were requested since the last call."""
         messages = [json.loads(line["message"])["message"] for line in self._log("performance")]
         asked = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
         return {message["params"]["request"]["url"] for message in asked}
@@ -142,16 +143,16 @@ class Browser:
         return lines
 
     def picture(self) -> bytes:
-        """The whole page as PNG."""
+        """Return a screenshot of the whole page as PNG."""
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
         return base64.b64decode(shot["data"])
 
 
 def main(path: str) -> None:
-    """The picture of a finished login: desktop, light, English."""
+    """Save the screenshot of a finished login: desktop, light, English."""
     with Sandbox() as sandbox, Browser(f"{sandbox.url}/") as browser:
         browser.open()
-        # The second login: the first of a process also loads what every other finds loaded.
+        # Show the second login, because the first one of a process is slower.
         for button in ("#login", "#logout", "#login"):
             browser.press(button)
         browser.resize(1280, browser.run("return document.documentElement.scrollHeight"))

@@ -1,4 +1,4 @@
-"""The metrics: each moves as its name promises, none names anybody, and several workers answer as one."""
+"""The metrics: each counts what its name says, none contains an identity, and any worker returns the sum of all."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer, environment
 from wxauth.keys import KeyRing
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sessions.cache import RESULTS
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
 from wxauth.web.extension import wechat_client
-from wxauth.web.problems import PROBLEMS
 from wxauth.wechat.transport import Transport
 
 Samples = dict[tuple[str, str], float]
@@ -42,7 +40,7 @@ def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
 
 
 def read(text: str) -> Samples:
-    """Each sample of ours by its name and its labels' values."""
+    """Return our samples by name and label values."""
     return {
         (sample.name.removeprefix("wxauth_"), ",".join(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -52,7 +50,7 @@ def read(text: str) -> Samples:
 
 
 class Gauge:
-    """What has been counted since it was made; others in this process have been counted before."""
+    """The change of the metrics since it was created. Other tests in this process have counted before."""
 
     def __init__(self, client: FlaskClient) -> None:
         self._client = client
@@ -74,14 +72,13 @@ def gauge(client: FlaskClient) -> Gauge:
     return Gauge(client)
 
 
-def test_they_are_prometheus_text(client: FlaskClient) -> None:
-    """Under the type that Prometheus asks for."""
+def test_metrics_have_the_content_type_of_prometheus(client: FlaskClient) -> None:
     response = ask(client, "GET", "/metrics")
     assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_logins_are_counted_by_outcome(phone: Phone, gauge: Gauge) -> None:
-    """ok, or the problem's code."""
+    """ok, or the code of the problem."""
     for outcome in (None, None, "40029", "garbage", "40226"):
         phone.try_to_log_in(outcome, appid=APPID)
     assert gauge.moved("logins_total") == {
@@ -92,10 +89,10 @@ def test_logins_are_counted_by_outcome(phone: Phone, gauge: Gauge) -> None:
     }
 
 
-def test_a_login_past_the_limit_is_an_outcome_too(
+def test_a_login_above_the_rate_limit_is_counted_as_rate_limited(
     settings: Settings, wechat: FakeWeChat, store: SessionStore
 ) -> None:
-    """Once for each; a backend past its own limit is no login."""
+    """A client above its own limit is not."""
     settings = dataclasses.replace(settings, login_rate="1/hour", client_rate="3/hour")
     client = wechat_client(settings, Transport(settings.wechat_url, wechat))
     phone = Phone(create_app(settings, wechat=client, store=store).test_client(), wechat)
@@ -105,8 +102,8 @@ def test_a_login_past_the_limit_is_an_outcome_too(
     assert gauge.moved("logins_total") == {("logins_total", "ok"): 1, ("logins_total", "rate_limited"): 2}
 
 
-def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
-    """And its sessions were ended by the ban."""
+def test_a_login_of_a_banned_user_is_counted_as_user_banned(phone: Phone, gauge: Gauge) -> None:
+    """The ended session is counted with the reason ban."""
     openid = phone.log_in(appid=APPID).get("/session").get_json()["openid"]
     ask(phone.client, "PUT", f"/users/{APPID}/{openid}/ban")
     phone.try_to_log_in(appid=APPID)
@@ -118,8 +115,8 @@ def test_a_banned_user_is_an_outcome_too(phone: Phone, gauge: Gauge) -> None:
     }
 
 
-def test_user_data_is_counted_by_the_key_that_fits(phone: Phone, gauge: Gauge) -> None:
-    """The newest, the one before, or none: many of the last are many phones whose keys this server does not hold."""
+def test_user_data_is_counted_by_the_matching_session_key(phone: Phone, gauge: Gauge) -> None:
+    """newest, previous or none."""
     given = [phone.wechat.wx_get_user_profile(APPID, phone.user)]
     for _ in range(2):
         code = phone.wechat.wx_login(phone.user, new_key=True)
@@ -136,16 +133,16 @@ def test_user_data_is_counted_by_the_key_that_fits(phone: Phone, gauge: Gauge) -
     }
 
 
-def test_time_at_wechat_is_taken_for_each_exchange(phone: Phone, gauge: Gauge) -> None:
-    """Also for those that fail; a body that is refused before costs WeChat nothing."""
+def test_each_call_to_wechat_is_timed(phone: Phone, gauge: Gauge) -> None:
+    """Also a failed one. An invalid body causes no call."""
     phone.try_to_log_in(appid=APPID)
     phone.try_to_log_in("garbage", appid=APPID)
     phone.client.post("/login", json={"code": ""})
     assert gauge.moved("wechat_seconds_count") == {("wechat_seconds_count", ""): 2}
 
 
-def test_time_at_redis_is_taken(phone: Phone, gauge: Gauge) -> None:
-    """For each conversation; a token that is none needs none, and the limit on /metrics itself one."""
+def test_each_redis_operation_is_timed(phone: Phone, gauge: Gauge) -> None:
+    """A forged token causes none; the one that remains is the rate limit of /metrics."""
     phone.log_in(appid=APPID).get("/session")
     assert gauge.moved("redis_seconds_count")["redis_seconds_count", ""] >= 3
     quiet = Gauge(phone.client)
@@ -153,8 +150,8 @@ def test_time_at_redis_is_taken(phone: Phone, gauge: Gauge) -> None:
     assert quiet.moved("redis_seconds_count") == {("redis_seconds_count", ""): 1}
 
 
-def test_checks_are_counted_by_result_and_source(phone: Phone, gauge: Gauge) -> None:
-    """Whoever asks: the user, the proxy, a backend."""
+def test_checks_are_counted_by_result(phone: Phone, gauge: Gauge) -> None:
+    """For /session, /verify and /introspect."""
     phone.log_in(appid=APPID)
     phone.get("/session")
     phone.get("/verify")
@@ -166,25 +163,26 @@ def test_checks_are_counted_by_result_and_source(phone: Phone, gauge: Gauge) -> 
     assert moved == {"ok": 3, "token_invalid": 1}
 
 
-def test_results_of_checks_are_called_as_the_problems_are() -> None:
-    """One word for one thing, in the answer, the log and the metrics."""
-    assert {kind: PROBLEMS[kind].code for kind in RESULTS} == RESULTS
+def test_a_failed_check_is_counted_with_the_code_of_its_problem(phone: Phone, gauge: Gauge) -> None:
+    phone.log_in(appid=APPID).delete("/session")
+    code = phone.get("/session").get_json()["code"]
+    assert ("checks_total", f"{code},redis") in gauge.moved("checks_total")
 
 
-def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:
-    """And the breaker is shown open after five failures."""
-    dark = create_app(settings_with_clients(free_port())).test_client()
-    gauge = Gauge(dark)
-    dark.get("/verify", headers={"Authorization": ring.issue(ALICE).text})
+def test_a_check_during_an_outage_is_counted_as_store_unavailable(ring: KeyRing) -> None:
+    """The gauge of the breaker is 1 after five failures."""
+    client = create_app(settings_with_clients(free_port())).test_client()
+    gauge = Gauge(client)
+    problem = client.get("/verify", headers={"Authorization": ring.issue(ALICE).text}).get_json()
+    assert problem["code"] == "store_unavailable"
     assert gauge.moved("checks_total") == {("checks_total", "store_unavailable,redis"): 1}
     for _ in range(5):
-        dark.post("/login", json={"code": "a", "appid": APPID})
+        client.post("/login", json={"code": "a", "appid": APPID})
     assert gauge.moved("logins_total") == {("logins_total", "store_unavailable"): 5}
     assert gauge.now()["redis_breaker_open", ""] == 1
 
 
-def test_the_breaker_is_shown_closed_once_redis_is_back() -> None:
-    """By the first probe that succeeds."""
+def test_the_breaker_gauge_is_0_once_redis_is_back() -> None:
     with RedisServer() as server:
         client = create_app(settings_with_clients(server.port)).test_client()
         gauge = Gauge(client)
@@ -197,7 +195,7 @@ def test_the_breaker_is_shown_closed_once_redis_is_back() -> None:
         assert gauge.now()["redis_breaker_open", ""] == 0
 
 
-def test_sessions_are_counted_by_what_ended_them(phone: Phone, gauge: Gauge) -> None:
+def test_ended_sessions_are_counted_by_reason(phone: Phone, gauge: Gauge) -> None:
     """Once for each session."""
     for path in ("/session", "/sessions"):
         phone.token = ""
@@ -213,8 +211,8 @@ def test_sessions_are_counted_by_what_ended_them(phone: Phone, gauge: Gauge) -> 
     }
 
 
-def test_no_identity_is_in_a_label_or_a_value(phone: Phone) -> None:
-    """No appid, openid, unionid, token, session, client or address."""
+def test_no_metric_contains_an_identity(phone: Phone) -> None:
+    """No appid, openid, unionid, token, session id, client or address."""
     phone.log_in(appid=APPID, device="planted-device")
     session = phone.get("/session").get_json()
     text = ask(phone.client, "GET", "/metrics").text
@@ -241,7 +239,7 @@ def service(redis_server: RedisServer, wechat_server: WeChatServer, tmp_path: Pa
 
 
 def exposed(service: Service) -> Samples:
-    """Over a connection of its own, so that any of the workers may answer."""
+    """Use a new connection, so that any worker may answer."""
     return read(requests.get(f"{service.url}/metrics", auth=(BACKEND, CLIENT_SECRET), timeout=5).text)
 
 
@@ -249,12 +247,12 @@ def not_ready(service: Service) -> bool:
     try:
         return requests.get(f"{service.url}/readyz", timeout=5).status_code == 503
     except requests.ConnectionError:
-        # It was the killed worker's to answer.
+        # The connection was to the killed worker.
         return True
 
 
-def test_two_workers_answer_as_one(service: Service, wechat_server: WeChatServer, tmp_path: Path) -> None:
-    """Whichever is asked, it tells of both; and both have been at work."""
+def test_each_worker_returns_the_sum_of_both(service: Service, wechat_server: WeChatServer, tmp_path: Path) -> None:
+    """Both workers have handled requests."""
     for _ in range(20):
         requests.post(f"{service.url}/login", json={"code": wechat_server.fake.wx_login()}, timeout=5)
         requests.get(f"{service.url}/verify", timeout=5)
@@ -263,21 +261,20 @@ def test_two_workers_answer_as_one(service: Service, wechat_server: WeChatServer
     assert len([*tmp_path.glob("counter_*.db")]) == 2
 
 
-def test_without_a_credential_there_are_none(service: Service) -> None:
-    """They tell how many log in."""
+def test_metrics_without_a_credential_return_401(service: Service) -> None:
     assert requests.get(f"{service.url}/metrics", timeout=5).status_code == 401
 
 
-def test_a_killed_worker_leaves_no_open_breaker_behind(wechat_server: WeChatServer, tmp_path: Path) -> None:
-    """Whoever takes its place knows nothing of its gauge, which would say 1 for ever."""
+def test_the_open_breaker_of_a_killed_worker_disappears(wechat_server: WeChatServer, tmp_path: Path) -> None:
+    """Its file stays, and the new worker has another one."""
     with RedisServer() as server, started(server, wechat_server, tmp_path) as service:
         server.stop()
-        # Enough for five failures in each of the two.
+        # This causes at least five failures in each of the two workers.
         assert all(not_ready(service) for _ in range(60))
-        # The oldest is the process that the workers were forked from.
+        # The lowest pid is the parent of the workers.
         pid = max(int(path.stem.rpartition("_")[2]) for path in tmp_path.glob("gauge_livemax_*"))
         assert exposed(service)["redis_breaker_open", ""] == 1
         os.kill(pid, signal.SIGKILL)
         server.start()
-        wait_until(lambda: not not_ready(service), "the other has taken its place")
+        wait_until(lambda: not not_ready(service), "the new worker")
         wait_until(lambda: exposed(service)["redis_breaker_open", ""] == 0, "closed")

@@ -1,9 +1,10 @@
-"""`Settings.from_env`: what the environment may say, and how everything that is wrong with it is told at once."""
+"""`Settings.from_env`: the accepted values of each variable, and one report with all errors."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 
 import hypothesis.strategies as st
 import pytest
@@ -16,12 +17,17 @@ from wxauth.models import Secret
 from wxauth.settings import REDIS_URL_NAMES, Client, Settings, names_an_app
 
 REDIS_URL = "rediss://127.0.0.1:6379/0"
-NEEDED = {"WECHAT_APPID": APPID, "WECHAT_SECRET": APP_SECRET, "WXAUTH_SECRET_KEYS": RING_KEY, "REDIS_URL": REDIS_URL}
+REQUIRED = {
+    "WECHAT_APPID": APPID,
+    "WECHAT_SECRET": APP_SECRET,
+    "WXAUTH_SECRET_KEYS": RING_KEY,
+    "REDIS_URL": REDIS_URL,
+}
 OTHER_KEY = RING_KEY[::-1]
 PLANTED = "pLaNtEd-value"
 
 # fmt: off
-#: What the contract says of the variables that may be left out: field, default.
+#: The optional variables of the contract: field, default.
 DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_REDIS_TLS": ("redis_tls", "verify"),
     "WXAUTH_IDLE_TTL": ("idle_ttl", 604800),
@@ -96,42 +102,41 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_SANDBOX": ["0", "true", "11"],
 }
 # fmt: on
-EVERY_NAME = sorted({*DEFAULTS, *BAD, *NEEDED, *REDIS_URL_NAMES})
+EVERY_NAME = sorted({*DEFAULTS, *BAD, *REQUIRED, *REDIS_URL_NAMES})
 BAD_ROWS = [
     pytest.param(name, text, id=ascii(f"{name}={text[:40]}")) for name, texts in BAD.items() for text in texts
 ]
 
 
 def read(**changes: str) -> Settings:
-    return Settings.from_env({**NEEDED, **changes})
+    return Settings.from_env({**REQUIRED, **changes})
 
 
-def refusal(environ: dict[str, str]) -> ConfigurationError:
+def error_of(environ: dict[str, str]) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_env(environ)
     return caught.value
 
 
-def names_in(faults: tuple[str, ...]) -> list[str]:
-    return [fault.partition(": ")[0] for fault in faults]
+def names_in(errors: tuple[str, ...]) -> list[str]:
+    return [error.partition(": ")[0] for error in errors]
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_NAME if name.startswith("WXAUTH_")])
-def test_every_variable_of_the_contract_is_known(name: str) -> None:
-    """A slip in the name of any variable of ours is a fault, and the fault says which one is meant."""
-    (fault,) = refusal({**NEEDED, f"{name}X": "1"}).errors
-    assert fault.startswith(f"{name}X: ")
-    assert f" {name} " in fault
+def test_a_misspelt_name_is_an_error_that_suggests_the_right_one(name: str) -> None:
+    """Holds for each variable of the contract."""
+    (error,) = error_of({**REQUIRED, f"{name}X": "1"}).errors
+    assert error.startswith(f"{name}X: ")
+    assert re.search(rf"\b{name}\b", error)
 
 
 @pytest.mark.parametrize(("field", "default"), DEFAULTS.values(), ids=DEFAULTS)
-def test_a_variable_left_out_has_its_default(field: str, default: object) -> None:
-    """What the operator leaves out has the contract's default."""
+def test_an_absent_variable_has_the_default_of_the_contract(field: str, default: object) -> None:
     assert getattr(read(), field) == default
 
 
-def test_the_needed_variables_are_taken() -> None:
-    """One app, one key and one Redis are enough to start."""
+def test_the_required_variables_are_enough() -> None:
+    """One app, one key and one Redis URL."""
     found = read()
     assert found.apps == {APPID: Secret(APP_SECRET)}
     assert found.secret_keys == (Secret(RING_KEY),)
@@ -139,55 +144,50 @@ def test_the_needed_variables_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD, ids=[f"{name}={text}" for name, text, _ in GOOD])
-def test_a_good_value_is_taken(name: str, text: str, value: object) -> None:
-    """A value within its bounds arrives in the settings."""
+def test_a_valid_value_is_in_the_settings(name: str, text: str, value: object) -> None:
     assert getattr(read(**{name: text}), DEFAULTS[name][0]) == value
 
 
 @pytest.mark.parametrize(("name", "text"), BAD_ROWS)
-def test_a_bad_value_is_one_fault_under_its_name(name: str, text: str) -> None:
-    """A value out of bounds is exactly one fault, and begins with the variable's name."""
-    assert names_in(refusal({**NEEDED, name: text}).errors) == [name]
+def test_an_invalid_value_is_one_error_that_starts_with_the_name(name: str, text: str) -> None:
+    assert names_in(error_of({**REQUIRED, name: text}).errors) == [name]
 
 
-@pytest.mark.parametrize("name", NEEDED)
-def test_a_needed_variable_has_no_default(name: str) -> None:
-    """Without an app, a key or a Redis the service does not start."""
-    assert names_in(refusal({**NEEDED, name: ""}).errors) == [name]
+@pytest.mark.parametrize("name", REQUIRED)
+def test_an_absent_required_variable_is_an_error(name: str) -> None:
+    assert names_in(error_of({**REQUIRED, name: ""}).errors) == [name]
 
 
-def test_all_faults_are_reported_together() -> None:
-    """Whoever mends the configuration sees everything that is wrong with it at once, in the message too."""
-    error = refusal({name: texts[0] for name, texts in BAD.items() if name in DEFAULTS} | {"WXAUTH_TYPO": "1"})
-    assert sorted(names_in(error.errors)) == sorted([*DEFAULTS, *NEEDED, "WXAUTH_TYPO"])
-    assert [fault for fault in error.errors if fault not in str(error)] == []
+def test_all_errors_are_reported_together() -> None:
+    """The exception lists all of them, and so does its message."""
+    error = error_of({name: texts[0] for name, texts in BAD.items() if name in DEFAULTS} | {"WXAUTH_TYPO": "1"})
+    assert sorted(names_in(error.errors)) == sorted([*DEFAULTS, *REQUIRED, "WXAUTH_TYPO"])
+    assert [text for text in error.errors if text not in str(error)] == []
 
 
-def test_a_name_like_no_other_is_a_fault() -> None:
-    """A variable of ours that does not exist is not passed over, either."""
-    assert names_in(refusal({**NEEDED, "WXAUTH_3141592653589793": "1"}).errors) == ["WXAUTH_3141592653589793"]
+def test_an_unknown_name_with_our_prefix_is_an_error() -> None:
+    """Also if no known name is similar."""
+    assert names_in(error_of({**REQUIRED, "WXAUTH_3141592653589793": "1"}).errors) == ["WXAUTH_3141592653589793"]
 
 
-def test_a_foreign_name_is_nobodys_business() -> None:
-    """Variables without our prefix are not ours to judge."""
+def test_names_without_our_prefix_are_ignored() -> None:
     assert read(WECHAT_APPKEY="x", PATH="/bin") == read()
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t\n"], ids=["empty", "space", "tab and newline"])
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_an_empty_variable_counts_as_absent(name: str, blank: str) -> None:
-    """A variable that a compose file sets to nothing is as good as none."""
+    """A compose file sets an undefined variable to the empty string."""
     assert read(**{name: blank}) == read()
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING"])
-def test_the_aliases_of_redis_url_are_taken(name: str) -> None:
-    """Whatever the host calls Redis' address, it is found."""
+def test_an_alias_of_redis_url_is_used(name: str) -> None:
+    """Hosting platforms use different names."""
     assert read(**{"REDIS_URL": "", name: "rediss://host:6380"}).redis_url == Secret("rediss://host:6380")
 
 
-def test_redis_url_goes_before_its_aliases() -> None:
-    """What the operator set by its own name beats what the host injected."""
+def test_redis_url_takes_precedence_over_its_aliases() -> None:
     assert read(REDIS_URI="redis://elsewhere:6379").redis_url == Secret(REDIS_URL)
 
 
@@ -203,22 +203,21 @@ def test_redis_url_goes_before_its_aliases() -> None:
         "rediss+cluster://10.0.0.1:6379",
     ],
 )
-def test_every_kind_of_redis_is_taken(url: str) -> None:
-    """One server, Sentinel or a cluster: each has a form of address."""
+def test_each_kind_of_redis_url_is_valid(url: str) -> None:
+    """One server, Sentinel or a cluster."""
     assert read(REDIS_URL=url).redis_url == Secret(url)
 
 
 @pytest.mark.parametrize(
     "url", ["redis://host:6379", "rediss+sentinel://host:26379/service", "rediss+cluster://host:6379"]
 )
-def test_a_pin_where_nothing_can_be_pinned_is_a_fault(url: str) -> None:
-    """A pin is never passed over: without TLS, or with several servers, it is refused."""
+def test_a_pin_without_a_single_tls_server_is_an_error(url: str) -> None:
+    """A pin that has no effect must not be ignored."""
     changes = {"REDIS_URL": url, "WXAUTH_REDIS_TLS": f"pin:{FINGERPRINT}"}
-    assert names_in(refusal({**NEEDED, **changes}).errors) == ["WXAUTH_REDIS_TLS"]
+    assert names_in(error_of({**REQUIRED, **changes}).errors) == ["WXAUTH_REDIS_TLS"]
 
 
-def test_several_apps_stand_in_one_variable() -> None:
-    """With WXAUTH_APPS several mini programs log in at one service."""
+def test_wxauth_apps_configures_several_apps() -> None:
     apps = "wx1:one, wx2:two:2,"
     assert read(WECHAT_APPID="", WECHAT_SECRET="", WXAUTH_APPS=apps).apps == {
         "wx1": Secret("one"),
@@ -227,61 +226,60 @@ def test_several_apps_stand_in_one_variable() -> None:
 
 
 @pytest.mark.parametrize("apps", ["wx1", "wx1:", ":one", "wx1:one,wx1:two", "wx 1:one", ","])
-def test_a_bad_list_of_apps_is_a_fault(apps: str) -> None:
-    """An app without a secret, one that stands there twice, or no app at all is refused."""
-    names = names_in(refusal({**NEEDED, "WECHAT_APPID": "", "WECHAT_SECRET": "", "WXAUTH_APPS": apps}).errors)
+def test_an_invalid_list_of_apps_is_an_error(apps: str) -> None:
+    """An app without a secret, a repeated app, or no app at all."""
+    names = names_in(error_of({**REQUIRED, "WECHAT_APPID": "", "WECHAT_SECRET": "", "WXAUTH_APPS": apps}).errors)
     assert set(names) <= {"WXAUTH_APPS", "WECHAT_APPID", "WECHAT_SECRET"}
 
 
-def test_the_key_of_the_push_is_taken() -> None:
-    """As the WeChat console shows it, beside the token."""
+def test_the_push_key_is_in_the_settings() -> None:
+    """It needs the push token too."""
     assert read(WXAUTH_PUSH_TOKEN="AAAAA", WXAUTH_PUSH_AES_KEY="A" * 43).push_aes_key == Secret("A" * 43)
 
 
 @pytest.mark.parametrize("key", ["A" * 42, "A" * 44, "A" * 42 + "=", "A" * 42 + "+"])
-def test_a_key_of_the_push_that_can_be_none_is_a_fault(key: str) -> None:
-    """It has 43 letters and digits, or it was not copied whole."""
-    environ = {**NEEDED, "WXAUTH_PUSH_TOKEN": "AAAAA", "WXAUTH_PUSH_AES_KEY": key}
-    assert names_in(refusal(environ).errors) == ["WXAUTH_PUSH_AES_KEY"]
+def test_a_push_key_of_a_wrong_format_is_an_error(key: str) -> None:
+    """It has 43 letters and digits."""
+    environ = {**REQUIRED, "WXAUTH_PUSH_TOKEN": "AAAAA", "WXAUTH_PUSH_AES_KEY": key}
+    assert names_in(error_of(environ).errors) == ["WXAUTH_PUSH_AES_KEY"]
 
 
 def test_the_key_ring_keeps_its_order() -> None:
-    """The newest key stands first, and stays first."""
+    """The first key signs."""
     keys = read(WXAUTH_SECRET_KEYS=f" {OTHER_KEY} , {RING_KEY} ").secret_keys
     assert [key.reveal() for key in keys] == [OTHER_KEY, RING_KEY]
 
 
-def test_the_sandbox_needs_nothing() -> None:
-    """The sandbox starts with one variable, and makes its own app and key."""
+def test_the_sandbox_needs_no_other_variable() -> None:
+    """It creates an app and a key."""
     found = Settings.from_env({"WXAUTH_SANDBOX": "1"})
     assert (found.sandbox, len(found.apps), len(found.secret_keys)) == (True, 1, 1)
 
 
-def test_each_sandbox_has_secrets_of_its_own() -> None:
-    """Nothing that the sandbox signs with can be read in the source."""
+def test_each_sandbox_has_random_secrets() -> None:
+    """None is in the source code."""
     one, other = Settings.from_env({"WXAUTH_SANDBOX": "1"}), Settings.from_env({"WXAUTH_SANDBOX": "1"})
     assert one.secret_keys != other.secret_keys
     assert one.apps != other.apps
 
 
 @pytest.mark.parametrize("name", ["WECHAT_SECRET", "WXAUTH_APPS"])
-def test_the_sandbox_beside_a_wechat_secret_is_a_fault(name: str) -> None:
-    """A sandbox can't be left on by mistake where a real mini program is configured."""
-    assert names_in(refusal({"WXAUTH_SANDBOX": "1", name: f"{APPID}:{APP_SECRET}"}).errors) == ["WXAUTH_SANDBOX"]
+def test_the_sandbox_with_a_wechat_secret_is_an_error(name: str) -> None:
+    """The sandbox must not run by mistake where a real mini program is configured."""
+    assert names_in(error_of({"WXAUTH_SANDBOX": "1", name: f"{APPID}:{APP_SECRET}"}).errors) == ["WXAUTH_SANDBOX"]
 
 
 @pytest.mark.parametrize(
     "form", ["{0}", ":{0}", "{0}:", "{0},{0}:{0}", "redis://{0}", "http://{0}/{0}", "https://{0}@{0}:{0}", "pin:{0}"]
 )
-def test_no_fault_echoes_a_value(form: str) -> None:
-    """A secret pasted into the wrong variable does not reach the log, neither by the error nor by what caused it."""
-    error = refusal(dict.fromkeys([*EVERY_NAME, "WXAUTH_TYPO"], form.format(PLANTED)))
+def test_no_error_contains_a_value(form: str) -> None:
+    """A secret in the wrong variable does not reach the log, neither in the error nor in its cause or context."""
+    error = error_of(dict.fromkeys([*EVERY_NAME, "WXAUTH_TYPO"], form.format(PLANTED)))
     assert PLANTED.lower() not in f"{error} {error!r} {error.errors}".lower()
     assert error.__cause__ is error.__context__ is None
 
 
-def test_the_settings_print_no_secret() -> None:
-    """The printed settings may stand in a bug report."""
+def test_the_repr_of_the_settings_contains_no_secret() -> None:
     clients, url = f"shop:{PLANTED}", f"redis://:{PLANTED}@host"
     found = read(WECHAT_SECRET=PLANTED, WXAUTH_SECRET_KEYS=PLANTED * 3, REDIS_URL=url, WXAUTH_CLIENTS=clients)
     assert PLANTED not in repr(found)
@@ -293,36 +291,35 @@ def test_the_settings_print_no_secret() -> None:
         pytest.param(f"wx1:{APP_SECRET}", True, id="app"),
         pytest.param(f"{OTHER_KEY},{RING_KEY}", True, id="older key"),
         pytest.param("shop:client-secret", True, id="client"),
-        pytest.param("rediss://:redis-password@elsewhere", True, id="password of Redis"),
-        pytest.param("token=pushTokenPushToken", True, id="token of the push"),
-        pytest.param(f"key={'K' * 43}", True, id="key of the push"),
+        pytest.param("rediss://:redis-password@elsewhere", True, id="Redis password"),
+        pytest.param("token=pushTokenPushToken", True, id="push token"),
+        pytest.param(f"key={'K' * 43}", True, id="push key"),
         pytest.param("rediss://elsewhere", False, id="nothing"),
         pytest.param("", False, id="empty"),
     ],
 )
-def test_the_settings_know_their_secrets(text: str, shown: bool) -> None:
-    """A server may drop from its environment whatever shows a secret, by whichever name it goes."""
+def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
+    """The WSGI entry removes such variables from the environment, under any name."""
     changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret"}
     changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
     assert read(REDIS_URL="rediss://:redis-password@host", **changes).shown_by(text) is shown
 
 
 def test_the_settings_are_frozen() -> None:
-    """What was decided at the start holds until the end."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         read().sandbox = True  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS"])
-def test_any_word_about_an_app_is_a_begun_configuration(name: str) -> None:
-    """Only where nothing is said of a mini program is a newcomer given the sandbox."""
+def test_names_an_app_is_true_if_one_variable_of_an_app_is_set(name: str) -> None:
+    """Otherwise `python app.py` starts the sandbox."""
     assert names_an_app({name: "x"})
     assert not names_an_app({name: ""})
 
 
 @hypothesis_settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(EVERY_NAME), st.text(st.characters(), max_size=80)))
-def test_any_environment_is_settings_or_faults(changes: dict[str, str]) -> None:
-    """Nothing that can stand in an environment ends in another error than the list of faults."""
+def test_any_environment_gives_settings_or_a_configuration_error(changes: dict[str, str]) -> None:
+    """No value raises another exception."""
     with contextlib.suppress(ConfigurationError):
         assert read(**changes).secret_keys

@@ -1,6 +1,6 @@
-"""The door to `prometheus_client`: what is counted and timed. No label holds an identity.
+"""The Prometheus metrics of the service. No label contains an identity.
 
-With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and any of them answers for all.
+With several workers, each writes files in PROMETHEUS_MULTIPROC_DIR, and any worker can return the sum of all.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the problem's code", ["outcome"])
+LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the code of the problem", ["outcome"])
 CHECKS: Final = Counter(
     "wxauth_checks",
-    "Tokens that were looked at, by result (ok, or a problem's code) and source (cache, redis, or in front of Flask)",
+    "Token checks by result (ok, or the code of the problem) and source (cache, redis, or in front of Flask)",
     ["result", "source"],
 )
-ENDED: Final = Counter("wxauth_sessions_ended", "Sessions that were ended, by reason", ["reason"])
-USERDATA: Final = Counter("wxauth_userdata", "User data that was opened or checked, and the session_key that fitted",
+ENDED: Final = Counter("wxauth_sessions_ended", "Ended sessions by reason", ["reason"])
+USERDATA: Final = Counter("wxauth_userdata", "Decrypted or verified user data by the matching session_key",
                           ["kind", "key"])  # fmt: skip
-PUSHES: Final = Counter("wxauth_pushes", "Messages that WeChat pushed, by event", ["event"])
-WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Time that a login, or another call, spent at WeChat")
+PUSHES: Final = Counter("wxauth_pushes", "Push messages of WeChat by event", ["event"])
+WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Duration of a call to WeChat")
 REDIS_SECONDS: Final = Histogram(
     "wxauth_redis_seconds",
-    "Time that a conversation with Redis took",
+    "Duration of a Redis operation",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
 )
 BREAKER_OPEN: Final = Gauge(
-    "wxauth_redis_breaker_open", "1 while Redis is held for down by a worker", multiprocess_mode="livemax"
+    "wxauth_redis_breaker_open", "1 while the circuit breaker of a worker is open", multiprocess_mode="livemax"
 )
 
 
 def exposition() -> bytes:
-    """All of it, in Prometheus' text form."""
+    """Return all metrics in the Prometheus text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
-    _forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    _remove_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no annotations
     return generate_latest(registry)
 
 
-def _forget_the_dead(folder: Path) -> None:
-    """A worker that was killed has left its gauges behind, and whoever takes its place knows nothing of them."""
+def _remove_dead_workers(folder: Path) -> None:
+    """Remove the gauges of killed workers. Without this, an open breaker would be reported without end."""
     pids = {found[1] for path in folder.glob("gauge_live*.db") if (found := re.search(r"_(\d+)\.db$", path.name))}
     for pid in pids:
-        if not _lives(int(pid)):
+        if not _is_alive(int(pid)):
             mark_process_dead(pid)  # type: ignore[no-untyped-call]  # it has no annotations
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError as error:
-        # Somebody else's process, which has been given the number since, may not be signalled and lives.
+        # Another user's process may have the pid now: then kill() raises PermissionError.
         return not isinstance(error, ProcessLookupError)
     return True

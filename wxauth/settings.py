@@ -1,46 +1,168 @@
-"""The environment, read once into one frozen `Settings`. Every fault is found before any is reported.
+"""Read the environment once into a frozen `Settings`, and report all configuration errors together.
 
-No value is ever echoed: a secret may have been pasted into the wrong variable.
+An error names the variable and the fix. It never contains the value, because a secret may be in the wrong variable.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 from .models import Secret
 
 REDIS_URL_NAMES: Final = ("REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING")
-REDIS_SCHEMES: Final = tuple(tls + kind for kind in ("", "+sentinel", "+cluster") for tls in ("redis", "rediss"))
+APP_NAMES: Final = ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS")
+OUR_SECRETS: Final = ("WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", "WXAUTH_PUSH_TOKEN", "WXAUTH_PUSH_AES_KEY")
+#: The variables that hold a secret. The WSGI entry removes them from the environment.
+SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_NAMES)
+
 HOSTS: Final = r"([^@/?#\s]*@)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:[0-9]{1,5})?"
 MORE_HOSTS: Final = r"(,[\w.-]+(:[0-9]{1,5})?)*"
-#: After the scheme: the shape, and how it is told. There are no options: one of redis-py's turns TLS' checks off.
+#: For each kind of URL: the pattern after the scheme, and its form for people. The query is refused, because an
+#: option of redis-py's there can turn off certificate verification.
 REDIS_FORMS: Final = {
     "": (rf"{HOSTS}(/[0-9]*)?", "user:password@host:port/db"),
     "+sentinel": (rf"{HOSTS}{MORE_HOSTS}/[\w.-]+(/[0-9]+)?", "user:password@host:port,host:port/service/db"),
     "+cluster": (rf"{HOSTS}{MORE_HOSTS}/?", "user:password@host:port,host:port"),
 }
-#: What an appid or a client's id may look like; not what it must, for that only WeChat knows.
-NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
-OUR_SECRETS: Final = ("WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", "WXAUTH_PUSH_TOKEN", "WXAUTH_PUSH_AES_KEY")
-SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_NAMES)
+REDIS_SCHEMES: Final = tuple(tls + kind for kind in REDIS_FORMS for tls in ("redis", "rediss"))
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+#: An appid or a client id. WeChat publishes no format, so this only excludes what is clearly wrong.
+NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
+#: The minimal length of a signing key, in characters.
 KEY_LENGTH: Final = 32
 SANDBOX_APPID: Final = "wxsandbox00000000"
+KEYGEN: Final = "create one with: python -m wxauth keygen"
+CONSOLE_APP: Final = "required; copy it from the WeChat console, Development > Settings."
+CONSOLE_PUSH: Final = "copy it from the WeChat console, Message Push"
+CLIENT_FORM: Final = "id:secret or id@appid:secret"
 
+T = TypeVar("T")
 Number = TypeVar("Number", int, float)
+
+
+class _Invalid(Exception):
+    """A value that can't be used. The message is the fix."""
+
+
+def _require(valid: object, fix: str) -> None:
+    if not valid:
+        raise _Invalid(fix)
+
+
+# --- Parsers: the text of a variable -> its value. Raise _Invalid.
+
+
+def _number(low: Number, high: Number, kind: Callable[[float], Number]) -> Callable[[str], Number]:
+    shape = r"[0-9]+" if kind is int else r"[0-9]+(\.[0-9]+)?"
+
+    def parse(text: str) -> Number:
+        # float() accepts any number of digits; int() raises ValueError above 4,300.
+        _require(re.fullmatch(shape, text) and low <= float(text) <= high, f"set a number from {low} to {high}.")
+        return kind(float(text))
+
+    return parse
+
+
+def _matching(shape: str, fix: str, convert: Callable[[str], T]) -> Callable[[str], T]:
+    def parse(text: str) -> T:
+        _require(re.fullmatch(shape, text), fix)
+        return convert(text)
+
+    return parse
+
+
+RATE: Final = _matching(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "set a rate such as 300/minute.", str)
+LOG_LEVEL: Final = _matching("debug|info|warning|error", "set debug, info, warning or error.", str)
+PUSH_TOKEN: Final = _matching(r"[A-Za-z0-9]{3,32}", f"3 to 32 letters and digits; {CONSOLE_PUSH}.", Secret)
+PUSH_AES_KEY: Final = _matching(r"[A-Za-z0-9]{43}", f"43 letters and digits; {CONSOLE_PUSH}.", Secret)
+
+
+def _list(text: str) -> list[str]:
+    return [item for item in map(str.strip, text.split(",")) if item]
+
+
+def _pairs(text: str, shape: str, form: str) -> list[tuple[str, Secret]]:
+    found = [item.partition(":") for item in _list(text)]
+    _require(all(re.fullmatch(shape, name) and secret for name, _, secret in found), f"write each entry as {form}.")
+    return [(name, Secret(secret)) for name, _, secret in found]
+
+
+def _apps(text: str) -> Mapping[str, Secret]:
+    pairs = _pairs(text, NAME, "appid:secret")
+    _require(len(dict(pairs)) == len(pairs), "the same appid is set twice; remove one.")
+    return MappingProxyType(dict(pairs))
+
+
+def _secret_keys(text: str) -> tuple[Secret, ...]:
+    keys = _list(text)
+    _require(all(len(key) >= KEY_LENGTH for key in keys), f"a key has at least {KEY_LENGTH} characters; {KEYGEN}")
+    _require(len(set(keys)) == len(keys), "the same key is set twice; remove one.")
+    return tuple(map(Secret, keys))
+
+
+def _redis_url(text: str) -> Secret:
+    scheme, _, rest = text.partition("://")
+    _require(scheme in REDIS_SCHEMES, f"start it with one of {', '.join(f'{it}://' for it in REDIS_SCHEMES)}")
+    pattern, form = REDIS_FORMS[scheme.removeprefix("rediss").removeprefix("redis")]
+    valid = re.fullmatch(pattern, rest, re.ASCII)
+    _require(valid, f"write it as {scheme}://{form}; percent-encode special characters of the password.")
+    return Secret(text)
+
+
+def _redis_tls(text: str) -> str:
+    mode, colon, fingerprint = text.lower().partition(":")
+    text = mode + colon + fingerprint.replace(":", "") if mode == "pin" else text.lower()
+    valid = re.fullmatch(r"verify|insecure|pin:[0-9a-f]{64}", text)
+    _require(valid, "set verify, insecure or pin:<SHA-256 of the certificate, 64 hex digits>.")
+    return text
+
+
+def _clients(text: str) -> Mapping[str, Client]:
+    pairs = [(*name.partition("@"), secret) for name, secret in _pairs(text, f"{NAME}(@{NAME})?", CLIENT_FORM)]
+    clients = {id: Client(secret, frozenset({appid}) if at else None) for id, at, appid, secret in pairs}
+    _require(len(clients) == len(pairs), "the same id is set twice; remove one.")
+    return clients
+
+
+def _wechat_url(text: str) -> str:
+    url = text.rstrip("/")
+    _require(_host(url) and not re.search(r"[?#@\s]", url), "set a plain URL, for example https://api.weixin.qq.com")
+    secure = urlsplit(url).scheme == "https" or _host(url) in LOOPBACK
+    _require(secure, "use https, because the AppSecret is sent to this URL; http is allowed to 127.0.0.1 only.")
+    return url
+
+
+def _host(url: str) -> str | None:
+    """The host of an http or https URL; None if the URL is malformed."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError if it is no number
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in ("https", "http") else None
+
+
+# --- The settings
+
+
+def _variable(default: T, parse: Callable[[str], T]) -> T:
+    """The field of an optional variable, which is named WXAUTH_ and the field's name in capitals."""
+    found: T = field(default=default, metadata={"parse": parse})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A backend of the operator's: its secret, and the apps it may ask about (None: all)."""
+    """A backend of the operator: its secret, and the apps that it may query (None: all apps)."""
 
     secret: Secret
     appids: frozenset[str] | None
@@ -48,52 +170,59 @@ class Client:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator decided; the table in the README says what each field means. Times are seconds."""
+    """The configuration of the service. The README's table describes each variable. Times are in seconds."""
 
     apps: Mapping[str, Secret]
     secret_keys: tuple[Secret, ...]
     redis_url: Secret
-    redis_tls: str = "verify"
-    idle_ttl: int = 604800
-    max_ttl: int = 2592000
-    max_sessions: int = 10
-    clients: Mapping[str, Client] = field(default_factory=dict)
-    login_rate: str = "300/minute"
-    phone_rate: str = "10/hour"
-    client_rate: str = "60000/minute"
-    threads: int = 96
-    trusted_proxies: int = 0
-    wechat_url: str = "https://api.weixin.qq.com"
-    wechat_timeout: float = 4.0
-    wait_replicas: int = 0
-    cache_size: int = 10000
-    userdata_max_age: int = 600
-    push_token: Secret | None = None
-    push_aes_key: Secret | None = None
-    log_level: str = "info"
-    sandbox: bool = False
+    redis_tls: str = _variable("verify", _redis_tls)
+    idle_ttl: int = _variable(604800, _number(1, 31536000, int))
+    max_ttl: int = _variable(2592000, _number(1, 31536000, int))
+    max_sessions: int = _variable(10, _number(1, 1000, int))
+    clients: Mapping[str, Client] = field(default_factory=dict, metadata={"parse": _clients})
+    login_rate: str = _variable("300/minute", RATE)
+    phone_rate: str = _variable("10/hour", RATE)
+    client_rate: str = _variable("60000/minute", RATE)
+    threads: int = _variable(96, _number(1, 1000, int))
+    trusted_proxies: int = _variable(0, _number(0, 10, int))
+    wechat_url: str = _variable("https://api.weixin.qq.com", _wechat_url)
+    wechat_timeout: float = _variable(4.0, _number(0.1, 30.0, float))
+    wait_replicas: int = _variable(0, _number(0, 1, int))
+    cache_size: int = _variable(10000, _number(0, 10000000, int))
+    userdata_max_age: int = _variable(600, _number(1, 1000000000, int))
+    push_token: Secret | None = _variable(None, PUSH_TOKEN)  # noqa: RUF009 - it returns a field
+    push_aes_key: Secret | None = _variable(None, PUSH_AES_KEY)  # noqa: RUF009 - it returns a field
+    log_level: str = _variable("info", LOG_LEVEL)
+    sandbox: bool = _variable(False, _matching("1", "set 1, or remove the variable.", bool))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """The settings in `environ` (an empty variable counts as absent), or ConfigurationError with every fault."""
-        settings, faults = cls.read(environ)
-        if faults:
-            raise ConfigurationError(faults)
+        """Return the settings in `environ`. An empty variable counts as absent.
+
+        Raises ConfigurationError if a variable can't be used; its `errors` lists all such variables.
+        """
+        settings, errors = cls.read(environ)
+        if errors:
+            raise ConfigurationError(errors)
         return settings
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-        """As far as they can be read, and every fault: for whoever tells of faults instead of refusing to start.
+        """Return the settings and all errors instead of raising.
 
-        A fault begins with its variable's name; what was read from such a variable must not be used.
+        An error starts with the variable's name and a colon. Do not use the setting of such a variable: it holds the
+        default or an empty value.
         """
         reader = _Reader(environ)
-        settings = _read(cls, reader)
-        reader.refuse_odd_names_and_texts()
-        return settings, reader.errors
+        values = {it.name: value for it in OPTIONAL if (value := reader.optional(it)) is not None}
+        required = _sandbox_values(reader) if values.get("sandbox") else _required_values(reader)
+        settings = cls(**required, **values)
+        _check_combinations(reader, settings)
+        reader.check_names()
+        return settings, [f"{name}: {fix}" for name, fix in reader.errors.items()]
 
     def shown_by(self, text: str) -> bool:
-        """Whether `text` holds one of these secrets, but for those that are too short to tell."""
+        """Whether `text` contains one of these secrets. Secrets below 8 characters are ignored."""
         password = urlsplit(self.redis_url.reveal()).password
         clients = (client.secret for client in self.clients.values())
         push = filter(None, (self.push_token, self.push_aes_key))
@@ -101,201 +230,101 @@ class Settings:
         return any(secret in text for secret in [*known, password or ""] if len(secret) >= 8)
 
 
+def _name(setting: Field[Any]) -> str:
+    return f"WXAUTH_{setting.name.upper()}"
+
+
+OPTIONAL: Final = tuple(setting for setting in fields(Settings) if "parse" in setting.metadata)
+#: Every variable with our prefix.
+VARIABLES: Final = frozenset({"WXAUTH_APPS", "WXAUTH_SECRET_KEYS", *map(_name, OPTIONAL)})
+
+
 def names_an_app(environ: Mapping[str, str]) -> bool:
-    """Whether anybody has begun to configure a mini program; if not, `python app.py` is a newcomer's."""
-    return any(environ.get(name, "").strip() for name in ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS"))
-
-
-def _read(cls: type[Settings], reader: _Reader) -> Settings:
-    sandbox = bool(reader.choice("WXAUTH_SANDBOX", "", {"1"}))
-    return cls(
-        apps=_sandbox_apps(reader) if sandbox else _apps(reader),
-        secret_keys=_secret_keys(reader, needed=not sandbox),
-        redis_url=Secret("") if sandbox else _redis_url(reader),
-        redis_tls=_redis_tls(reader),
-        idle_ttl=reader.number("WXAUTH_IDLE_TTL", cls.idle_ttl, 1, 31536000, int),
-        max_ttl=reader.number("WXAUTH_MAX_TTL", cls.max_ttl, 1, 31536000, int),
-        max_sessions=reader.number("WXAUTH_MAX_SESSIONS", cls.max_sessions, 1, 1000, int),
-        clients=_clients(reader),
-        login_rate=_rate(reader, "WXAUTH_LOGIN_RATE", cls.login_rate),
-        phone_rate=_rate(reader, "WXAUTH_PHONE_RATE", cls.phone_rate),
-        client_rate=_rate(reader, "WXAUTH_CLIENT_RATE", cls.client_rate),
-        threads=reader.number("WXAUTH_THREADS", cls.threads, 1, 1000, int),
-        trusted_proxies=reader.number("WXAUTH_TRUSTED_PROXIES", cls.trusted_proxies, 0, 10, int),
-        wechat_url=_wechat_url(reader),
-        wechat_timeout=reader.number("WXAUTH_WECHAT_TIMEOUT", cls.wechat_timeout, 0.1, 30.0, float),
-        wait_replicas=reader.number("WXAUTH_WAIT_REPLICAS", cls.wait_replicas, 0, 1, int),
-        cache_size=reader.number("WXAUTH_CACHE_SIZE", cls.cache_size, 0, 10000000, int),
-        userdata_max_age=reader.number("WXAUTH_USERDATA_MAX_AGE", cls.userdata_max_age, 1, 1000000000, int),
-        push_token=_push_secret(reader, "WXAUTH_PUSH_TOKEN", r"[A-Za-z0-9]{3,32}", "3 to 32 letters and digits"),
-        push_aes_key=_push_aes_key(reader),
-        log_level=reader.choice("WXAUTH_LOG_LEVEL", cls.log_level, {"debug", "info", "warning", "error"}),
-        sandbox=sandbox,
-    )
+    """Whether a variable of a mini program is set. If none is, `python app.py` starts the sandbox."""
+    return any(environ.get(name, "").strip() for name in APP_NAMES)
 
 
 class _Reader:
-    """Reads one variable at a time and keeps what was wrong with it."""
+    """Reads single variables, and keeps the first error of each."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._known: set[str] = set()
-        self.errors: list[str] = []
+        self.errors: dict[str, str] = {}
 
-    def fault(self, name: str, hint: str) -> None:
-        self.errors.append(f"{name}: {hint}")
+    def add_error(self, name: str, fix: str) -> None:
+        self.errors.setdefault(name, fix)
 
     def text(self, name: str) -> str:
-        self._known.add(name)
-        return self._environ.get(name, "").strip()
-
-    def items(self, name: str) -> list[str]:
-        return [item for item in map(str.strip, self.text(name).split(",")) if item]
-
-    def pairs(self, name: str, form: str, shape: str) -> Iterator[tuple[str, Secret]]:
-        for item in self.items(name):
-            left, _, right = item.partition(":")
-            if re.fullmatch(shape, left) and right:
-                yield left, Secret(right)
-            else:
-                self.fault(name, f"each entry has the form {form}.")
-
-    def refuse_odd_names_and_texts(self) -> None:
-        """To be called last: a name is known if it has been read."""
-        for name in sorted(self._environ):
-            if name in self._known and not self.text(name).isprintable():
-                self.fault(name, "there are characters in it that can't be printed.")
-            if name.startswith("WXAUTH_") and name not in self._known and self._environ[name].strip():
-                near = get_close_matches(name, self._known, 1, cutoff=0.8)
-                self.fault(name, "no such setting" + (f"; {near[0]} is meant?" if near else "; remove it."))
-
-    def number(self, name: str, default: Number, low: Number, high: Number, kind: Callable[[str], Number]) -> Number:
-        text = self.text(name)
-        try:
-            value = kind(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None if text else default
-        except ValueError:
-            value = None
-        if value is not None and low <= value <= high:
-            return value
-        self.fault(name, f"a number from {low} to {high} is needed.")
-        return default
-
-    def choice(self, name: str, default: str, choices: set[str]) -> str:
-        text = self.text(name) or default
-        if text not in {default, *choices}:
-            self.fault(name, f"one of these is needed: {', '.join(sorted(choices))}; or leave it out.")
-            return default
+        text = self._environ.get(name, "").strip()
+        if not text.isprintable():
+            self.add_error(name, "remove the characters that can't be printed.")
         return text
 
+    def value(self, name: str, parse: Callable[[str], T]) -> T | None:
+        """The parsed value; None if the variable is absent or can't be used."""
+        text = self.text(name)
+        try:
+            return parse(text) if text else None
+        except _Invalid as error:
+            self.add_error(name, str(error))
+            return None
 
-def _apps(reader: _Reader) -> Mapping[str, Secret]:
+    def optional(self, setting: Field[Any]) -> Any:
+        return self.value(_name(setting), setting.metadata["parse"])
+
+    def check_names(self) -> None:
+        """Report unknown variables with our prefix, so that a misspelt name is not ignored."""
+        for name in sorted(self._environ):
+            if name.startswith("WXAUTH_") and name not in VARIABLES and self._environ[name].strip():
+                near = get_close_matches(name, sorted(VARIABLES), 1, cutoff=0.8)
+                self.add_error(name, f"unknown variable; did you mean {near[0]}?" if near else "unknown; remove it.")
+
+
+def _required_values(reader: _Reader) -> dict[str, Any]:
+    url_name = _redis_url_name(reader)
+    keys = reader.value("WXAUTH_SECRET_KEYS", _secret_keys)
+    url = reader.value(url_name, _redis_url)
+    if not keys:
+        reader.add_error("WXAUTH_SECRET_KEYS", f"required; {KEYGEN}")
+    if not url:
+        reader.add_error(url_name, "required; for example redis://127.0.0.1:6379/0")
+    apps = reader.value("WXAUTH_APPS", _apps) if _list(reader.text("WXAUTH_APPS")) else _single_app(reader)
+    return {"apps": apps or {}, "secret_keys": keys or (), "redis_url": url or Secret("")}
+
+
+def _sandbox_values(reader: _Reader) -> dict[str, Any]:
+    """An app and a key with random secrets. The sandbox's Redis needs no URL."""
+    appid, key = reader.text("WECHAT_APPID") or SANDBOX_APPID, Secret(secrets.token_hex(KEY_LENGTH))
+    return {
+        "apps": {appid: Secret(secrets.token_hex(16))},
+        "secret_keys": reader.value("WXAUTH_SECRET_KEYS", _secret_keys) or (key,),
+        "redis_url": Secret(""),
+    }
+
+
+def _single_app(reader: _Reader) -> Mapping[str, Secret]:
     appid, secret = reader.text("WECHAT_APPID"), reader.text("WECHAT_SECRET")
-    several = list(reader.pairs("WXAUTH_APPS", "appid:secret", NAME))
-    if several and (appid or secret):
-        reader.fault("WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
-    elif not reader.items("WXAUTH_APPS"):
-        for name in ("WECHAT_APPID", "WECHAT_SECRET"):
-            if not reader.text(name):
-                reader.fault(name, "needed; it stands in the WeChat console under Development > Settings.")
-        if appid and not re.fullmatch(NAME, appid):
-            reader.fault("WECHAT_APPID", "this can't be one; it looks like wx0123456789abcdef.")
-        several = [(appid, Secret(secret))]
-    if len(dict(several)) < len(several):
-        reader.fault("WXAUTH_APPS", "the same appid stands there twice.")
-    return MappingProxyType(dict(several))
+    for name, text in (("WECHAT_APPID", appid), ("WECHAT_SECRET", secret)):
+        if not text:
+            reader.add_error(name, CONSOLE_APP)
+    if not re.fullmatch(NAME, appid):
+        reader.add_error("WECHAT_APPID", "this is not an AppID; one looks like wx0123456789abcdef.")
+    return MappingProxyType({appid: Secret(secret)})
 
 
-def _sandbox_apps(reader: _Reader) -> Mapping[str, Secret]:
-    for name in ("WECHAT_SECRET", "WXAUTH_APPS"):
-        if reader.text(name):
-            reader.fault("WXAUTH_SANDBOX", f"the sandbox needs no WeChat secret; remove {name} or the sandbox.")
-    return {reader.text("WECHAT_APPID") or SANDBOX_APPID: Secret(secrets.token_hex(16))}
+def _redis_url_name(reader: _Reader) -> str:
+    return next((name for name in REDIS_URL_NAMES if reader.text(name)), REDIS_URL_NAMES[0])
 
 
-def _secret_keys(reader: _Reader, needed: bool) -> tuple[Secret, ...]:
-    name = "WXAUTH_SECRET_KEYS"
-    keys = reader.items(name)
-    if not keys and needed:
-        reader.fault(name, "needed; make one with: python -m wxauth keygen")
-    if any(len(key) < KEY_LENGTH for key in keys):
-        reader.fault(name, f"each key needs {KEY_LENGTH} characters or more; make one with: python -m wxauth keygen")
-    if len(set(keys)) < len(keys):
-        reader.fault(name, "the same key stands there twice.")
-    return tuple(map(Secret, keys or [secrets.token_hex(KEY_LENGTH)]))
-
-
-def _redis_url(reader: _Reader) -> Secret:
-    name = _redis_url_name(reader)
-    if name is None:
-        reader.fault("REDIS_URL", "needed; for example redis://127.0.0.1:6379/0")
-        return Secret("")
-    url = reader.text(name)
-    scheme, _, rest = url.partition("://")
-    kind = scheme.removeprefix("rediss").removeprefix("redis")
-    if scheme not in REDIS_SCHEMES:
-        reader.fault(name, f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
-    elif not re.fullmatch(REDIS_FORMS[kind][0], rest, re.ASCII):
-        reader.fault(name, f"the form is {scheme}://{REDIS_FORMS[kind][1]}; a password is to be percent-encoded.")
-    return Secret(url)
-
-
-def _redis_url_name(reader: _Reader) -> str | None:
-    return next((name for name in REDIS_URL_NAMES if reader.text(name)), None)
-
-
-def _redis_tls(reader: _Reader) -> str:
-    name = "WXAUTH_REDIS_TLS"
-    text = reader.text(name).lower() or "verify"
-    if text.startswith("pin:"):
-        text = "pin:" + text.removeprefix("pin:").replace(":", "")
-    if not re.fullmatch(r"verify|insecure|pin:[0-9a-f]{64}", text):
-        reader.fault(name, "verify, pin:<sha256 of the certificate, 64 hex digits> or insecure.")
-    elif text.startswith("pin:") and not reader.text(_redis_url_name(reader) or "").startswith("rediss://"):
-        reader.fault(name, "only the one server of a rediss:// address can be pinned.")
-    return text
-
-
-def _clients(reader: _Reader) -> dict[str, Client]:
-    clients: dict[str, Client] = {}
-    for name, secret in reader.pairs("WXAUTH_CLIENTS", "id:secret or id@appid:secret", f"{NAME}(@{NAME})?"):
-        id, at, appid = name.partition("@")
-        if id in clients:
-            reader.fault("WXAUTH_CLIENTS", "the same id stands there twice.")
-        clients[id] = Client(secret, frozenset({appid}) if at else None)
-    return clients
-
-
-def _rate(reader: _Reader, name: str, default: str) -> str:
-    text = reader.text(name) or default
-    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", text):
-        reader.fault(name, "a number and a span are needed, such as 300/minute.")
-    return text
-
-
-def _push_secret(reader: _Reader, name: str, shape: str, told: str) -> Secret | None:
-    text = reader.text(name)
-    if text and not re.fullmatch(shape, text):
-        reader.fault(name, f"{told}, as it stands in the WeChat console under Message Push.")
-    return Secret(text) if text else None
-
-
-def _push_aes_key(reader: _Reader) -> Secret | None:
-    name = "WXAUTH_PUSH_AES_KEY"
-    if reader.text(name) and not reader.text("WXAUTH_PUSH_TOKEN"):
-        reader.fault(name, "of no use without WXAUTH_PUSH_TOKEN, which turns the message push on.")
-        return None
-    return _push_secret(reader, name, r"[A-Za-z0-9]{43}", "43 letters and digits")
-
-
-def _wechat_url(reader: _Reader) -> str:
-    url = reader.text("WXAUTH_WECHAT_URL").rstrip("/") or Settings.wechat_url
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("https", "http") or re.search(r"[?#@\s]", url):
-        reader.fault("WXAUTH_WECHAT_URL", "a plain address is needed, such as https://api.weixin.qq.com")
-    elif parts.scheme == "http" and host not in LOOPBACK:
-        reader.fault("WXAUTH_WECHAT_URL", "the AppSecret travels there: only https is taken, or http to 127.0.0.1.")
-    return url
+def _check_combinations(reader: _Reader, settings: Settings) -> None:
+    """Report variables that are valid alone and can't be used together."""
+    if settings.sandbox:
+        for name in ("WECHAT_SECRET", "WXAUTH_APPS"):
+            if reader.text(name):
+                reader.add_error("WXAUTH_SANDBOX", f"the sandbox needs no secret; remove {name} or WXAUTH_SANDBOX.")
+    elif _list(reader.text("WXAUTH_APPS")) and (reader.text("WECHAT_APPID") or reader.text("WECHAT_SECRET")):
+        reader.add_error("WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
+    if settings.redis_tls.startswith("pin:") and not reader.text(_redis_url_name(reader)).startswith("rediss://"):
+        reader.add_error("WXAUTH_REDIS_TLS", "a pin needs a rediss:// URL, which names one server.")
+    if reader.text("WXAUTH_PUSH_AES_KEY") and not reader.text("WXAUTH_PUSH_TOKEN"):
+        reader.add_error("WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")

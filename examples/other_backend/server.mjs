@@ -1,10 +1,10 @@
-// A backend in another language, beside the service: it asks /introspect whose token a request carries.
-// Plain Node (18 or newer), nothing to install:
+// A backend in another language: it calls /introspect to get the user of a token.
+// Plain Node.js (18 or newer), no dependencies:
 //
 //   WXAUTH_URL=http://127.0.0.1:8000 WXAUTH_CLIENT=shop:its-secret PORT=9000 node server.mjs
 //
-// WXAUTH_CLIENT is one entry of the service's WXAUTH_CLIENTS. WXAUTH_APPID is to be set where the service serves
-// several mini programs: an openid means nothing without its appid.
+// WXAUTH_CLIENT is one entry of the service's WXAUTH_CLIENTS. Set WXAUTH_APPID if the service has several mini
+// programs: an openid is unique within its appid only.
 
 import { createServer } from 'node:http'
 
@@ -12,7 +12,7 @@ const { WXAUTH_URL, WXAUTH_CLIENT, WXAUTH_APPID, PORT = '9000' } = process.env
 if (!WXAUTH_URL || !WXAUTH_CLIENT) throw new Error('WXAUTH_URL and WXAUTH_CLIENT are needed')
 const CREDENTIAL = `Basic ${Buffer.from(WXAUTH_CLIENT).toString('base64')}`
 
-// The session of a token, or null if it is not alive. Throws where that can't be found out, which is not the same.
+// Return the session of a token, or null if the token is not valid. Throw if the service can't tell.
 async function introspect(token) {
   const answer = await fetch(new URL('/introspect', WXAUTH_URL), {
     method: 'POST',
@@ -39,7 +39,7 @@ async function answer(request, response) {
   try {
     if (token) session = await introspect(token)
   } catch (error) {
-    // Nothing is known about this user now, and whoever is not known is not let in.
+    // The token can't be checked now. Answer 503, so that the client retries and does not log in again.
     console.error(error.message)
     return send(response, 503, { code: 'auth_unavailable', action: 'retry' }, { 'Retry-After': '1' })
   }

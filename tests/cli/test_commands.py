@@ -1,4 +1,4 @@
-"""`python -m wxauth sessions | revoke | ban | unban`: from the environment alone, and the running service sees it."""
+"""The commands about one user: they read the environment only, and the running service sees their effect."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.servers import RedisServer, free_port
 from tests.service import ROOT, Service, WeChatServer, environment
 from wxauth.cli.commands import main
+from wxauth.storage.reasons import HINTS
 
-OTHER_KEY = "ring-key-that-nobody-may-see-0002"
+OTHER_KEY = "ring-key-that-must-stay-secret-02"
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +39,21 @@ def service(environ: dict[str, str]) -> Iterator[Service]:
 
 
 class User:
-    """Somebody with a phone of each name, at the running service."""
+    """A user of the running service."""
 
     def __init__(self, name: str, service: Service, wechat: WeChatServer) -> None:
         self._name = name
         self._service = service
         self._wechat = wechat
-        self.refusal: dict[str, Any] = {}
+        self.problem: dict[str, Any] = {}
 
     def log_in(self, device: str = "phone") -> str:
-        """The token, or nothing and a `refusal`."""
+        """Return the token. If the login fails, return "" and set `problem`."""
         code = self._wechat.fake.wx_login(self._name)
         body = {"code": code, "device": device}
         answer = requests.post(f"{self._service.url}/login", json=body, timeout=5).json()
         if "token" not in answer:
-            self.refusal = answer
+            self.problem = answer
         return str(answer.get("token", ""))
 
     def session(self, token: str) -> requests.Response:
@@ -61,7 +62,7 @@ class User:
 
 @pytest.fixture
 def user(request: pytest.FixtureRequest, service: Service, wechat: WeChatServer) -> User:
-    """Somebody new for each test."""
+    """A new user for each test."""
     return User(request.node.name, service, wechat)
 
 
@@ -70,22 +71,21 @@ def run(environ: dict[str, str], *words: str) -> Result:
 
 
 def ids(environ: dict[str, str], openid: str) -> list[str]:
-    told = json.loads(run(environ, "sessions", APPID, openid, "--json").stdout)
-    return [session["id"] for session in told["sessions"]]
+    printed = json.loads(run(environ, "sessions", APPID, openid, "--json").stdout)
+    return [session["id"] for session in printed["sessions"]]
 
 
-def test_sessions_are_listed(user: User, environ: dict[str, str]) -> None:
-    """Oldest first, each with its id, its device and its time, as the service tells them."""
+def test_sessions_prints_id_and_device_oldest_first(user: User, environ: dict[str, str]) -> None:
     tokens = [user.log_in("phone"), user.log_in("desk")]
     known = [user.session(token).json() for token in tokens]
-    told = run(environ, "sessions", APPID, known[0]["openid"]).stdout.splitlines()
-    assert [line.split()[0] for line in told] == [session["id"] for session in known]
-    assert [line.split()[-1] for line in told] == ["phone", "desk"]
+    lines = run(environ, "sessions", APPID, known[0]["openid"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [session["id"] for session in known]
+    assert [line.split()[-1] for line in lines] == ["phone", "desk"]
     assert ids(environ, known[0]["openid"]) == [session["id"] for session in known]
 
 
-def test_revoke_ends_all(user: User, environ: dict[str, str]) -> None:
-    """The running service refuses every token of the user from then on."""
+def test_revoke_ends_all_sessions_of_the_user(user: User, environ: dict[str, str]) -> None:
+    """The running service rejects each of the tokens."""
     tokens = [user.log_in(), user.log_in()]
     openid = user.session(tokens[0]).json()["openid"]
     assert run(environ, "revoke", APPID, openid).exit_code == 0
@@ -93,34 +93,32 @@ def test_revoke_ends_all(user: User, environ: dict[str, str]) -> None:
     assert ids(environ, openid) == []
 
 
-def test_revoke_ends_one(user: User, environ: dict[str, str]) -> None:
-    """With --id the user's other sessions live on."""
+def test_revoke_with_an_id_ends_one_session(user: User, environ: dict[str, str]) -> None:
     tokens = [user.log_in(), user.log_in()]
     session = user.session(tokens[0]).json()
     assert run(environ, "revoke", APPID, session["openid"], "--id", session["id"]).exit_code == 0
     assert [user.session(token).status_code for token in tokens] == [401, 200]
 
 
-def test_revoke_of_an_unknown_id(user: User, environ: dict[str, str]) -> None:
-    """Exit code 1, and nothing is ended; an id may begin with a dash."""
+def test_revoke_of_an_unknown_id_exits_with_1(user: User, environ: dict[str, str]) -> None:
+    """No session ends. An id may start with a dash."""
     token = user.log_in()
     openid = user.session(token).json()["openid"]
-    assert run(environ, "revoke", APPID, openid, "--id", "-nobodys-session").exit_code == 1
+    assert run(environ, "revoke", APPID, openid, "--id", "-unknown-session").exit_code == 1
     assert user.session(token).status_code == 200
 
 
-def test_ban_and_unban(user: User, environ: dict[str, str]) -> None:
-    """A ban ends the user's sessions and refuses the next login; once it is lifted the user logs in again."""
+def test_ban_ends_the_sessions_and_rejects_logins_until_unban(user: User, environ: dict[str, str]) -> None:
     token = user.log_in()
     openid = user.session(token).json()["openid"]
     assert run(environ, "ban", APPID, openid).exit_code == 0
-    assert (user.session(token).status_code, user.log_in(), user.refusal["code"]) == (401, "", "user_banned")
+    assert (user.session(token).status_code, user.log_in(), user.problem["code"]) == (401, "", "user_banned")
     assert run(environ, "unban", APPID, openid).exit_code == 0
     assert user.session(user.log_in()).status_code == 200
 
 
-def test_as_a_host_runs_it(user: User, environ: dict[str, str]) -> None:
-    """`heroku run python -m wxauth revoke …` is a process with the environment and nothing else."""
+def test_revoke_works_as_a_process_with_a_bare_environment(user: User, environ: dict[str, str]) -> None:
+    """A hosting platform runs it so: `heroku run python -m wxauth revoke …`."""
     token = user.log_in()
     openid = user.session(token).json()["openid"]
     command = [sys.executable, "-m", "wxauth", "revoke", APPID, openid]
@@ -129,8 +127,8 @@ def test_as_a_host_runs_it(user: User, environ: dict[str, str]) -> None:
     assert user.session(token).status_code == 401
 
 
-def test_rotated_keys_are_looked_under_too(user: User, environ: dict[str, str]) -> None:
-    """While keys are rotated, a session under the older one is found and ended."""
+def test_revoke_ends_a_session_of_an_older_key(user: User, environ: dict[str, str]) -> None:
+    """During a key rotation."""
     token = user.log_in()
     openid = user.session(token).json()["openid"]
     rotated = environ | {"WXAUTH_SECRET_KEYS": f"{OTHER_KEY},{RING_KEY}"}
@@ -139,17 +137,20 @@ def test_rotated_keys_are_looked_under_too(user: User, environ: dict[str, str]) 
     assert user.session(token).status_code == 401
 
 
-def test_check_session(user: User, environ: dict[str, str], wechat: WeChatServer) -> None:
-    """0 while the session_key is WeChat's, 1 once it is not, and 1 where there is none."""
+def test_check_session_exits_with_1_once_the_key_is_outdated_or_absent(
+    user: User, environ: dict[str, str], wechat: WeChatServer
+) -> None:
     openid = user.session(user.log_in()).json()["openid"]
     assert run(environ, "check-session", APPID, openid).exit_code == 0
     wechat.fake.replace_session_key(APPID, openid)
     assert run(environ, "check-session", APPID, openid).exit_code == 1
-    assert run(environ, "check-session", APPID, "oNOBODY").exit_code == 1
+    assert run(environ, "check-session", APPID, "oUNKNOWN").exit_code == 1
 
 
-def test_reset_session_key(user: User, environ: dict[str, str], wechat: WeChatServer) -> None:
-    """The key that is kept is WeChat's new one, and none is printed; a stale one is not replaced."""
+def test_reset_session_key_stores_the_new_key_and_prints_none(
+    user: User, environ: dict[str, str], wechat: WeChatServer
+) -> None:
+    """An outdated key is not replaced."""
     openid = user.session(user.log_in()).json()["openid"]
     before = wechat.fake.session_key_of(APPID, openid)
     result = run(environ, "reset-session-key", APPID, openid)
@@ -164,11 +165,13 @@ def test_reset_session_key(user: User, environ: dict[str, str], wechat: WeChatSe
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"WECHAT_SECRET": "a-wrong-secret"}, ["40125", "AppSecret", "重新复制"], id="refused"),
-        pytest.param({"WXAUTH_WECHAT_URL": "http://127.0.0.1:{port}"}, ["no answer (connection)"], id="unreachable"),
+        pytest.param({"WECHAT_SECRET": "a-wrong-secret"}, ["40125", "AppSecret", "重新复制"], id="rejected"),
+        pytest.param(
+            {"WXAUTH_WECHAT_URL": "http://127.0.0.1:{port}"}, ["did not answer (connection)"], id="unreachable"
+        ),
     ],
 )
-def test_what_wechat_does_not_do(
+def test_an_error_of_wechat_exits_with_2(
     command: str,
     changes: dict[str, str],
     words: list[str],
@@ -176,7 +179,7 @@ def test_what_wechat_does_not_do(
     environ: dict[str, str],
     redis_server: RedisServer,
 ) -> None:
-    """Exit code 2, with the hint in both languages where WeChat has refused."""
+    """The hint is printed in both languages if WeChat rejects the request."""
     openid = user.session(user.log_in()).json()["openid"]
     with redis_server.client() as client:
         client.delete(*client.keys("wxa:{*}:t:*") or ["none"])
@@ -194,16 +197,20 @@ COMMANDS = ["sessions", "revoke", "ban", "unban", "check-session", "reset-sessio
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"REDIS_URL": "redis://127.0.0.1:{port}/0"}, "nobody listens at REDIS_URL", id="redis-down"),
-        pytest.param({"WXAUTH_SECRET_KEYS": "", "WXAUTH_IDLE_TTL": "x"}, "WXAUTH_IDLE_TTL", id="faults"),
-        pytest.param({"WECHAT_APPID": "wxffffffffffffffff"}, "not configured here", id="another-app"),
+        pytest.param({"REDIS_URL": "redis://127.0.0.1:{port}/0"}, HINTS["unreachable"], id="redis-down"),
+        pytest.param(
+            {"WXAUTH_SECRET_KEYS": "", "WXAUTH_IDLE_TTL": "x"}, "WXAUTH_IDLE_TTL", id="configuration-errors"
+        ),
+        pytest.param({"WECHAT_APPID": "wxffffffffffffffff"}, "not configured", id="another-app"),
         pytest.param({"WXAUTH_SANDBOX": "1", "WECHAT_SECRET": ""}, "sandbox", id="sandbox"),
     ],
 )
-def test_what_can_not_be_done(command: str, changes: dict[str, str], words: str, environ: dict[str, str]) -> None:
-    """Exit code 2 and one message that says why, without a traceback and without a secret."""
+def test_a_command_that_fails_exits_with_2_and_one_message(
+    command: str, changes: dict[str, str], words: str, environ: dict[str, str]
+) -> None:
+    """No traceback and no secret."""
     changed = {name: text.replace("{port}", str(free_port())) for name, text in changes.items()}
-    result = run(environ | changed, command, APPID, "oNOBODY")
+    result = run(environ | changed, command, APPID, "oUNKNOWN")
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
     assert [secret for secret in (APP_SECRET, RING_KEY) if secret in result.stderr] == []
@@ -211,13 +218,12 @@ def test_what_can_not_be_done(command: str, changes: dict[str, str], words: str,
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("openid", ["", "o b", "o\n", "o" * 129])
-def test_what_is_no_openid(command: str, openid: str, environ: dict[str, str]) -> None:
-    """Exit code 2: nothing is looked up for a slip of the pen."""
+def test_an_invalid_openid_exits_with_2(command: str, openid: str, environ: dict[str, str]) -> None:
     assert run(environ, command, APPID, openid).exit_code == 2
 
 
 def test_every_command_has_help() -> None:
-    """Each says what it does, where the configuration is broken too."""
+    """Help works without a valid configuration."""
     helps = [CliRunner().invoke(main, [name, "--help"]).output for name in main.commands]
     assert {"doctor", "keygen", *COMMANDS} == set(main.commands)
     assert all(len(text.splitlines()) > 4 for text in helps)

@@ -1,4 +1,4 @@
-"""The command line, and the entry as a newcomer and as a host start it: real processes, on ports of their own."""
+"""`keygen`, and `python app.py` as a developer and as a hosting platform start it. Each test starts processes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,17 @@ def keygen() -> str:
     return CliRunner().invoke(main, ["keygen"], catch_exceptions=False).output.strip()
 
 
-def test_keygen_makes_a_key_that_is_accepted() -> None:
-    """What keygen prints, and nothing else, is a key that the service starts with."""
+def test_keygen_prints_a_valid_key_and_nothing_else() -> None:
     key = keygen()
     settings = Settings.from_env(CONFIGURED | {"WXAUTH_SECRET_KEYS": key})
     assert [secret.reveal() for secret in settings.secret_keys] == [key]
 
 
-def test_keygen_makes_another_key_each_time() -> None:
-    """No two keys are the same."""
+def test_keygen_prints_another_key_each_time() -> None:
     assert keygen() != keygen()
 
 
 def test_keygen_needs_no_configuration() -> None:
-    """`python -m wxauth keygen` works where nothing is configured yet."""
     with Server([sys.executable, "-m", "wxauth", "keygen"], environ=BARE, cwd=ROOT) as process:
         assert (process.process.wait(10), len(process.output().strip())) == (0, 43)
 
@@ -63,8 +60,8 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_bare_app_is_the_sandbox(sandbox_port: int) -> None:
-    """`python app.py` where nothing is configured lets a newcomer log in, on $PORT."""
+def test_app_without_configuration_starts_the_sandbox(sandbox_port: int) -> None:
+    """A login works, on $PORT."""
     root = f"http://127.0.0.1:{sandbox_port}"
     code = requests.post(f"{root}/sandbox/wx.login", json={"user": "alice"}, timeout=5).json()["code"]
     token = requests.post(f"{root}/login", json={"code": code}, timeout=5).json()["token"]
@@ -73,8 +70,7 @@ def test_bare_app_is_the_sandbox(sandbox_port: int) -> None:
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_sandbox_listens_on_loopback_alone(sandbox_port: int) -> None:
-    """The sandbox is not to be reached from another machine."""
+def test_the_sandbox_listens_on_loopback_only(sandbox_port: int) -> None:
     port = f":{sandbox_port:04X}"
     lines = [
         line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()
@@ -83,35 +79,33 @@ def test_sandbox_listens_on_loopback_alone(sandbox_port: int) -> None:
     assert listening == [f"0100007F{port}"]
 
 
-def test_sandbox_says_where_it_is(sandbox: Server, sandbox_port: int) -> None:
-    """The newcomer is told what was started, and the address to open."""
+def test_the_sandbox_prints_its_address(sandbox: Server, sandbox_port: int) -> None:
     assert f"http://127.0.0.1:{sandbox_port}/" in sandbox.output()
 
 
-def test_sandbox_begins_with_where_it_is(sandbox: Server, sandbox_port: int) -> None:
-    """The address stands in the first lines, and nothing that a newcomer would have to wonder about before it."""
+def test_the_address_is_in_the_second_line(sandbox: Server, sandbox_port: int) -> None:
+    """No warning is in the output."""
     beginning = sandbox.output().splitlines()[:2]
     assert f"http://127.0.0.1:{sandbox_port}/" in beginning[1]
     assert '"level": "warning"' not in sandbox.output()
 
 
-def test_sandbox_ends_cleanly() -> None:
-    """SIGTERM ends it with exit code 0."""
+def test_sigterm_ends_the_sandbox_with_exit_code_0() -> None:
     port = free_port()
     with Server([sys.executable, "app.py"], environ=BARE | {"PORT": str(port)}, cwd=ROOT) as server:
         wait_until(lambda: answers(port), "the sandbox")
         assert server.stop() == 0
 
 
-def test_app_starts_from_any_folder() -> None:
-    """`python /elsewhere/app.py` serves too."""
+def test_app_starts_from_any_directory() -> None:
+    """`python /other/directory/app.py`."""
     port = free_port()
     with Server([sys.executable, str(ROOT / "app.py")], environ=BARE | {"PORT": str(port)}) as server:
         wait_until(lambda: answers(port), "the sandbox")
         assert "sandbox" in server.output()
 
 
-FAULTY = {
+BROKEN = {
     "app-with-appid-alone": (
         [sys.executable, "app.py"],
         {"WECHAT_APPID": "wx0123456789abcdef"},
@@ -119,7 +113,7 @@ FAULTY = {
     ),
     "app-with-secret-alone": (
         [sys.executable, "app.py"],
-        {"WECHAT_SECRET": "secret-that-nobody-may-see"},
+        {"WECHAT_SECRET": "app-secret-that-must-stay-secret"},
         ["WECHAT_APPID", "WXAUTH_SECRET_KEYS", "REDIS_URL"],
     ),
     "server-with-nothing": (
@@ -130,34 +124,37 @@ FAULTY = {
     "server-with-typos": (
         [str(GRANIAN), "--interface", "wsgi", "--port", "{port}", "app:app"],
         CONFIGURED | {"WXAUTH_SECRET_KEY": "short", "WXAUTH_IDLE_TTL": "never"},
-        ["WXAUTH_SECRET_KEY: no such setting; WXAUTH_SECRET_KEYS is meant?", "WXAUTH_SECRET_KEYS", "WXAUTH_IDLE_TTL"],
+        [
+            "WXAUTH_SECRET_KEY: unknown variable; did you mean WXAUTH_SECRET_KEYS?",
+            "WXAUTH_SECRET_KEYS",
+            "WXAUTH_IDLE_TTL",
+        ],
     ),
 }
 
 
-@pytest.mark.parametrize(("command", "environ", "faults"), FAULTY.values(), ids=FAULTY)
-def test_faults_are_listed_and_nothing_is_served(
-    command: list[str], environ: dict[str, str], faults: list[str]
+@pytest.mark.parametrize(("command", "environ", "errors"), BROKEN.values(), ids=BROKEN)
+def test_a_start_with_configuration_errors_lists_them_and_fails(
+    command: list[str], environ: dict[str, str], errors: list[str]
 ) -> None:
-    """A broken configuration starts no server: it ends by itself, not with 0, and names every fault."""
+    """The process exits by itself with a code that is not 0."""
     port = str(free_port())
     command = [part.replace("{port}", port) for part in command]
     with Server(command, environ=BARE | {"PORT": port} | environ, cwd=ROOT) as process:
         assert process.process.wait(20) != 0
         listed = [line.removeprefix("  - ") for line in process.output().splitlines() if line.startswith("  - ")]
-    assert [fault for fault in faults if not any(line.startswith(fault) for line in listed)] == []
+    assert [error for error in errors if not any(line.startswith(error) for line in listed)] == []
 
 
-def test_faults_tell_no_secret() -> None:
-    """What was found in a variable is never repeated."""
-    environ = BARE | {"PORT": str(free_port()), "WECHAT_SECRET": "secret-that-nobody-may-see"}
+def test_configuration_errors_contain_no_value() -> None:
+    environ = BARE | {"PORT": str(free_port()), "WECHAT_SECRET": "app-secret-that-must-stay-secret"}
     with Server([sys.executable, "app.py"], environ=environ, cwd=ROOT) as process:
         process.process.wait(20)
-        assert "secret-that-nobody-may-see" not in process.output()
+        assert "app-secret-that-must-stay-secret" not in process.output()
 
 
-def test_service_serves_as_the_procfile_says() -> None:
-    """`python app.py` where a mini program is configured is the service, up without its Redis, and no sandbox."""
+def test_app_with_configuration_starts_the_service() -> None:
+    """It starts without Redis, and it is not the sandbox."""
     port = free_port()
     environ = BARE | CONFIGURED | {"PORT": str(port), "WXAUTH_SECRET_KEYS": keygen(), "WEB_CONCURRENCY": "1"}
     with Server([sys.executable, "app.py"], environ=environ, cwd=ROOT):

@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules name what `/metrics` tells, and nothing else; the dashboard shows all of it."""
+"""The dashboard and the alert rules use metrics of `/metrics` only, and the dashboard shows all of them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ EXPRESSIONS = SHOWN | WATCHED
 expressions = pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
 
 COLUMNS = 24
-#: What Prometheus adds to every sample.
+#: Labels that Prometheus adds to every sample.
 BY_PROMETHEUS = {"instance", "job"}
 
 
 def exposed() -> dict[str, set[str]]:
-    """Each sample of ours that `/metrics` tells, and its labels, which appear once something was counted."""
+    """Return the labels of each of our samples. A label appears after the first count."""
     metrics.LOGINS.labels("ok")
     metrics.CHECKS.labels("ok", "redis")
     metrics.ENDED.labels("logout")
@@ -47,7 +47,7 @@ def names(expression: str) -> set[str]:
 
 
 def labels(expression: str) -> set[str]:
-    """Those that are grouped by or matched."""
+    """Return the labels that the expression groups by or matches."""
     grouped = re.findall(r"\bby \(([\w, ]+)\)", expression)
     return {label for group in grouped for label in group.split(", ")} | set(
         re.findall(r"(\w+)(?:=~|!~|!=|=)\"", expression)
@@ -55,28 +55,27 @@ def labels(expression: str) -> set[str]:
 
 
 @expressions
-def test_every_metric_that_is_named_is_told(expression: str) -> None:
-    """Under exactly this name, suffix and all."""
+def test_each_metric_of_an_expression_exists(expression: str) -> None:
+    """With its exact name and suffix."""
     assert names(expression)
     assert names(expression) <= exposed().keys()
 
 
 @expressions
-def test_every_label_that_is_named_is_told(expression: str) -> None:
-    """By each of the metrics that the expression is about."""
+def test_each_label_of_an_expression_exists(expression: str) -> None:
     for name in names(expression):
         assert labels(expression) <= exposed()[name] | BY_PROMETHEUS
 
 
-def test_every_metric_is_shown() -> None:
-    """Of a histogram the buckets are enough."""
+def test_the_dashboard_shows_every_metric() -> None:
+    """For a histogram the buckets are enough."""
     families = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in exposed()}
     shown = {re.sub(r"_(total|bucket)$", "", name) for expression in SHOWN.values() for name in names(expression)}
     assert shown == families
 
 
 @expressions
-def test_every_outcome_that_is_named_can_happen(expression: str) -> None:
+def test_each_outcome_of_an_expression_exists(expression: str) -> None:
     """ok, or the code of a problem."""
     matched = re.findall(r'outcome[=!]~?"([^"]+)"', expression)
     outcomes = {outcome for group in matched for outcome in group.split("|")}
@@ -84,37 +83,35 @@ def test_every_outcome_that_is_named_can_happen(expression: str) -> None:
 
 
 @expressions
-def test_every_expression_closes_what_it_opens(expression: str) -> None:
-    """Brackets, braces and quotes stand in pairs."""
+def test_brackets_and_quotes_of_an_expression_are_balanced(expression: str) -> None:
     assert expression.count('"') % 2 == 0
     for left, right in ("()", "[]", "{}"):
         assert expression.count(left) == expression.count(right)
 
 
 @expressions
-def test_a_counter_is_never_shown_bare(expression: str) -> None:
-    """It starts at nothing whenever a machine does, so only its growth tells anything."""
+def test_a_counter_is_used_with_rate_or_increase_only(expression: str) -> None:
+    """It is reset at each start, so its value alone has no meaning."""
     counters = re.findall(r"(\w+)\((wxauth_\w+_(?:total|bucket))", expression)
     assert {function for function, _ in counters} <= {"rate", "increase"}
     assert len(counters) == len(re.findall(r"wxauth_\w+_(?:total|bucket)", expression))
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=[panel["title"] for panel in PANELS])
-def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
-    """A title, a sentence, and the Prometheus that the viewer has chosen."""
+def test_a_panel_has_a_title_a_description_and_the_datasource_variable(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["description"].endswith(".")
     assert {it["datasource"]["uid"] for it in (panel, *panel["targets"])} == {"${datasource}"}
 
 
-def test_the_viewer_chooses_the_prometheus() -> None:
-    """So the file can be imported anywhere, without a line of it changed."""
+def test_the_datasource_is_a_variable() -> None:
+    """The file can be imported without a change."""
     variables = {variable["name"]: variable["type"] for variable in DASHBOARD["templating"]["list"]}
     assert variables == {"datasource": "datasource"}
 
 
-def test_no_panel_lies_on_another() -> None:
-    """Each has an id and a place of its own, within the width of the page."""
+def test_panels_do_not_overlap() -> None:
+    """Each has its own id, and none is wider than the page."""
     places = [panel["gridPos"] for panel in PANELS]
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     assert all(place["x"] + place["w"] <= COLUMNS for place in places)
@@ -128,13 +125,11 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 
 def test_there_are_three_alerts() -> None:
-    """Logins that fail, Redis held for down, WeChat refusing or silent."""
     assert list(WATCHED) == ["WxauthLoginsFail", "WxauthRedisBreakerOpen", "WxauthWeChatRefusesOrIsSilent"]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=WATCHED)
-def test_an_alert_says_what_to_do(rule: dict[str, Any]) -> None:
-    """It waits a while, says how grave it is, what has happened, and what to do."""
+def test_an_alert_has_a_delay_a_severity_a_summary_and_a_description(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
     assert re.fullmatch(r"[1-9][0-9]*m", rule["for"])
     assert rule["labels"]["severity"] in ("warning", "critical")

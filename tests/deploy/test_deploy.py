@@ -1,4 +1,4 @@
-"""The shipped nginx.conf and Caddyfile against whoever lies about who they are: real proxies, a real service."""
+"""The shipped nginx.conf and Caddyfile against spoofed identities, with real proxies and a real service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def application() -> Iterator[Application]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["nginx", "nginx that lets underscores in", "caddy"])
+@pytest.fixture(scope="module", params=["nginx", "nginx with underscores", "caddy"])
 def proxy(request: pytest.FixtureRequest, service: Service, application: Application) -> Iterator[Proxy]:
     kind, _, underscores = request.param.partition(" ")
 
@@ -56,7 +56,7 @@ def proxy(request: pytest.FixtureRequest, service: Service, application: Applica
 
 @pytest.fixture
 def store(redis_server: RedisServer) -> Iterator[SessionStore]:
-    """Where the service keeps its sessions: tokens out of here are good there."""
+    """The store of the service: its tokens are valid there."""
     with redis_server.client() as client:
         yield SessionStore(RedisClient(lambda: client), KeyRing([Secret(RING_KEY)]), SessionPolicy(3600, 3600, 10))
 
@@ -71,10 +71,10 @@ def token(store: SessionStore, identity: Identity) -> str:
     return store.create(identity)[0].reveal()
 
 
-def is_told(told: Headers, identity: Identity) -> bool:
-    """Exactly our three headers, each once; nginx leaves an empty one out."""
+def is_identity(headers: Headers, identity: Identity) -> bool:
+    """Whether these are our three headers, each once. nginx omits an empty one."""
     values = {"x-wx-appid": APPID, "x-wx-openid": identity.user.openid, "x-wx-unionid": identity.unionid or ""}
-    found = sorted((name.lower(), value) for name, value in told)
+    found = sorted((name.lower(), value) for name, value in headers)
     return found in (sorted(values.items()), sorted((name, value) for name, value in values.items() if value))
 
 
@@ -103,43 +103,47 @@ SPOOFS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("spoof", SPOOFS.values(), ids=SPOOFS.keys())
-def test_the_application_is_told_who_it_is_whatever_the_caller_says(
+def test_the_application_gets_the_real_identity_despite_spoofed_headers(
     proxy: Proxy, application: Application, identity: Identity, token: str, spoof: str
 ) -> None:
-    """Exactly our identity headers and no token; or, of a request that is no HTTP, nothing at all."""
+    """It gets our three headers and no token. A request that is invalid HTTP does not reach it."""
     application.seen.clear()
     bye = "" if "Connection" in spoof else "Connection: close\n"
     status, _ = proxy.say(f"GET / HTTP/1.0\nHost: a\nAuthorization: Bearer {token}\n{spoof}{bye}\n")
     if status == 400 or "\x0b" in spoof:
-        # What is no HTTP for wxauth, though it is for nginx, ends in its 503.
+        # nginx accepts some requests that wxauth rejects as invalid HTTP; it answers those with 503.
         assert (status, application.seen) in [(400, []), (503, [])]
         return
     assert status == 200
-    assert is_told(application.identity(), identity)
+    assert is_identity(application.identity(), identity)
     names = {name.lower() for name, _ in application.seen[-1][1]}
     assert "authorization" not in names
     assert len(application.seen) == 1
 
 
 @pytest.mark.parametrize("spoof", SPOOFS.values(), ids=SPOOFS.keys())
-def test_without_a_token_nothing_reaches_the_application(proxy: Proxy, application: Application, spoof: str) -> None:
-    """Whatever else is claimed."""
+def test_a_request_without_a_token_does_not_reach_the_application(
+    proxy: Proxy, application: Application, spoof: str
+) -> None:
     application.seen.clear()
     bye = "" if "Connection" in spoof else "Connection: close\n"
     assert proxy.say(f"GET / HTTP/1.0\nHost: a\n{spoof}{bye}\n")[0] in ((400, 503) if "\x0b" in spoof else (400, 401))
     assert application.seen == []
 
 
-def test_a_trailer_is_no_header(proxy: Proxy, application: Application, identity: Identity, token: str) -> None:
-    """What comes behind a chunked body does not join what came before it."""
+def test_a_trailer_is_not_merged_into_the_headers(
+    proxy: Proxy, application: Application, identity: Identity, token: str
+) -> None:
     head = f"POST / HTTP/1.1\nHost: a\nAuthorization: {token}\nTransfer-Encoding: chunked\nConnection: close\n"
     assert proxy.say(f"{head}Trailer: X-WX-OpenID\n\n1\na\n0\nX-WX-OpenID: evil\n\n")[0] == 200
-    assert is_told(application.identity(), identity)
+    assert is_identity(application.identity(), identity)
 
 
 @pytest.mark.parametrize("second", ["Bearer {}", "Bearer nonsense", "Basic YTpi"])
-def test_two_credentials_are_none(proxy: Proxy, application: Application, token: str, second: str) -> None:
-    """Even two good ones, in either order."""
+def test_two_authorization_headers_are_rejected(
+    proxy: Proxy, application: Application, token: str, second: str
+) -> None:
+    """Also two valid ones, in either order."""
     application.seen.clear()
     lines = [f"Authorization: Bearer {token}\n", f"Authorization: {second.format(token)}\n"]
     for one, other in (lines, lines[::-1]):
@@ -148,8 +152,10 @@ def test_two_credentials_are_none(proxy: Proxy, application: Application, token:
 
 
 @pytest.mark.parametrize("elsewhere", ["/?access_token={}", "/?token={}", "/{}"])
-def test_a_token_elsewhere_opens_nothing(proxy: Proxy, application: Application, token: str, elsewhere: str) -> None:
-    """Not in the address, nor in a cookie."""
+def test_a_token_outside_of_authorization_is_rejected(
+    proxy: Proxy, application: Application, token: str, elsewhere: str
+) -> None:
+    """In the query, the path or a cookie."""
     application.seen.clear()
     address = proxy.url + elsewhere.format(token)
     assert requests.get(address, cookies={"token": token}, timeout=5).status_code == 401
@@ -160,8 +166,8 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_checked(proxy: Proxy, application: Application, token: str, method: str) -> None:
-    """With its body, which only the application gets."""
+def test_every_method_needs_a_token(proxy: Proxy, application: Application, token: str, method: str) -> None:
+    """Only the application gets the body."""
     application.seen.clear()
     address = f"{proxy.url}/orders?a=b"
     assert requests.request(method, address, data=b"x" * 30000, timeout=5).status_code == 401
@@ -172,8 +178,9 @@ def test_every_method_is_checked(proxy: Proxy, application: Application, token: 
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])
-def test_a_refusal_is_the_services_own(proxy: Proxy, service: Service, authorization: str) -> None:
-    """Its problem, its challenge, never to be kept."""
+def test_a_401_has_the_problem_and_the_headers_of_the_service(
+    proxy: Proxy, service: Service, authorization: str
+) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     theirs, ours = (requests.get(f"{url}/verify", headers=headers, timeout=5) for url in (proxy.url, service.url))
     assert theirs.status_code == 401
@@ -183,10 +190,10 @@ def test_a_refusal_is_the_services_own(proxy: Proxy, service: Service, authoriza
 
 
 @pytest.mark.parametrize("status", [204, 302, 401, 403, 404, 500, 502, 503])
-def test_the_applications_own_answers_are_not_touched(
+def test_answers_of_the_application_are_not_changed(
     proxy: Proxy, identity: Identity, token: str, status: int
 ) -> None:
-    """Neither its refusals nor its failures are taken for ours."""
+    """Also its own 401 and 500."""
     address, headers = f"{proxy.url}/status/{status}", {"Authorization": token}
     response = requests.get(address, headers=headers, timeout=5, allow_redirects=False)
     assert response.status_code == status
@@ -198,7 +205,7 @@ def test_the_applications_own_answers_are_not_touched(
 def test_the_mini_program_logs_in_and_out(
     proxy: Proxy, wechat_server: WeChatServer, application: Application
 ) -> None:
-    """Its routes reach the service; after the logout the application is closed to it."""
+    """After the logout the application rejects the token."""
     application.seen.clear()
     answer = requests.post(f"{proxy.url}/login", json={"code": wechat_server.fake.wx_login()}, timeout=5)
     headers = {"Authorization": f"Bearer {answer.json()['token']}"}
@@ -210,8 +217,7 @@ def test_the_mini_program_logs_in_and_out(
     assert requests.get(f"{proxy.url}/", headers=headers, timeout=5).status_code == 401
 
 
-def test_the_services_refusals_pass_as_they_are(proxy: Proxy) -> None:
-    """Problems of its own, with their codes."""
+def test_problems_of_the_service_are_not_changed(proxy: Proxy) -> None:
     refused = requests.post(f"{proxy.url}/login", data="code=a", headers={"Content-Type": "text/plain"}, timeout=5)
     assert refused.json()["code"] == "unsupported_media_type"
     assert requests.post(f"{proxy.url}/userdata/decrypt", json={}, timeout=5).json()["code"] == "token_missing"
@@ -220,10 +226,10 @@ def test_the_services_refusals_pass_as_they_are(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("form", ["with a length", "chunked"])
 @pytest.mark.parametrize("size", [16385, 4_000_000])
-def test_a_body_that_is_too_large_for_the_service_is_refused_as_that(
+def test_a_body_that_is_too_large_returns_the_problem_of_the_service(
     proxy: Proxy, service: Service, form: str, size: int
 ) -> None:
-    """Each time the problem is the service's own, though most of the body is still on its way."""
+    """Also while most of the body has not been sent yet."""
     code = b'{"code": "' + b"a" * (size - 12) + b'"}'
     ours = requests.post(f"{service.url}/login", data=code, headers=JSON, timeout=5).json()
     for _ in range(5):
@@ -235,8 +241,8 @@ def test_a_body_that_is_too_large_for_the_service_is_refused_as_that(
 
 
 @pytest.mark.parametrize("form", ["with a length", "chunked"])
-def test_a_body_that_just_fits_reaches_the_service(proxy: Proxy, form: str) -> None:
-    """It is refused there, for another reason."""
+def test_a_body_of_the_maximal_size_reaches_the_service(proxy: Proxy, form: str) -> None:
+    """It is rejected there for another reason."""
     code = b'{"code": "' + b"a" * (16384 - 12) + b'"}'
     body = code if form == "with a length" else iter([code[:9000], code[9000:]])
     answer = requests.post(f"{proxy.url}/login", data=body, headers=JSON, timeout=5)
@@ -268,10 +274,10 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("request_line", HIDDEN)
-def test_what_is_for_the_operator_is_not_to_be_had_from_outside(
+def test_operator_routes_are_not_reachable_through_the_proxy(
     proxy: Proxy, application: Application, token: str, request_line: str
 ) -> None:
-    """A client's credential opens nothing here; with a token the address is the application's."""
+    """A client credential is rejected. With a token the request goes to the application."""
     head = f"{request_line} HTTP/1.1\nHost: a\nConnection: close\nContent-Length: 0\n"
     assert proxy.say(f"{head}Authorization: {basic()}\n\n")[0] in (400, 401, 404)
     application.seen.clear()
@@ -280,8 +286,8 @@ def test_what_is_for_the_operator_is_not_to_be_had_from_outside(
     assert not re.search("x-wx-openid|wxauth_checks|granian", text, re.IGNORECASE) or status == 404
 
 
-def test_the_traefik_file_holds_together() -> None:
-    """It can't be run here, and says so; but whatever it names is there, and the routes are those of the others."""
+def test_the_traefik_file_is_consistent() -> None:
+    """It is not run here. All names that it uses are defined, and its routes are those of the other files."""
     text = (DEPLOY / "traefik.yml").read_text()
     http = yaml.safe_load(text)["http"]
     assert "NOT RUN" in text

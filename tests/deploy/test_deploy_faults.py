@@ -1,4 +1,4 @@
-"""The shipped nginx.conf and Caddyfile when something behind them is down or silent, and nginx with a cache."""
+"""The shipped nginx.conf and Caddyfile while a backend is down or does not answer, and nginx with a cache."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def bearer(answer: requests.Response) -> dict[str, str]:
     return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
-def is_dark(proxy: Proxy, application: Application, headers: dict[str, str]) -> bool:
-    """Each is answered 503 with Retry-After and the problem, in time, and the application hears of none."""
+def is_unavailable(proxy: Proxy, application: Application, headers: dict[str, str]) -> bool:
+    """Whether each request gets the 503 problem in time, and none reaches the application."""
     application.seen.clear()
     began = time.monotonic()
     answers = [
@@ -70,15 +70,15 @@ def is_dark(proxy: Proxy, application: Application, headers: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_the_service_down_nobody_passes(
+def test_with_the_service_down_each_request_gets_503(
     kind: str, service: Service, application: Application, wechat_server: WeChatServer
 ) -> None:
-    """Nor is anybody logged out: 503, for logins and checks; once it is back, the token is good."""
+    """Also logins. The token is valid again once the service is back."""
     with Proxy(kind, service.port, application.port) as proxy:
         headers = bearer(log_in(proxy.url, wechat_server))
         assert requests.get(proxy.url, headers=headers, timeout=5).status_code == 200
         service.stop()
-        assert is_dark(proxy, application, headers)
+        assert is_unavailable(proxy, application, headers)
         for path in ("/login", "/session"):
             answer = requests.post(f"{proxy.url}{path}", json={"code": "a"}, headers=headers, timeout=5)
             assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
@@ -89,34 +89,34 @@ def test_with_the_service_down_nobody_passes(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_redis_down_nobody_passes(
+def test_with_redis_down_each_request_gets_503(
     kind: str, redis: RedisServer, service: Service, application: Application, wechat_server: WeChatServer
 ) -> None:
-    """The same 503; a token that was never signed is refused even so."""
+    """A forged token still gets 401."""
     with Proxy(kind, service.port, application.port) as proxy:
         headers = bearer(log_in(proxy.url, wechat_server))
         redis.stop()
-        assert is_dark(proxy, application, headers)
+        assert is_unavailable(proxy, application, headers)
         assert log_in(proxy.url, wechat_server).status_code == 503
         forged = {"Authorization": "Bearer nonsense"}
         assert requests.get(proxy.url, headers=forged, timeout=5).status_code == 401
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_a_silent_service_nobody_passes(kind: str, application: Application) -> None:
-    """It takes the connection and says nothing: 503 after two seconds."""
+def test_with_a_service_that_does_not_answer_each_request_gets_503(kind: str, application: Application) -> None:
+    """After two seconds."""
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         Proxy(kind, silent.getsockname()[1], application.port) as proxy,
     ):
-        assert is_dark(proxy, application, {"Authorization": "Bearer a"})
+        assert is_unavailable(proxy, application, {"Authorization": "Bearer a"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_the_application_down_nobody_is_told_to_log_in(
+def test_with_the_application_down_a_request_gets_502(
     kind: str, service: Service, wechat_server: WeChatServer
 ) -> None:
-    """502, as from any proxy: it is not the session that can't be asked."""
+    """Not 503: the session was checked."""
     with Proxy(kind, service.port, free_port()) as proxy:
         headers = bearer(log_in(proxy.url, wechat_server))
         answer = requests.get(proxy.url, headers=headers, timeout=5)
@@ -125,11 +125,11 @@ def test_with_the_application_down_nobody_is_told_to_log_in(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_evades_the_limit_by_what_it_says_of_its_address(
+def test_a_spoofed_address_does_not_evade_the_rate_limit(
     kind: str, service: Service, application: Application, wechat_server: WeChatServer
 ) -> None:
-    """X-Forwarded-For in any spelling: the service counts the address that the proxy saw."""
-    lies = [
+    """X-Forwarded-For in any spelling: the service counts the address that the proxy sees."""
+    spoofs = [
         {"X-Forwarded-For": "192.0.2.1"},
         {"X_Forwarded_For": "192.0.2.2"},
         {"X-Forwarded_For": "192.0.2.3", "X-Real-IP": "192.0.2.3"},
@@ -137,7 +137,7 @@ def test_nobody_evades_the_limit_by_what_it_says_of_its_address(
         {"Forwarded": "for=192.0.2.5", "X.Forwarded.For": "192.0.2.5"},
     ]
     with Proxy(kind, service.port, application.port) as proxy:
-        answers = [log_in(proxy.url, wechat_server, **lie) for lie in lies]
+        answers = [log_in(proxy.url, wechat_server, **spoof) for spoof in spoofs]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]
     assert answers[-1].json()["code"] == "rate_limited"
     assert answers[-1].headers["Retry-After"]
@@ -152,7 +152,7 @@ CACHED = """proxy_cache_path {folder}/cache keys_zone=all:1m;
 
 @pytest.fixture(params=["as shipped", "the check too"])
 def cache(request: pytest.FixtureRequest, service: Service, application: Application) -> Iterator[Proxy]:
-    """nginx that keeps whatever it may; "the check too" without the line that keeps it from caching /verify."""
+    """nginx with a cache for everything. "the check too" removes the line that excludes /verify from the cache."""
 
     def changed(text: str) -> str:
         text = text if request.param == "as shipped" else text.replace("proxy_cache off;", "")
@@ -162,10 +162,10 @@ def cache(request: pytest.FixtureRequest, service: Service, application: Applica
         yield running
 
 
-def test_no_answer_for_one_user_is_kept_for_another(
+def test_a_cached_answer_is_returned_to_its_user_only(
     cache: Proxy, application: Application, wechat_server: WeChatServer
 ) -> None:
-    """The service's answers are kept for nobody, the application's for the one user they were made for."""
+    """Answers of the service are never cached."""
     alice, bob = (bearer(log_in(cache.url, wechat_server, user)) for user in ("alice", "bob"))
     for _ in range(2):
         sessions = [requests.get(f"{cache.url}/session", headers=who, timeout=5).json() for who in (alice, bob)]
@@ -176,8 +176,8 @@ def test_no_answer_for_one_user_is_kept_for_another(
     assert len(application.seen) == 2
 
 
-def test_a_logout_holds_before_a_cache(cache: Proxy, wechat_server: WeChatServer) -> None:
-    """What was kept for the user is not shown to a dead token, nor is a refusal kept for a live one."""
+def test_after_a_logout_the_cache_returns_401(cache: Proxy, wechat_server: WeChatServer) -> None:
+    """A cached 401 is not returned for a valid token."""
     assert requests.get(cache.url, timeout=5).status_code == 401
     alice = bearer(log_in(cache.url, wechat_server))
     assert requests.get(cache.url, headers=alice, timeout=5).status_code == 200

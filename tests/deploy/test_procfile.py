@@ -1,4 +1,4 @@
-"""The service as it is deployed: every promise that only a real server can keep or break."""
+"""The service as the Procfile starts it, with a real server and several workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from tests.servers import RedisServer, wait_until
 from tests.service import ROOT, Service, WeChatServer, environment
 
-PASSWORD = "redis-password-that-nobody-may-see"
+PASSWORD = "redis-password-that-must-stay-secret"
 
 
 @pytest.fixture(scope="module")
@@ -48,39 +48,38 @@ def log_in(service: Service, wechat_server: WeChatServer) -> str:
 
 
 def check(service: Service, token: str) -> requests.Response:
-    """Over a connection of its own, so that any of the workers may answer."""
+    """Use a new connection, so that any worker may answer."""
     return requests.get(f"{service.url}/session", headers={"Authorization": f"Bearer {token}"}, timeout=5)
 
 
-def test_a_login_holds_on_every_worker(service: Service, wechat_server: WeChatServer) -> None:
-    """Whichever process is asked, it knows the user."""
+def test_every_worker_accepts_a_token(service: Service, wechat_server: WeChatServer) -> None:
     token = log_in(service, wechat_server)
     assert {check(service, token).status_code for _ in range(20)} == {200}
 
 
-def test_a_logout_holds_on_every_worker(service: Service, wechat_server: WeChatServer) -> None:
-    """From the moment it was confirmed."""
+def test_every_worker_rejects_a_token_after_logout(service: Service, wechat_server: WeChatServer) -> None:
     token = log_in(service, wechat_server)
     requests.delete(f"{service.url}/session", headers={"Authorization": token}, timeout=5)
     assert {check(service, token).status_code for _ in range(20)} == {401}
 
 
-def test_the_exchange_carries_one_code(service: Service, wechat_server: WeChatServer) -> None:
-    """A code that looks like more of a query stays one parameter."""
+def test_a_code_with_special_characters_is_one_parameter_of_the_exchange(
+    service: Service, wechat_server: WeChatServer
+) -> None:
     requests.post(f"{service.url}/login", json={"code": "x&secret=y"}, timeout=5)
     assert wechat_server.asked[-1].count("&") == 3
     assert "x%26secret%3Dy" in wechat_server.asked[-1]
 
 
-def test_no_header_names_a_version(service: Service) -> None:
-    """Nor is there a cookie or a redirect."""
+def test_no_header_contains_a_version(service: Service) -> None:
+    """And there is no cookie."""
     headers = requests.get(f"{service.url}/healthz", timeout=5).headers
     assert not any(character.isdigit() for character in headers.get("Server", ""))
     assert "Set-Cookie" not in headers
 
 
-def test_two_authorization_headers_are_refused(service: Service, wechat_server: WeChatServer) -> None:
-    """Even two good ones."""
+def test_two_authorization_headers_are_rejected(service: Service, wechat_server: WeChatServer) -> None:
+    """Also two valid ones."""
     token = log_in(service, wechat_server)
     header = f"Authorization: Bearer {token}\r\n"
     with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
@@ -89,16 +88,16 @@ def test_two_authorization_headers_are_refused(service: Service, wechat_server: 
 
 
 @pytest.mark.parametrize("length", [16 * 1024 + 1, None], ids=["announced", "chunked"])
-def test_a_body_that_is_too_large_is_refused(service: Service, length: int | None) -> None:
-    """413, whether its length was announced or not."""
+def test_a_body_that_is_too_large_returns_413(service: Service, length: int | None) -> None:
+    """With Content-Length, or chunked."""
     body = b'{"code": "' + b"a" * (16 * 1024) + b'"}'
     headers = {"Content-Type": "application/json"}
     data = body if length else iter([body])
     assert requests.post(f"{service.url}/login", data=data, headers=headers, timeout=5).status_code == 413
 
 
-def test_a_truncated_body_logs_nobody_in(service: Service, wechat_server: WeChatServer) -> None:
-    """A caller that hangs up in the middle reaches nobody."""
+def test_a_truncated_body_causes_no_exchange(service: Service, wechat_server: WeChatServer) -> None:
+    """The client closes the connection early."""
     asked = len(wechat_server.asked)
     with socket.create_connection(("127.0.0.1", service.port), 5) as connection:
         connection.sendall(
@@ -110,8 +109,8 @@ def test_a_truncated_body_logs_nobody_in(service: Service, wechat_server: WeChat
     assert len(wechat_server.asked) == asked
 
 
-def test_the_log_is_json(service: Service, wechat_server: WeChatServer) -> None:
-    """One object a line, Granian's own lines too, and every answer has its request_id there."""
+def test_each_log_line_is_a_json_object(service: Service, wechat_server: WeChatServer) -> None:
+    """Granian's lines too. Each request has its request_id there."""
     log_in(service, wechat_server)
     lines = [line.partition("| ")[2] for line in service.output().splitlines() if re.match(r"[0-9:]+ web.1 ", line)]
     events = [json.loads(line) for line in lines]
@@ -119,10 +118,10 @@ def test_the_log_is_json(service: Service, wechat_server: WeChatServer) -> None:
     assert all(event["request_id"] for event in events if event["event"] == "request")
 
 
-def test_nothing_secret_is_left_behind(
+def test_neither_the_log_nor_the_redis_dump_contains_a_secret(
     service: Service, wechat_server: WeChatServer, redis_with_password: RedisServer
 ) -> None:
-    """Neither the logs at DEBUG nor Redis' dump hold a token, a code, an identity, a key or a secret."""
+    """No token, code, identity, key or secret, also at log level debug."""
     code = wechat_server.fake.wx_login("alice")
     token = requests.post(f"{service.url}/login", json={"code": code}, timeout=5).json()["token"]
     session = check(service, token).json()
@@ -146,8 +145,9 @@ def test_nothing_secret_is_left_behind(
     assert SESSION_KEY not in keys
 
 
-def test_sigterm_ends_it_with_0(redis_with_password: RedisServer, wechat_server: WeChatServer) -> None:
-    """A host that stops us sees no failure."""
+def test_sigterm_ends_the_service_with_exit_code_0(
+    redis_with_password: RedisServer, wechat_server: WeChatServer
+) -> None:
     redis_url = f"redis://:{PASSWORD}@127.0.0.1:{redis_with_password.port}/0"
     with Service(environment(redis_url, wechat_server.url)) as running:
         wait_until(lambda: running.output().count("Started worker") == 2, "two workers")
@@ -155,13 +155,12 @@ def test_sigterm_ends_it_with_0(redis_with_password: RedisServer, wechat_server:
         assert "web.1 stopped (rc=0)" in running.output()
 
 
-def test_the_procfile_serves_as_the_design_says() -> None:
-    """Granian, on the host's port and with the host's number of workers."""
+def test_the_procfile_starts_granian_with_the_port_and_workers_of_the_host() -> None:
     command = shlex.split((ROOT / "Procfile").read_text())
     assert {"exec", "granian", "${PORT:-8000}", "${WEB_CONCURRENCY:-2}", "app:app"} <= set(command)
 
 
 @pytest.mark.parametrize("name", ["app.json", ".python-version", "requirements.txt"])
-def test_a_host_finds_what_it_reads(name: str) -> None:
-    """Heroku's buildpack looks for these by name."""
+def test_the_files_of_a_hosting_platform_exist(name: str) -> None:
+    """The buildpack of Heroku reads them by name."""
     assert Path(ROOT, name).read_text().strip()

@@ -20,7 +20,7 @@ from tests.servers import RedisServer, program
 from tests.service import Sandbox, WeChatServer, environment
 from wxauth.errors import ConfigurationError
 from wxauth.sandbox import create_app as create_sandbox
-from wxauth.settings import REDIS_URL_NAMES, Settings, _read, _Reader
+from wxauth.settings import REDIS_URL_NAMES, VARIABLES, Settings
 from wxauth.web.app import create_app
 from wxauth.web.problems import BY_STATUS, PROBLEMS
 from wxauth.web.problems import row as row_of
@@ -29,9 +29,7 @@ from wxauth.wechat.errcodes import ERRCODES, HINTS
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(wxauth.__file__).parent
 
-EVERYTHING_READ = _Reader({})
-_read(Settings, EVERYTHING_READ)
-NAMES = {name for name in EVERYTHING_READ._known if name.startswith("WXAUTH_")}
+NAMES = VARIABLES
 
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
 both_readmes = pytest.mark.parametrize("name", [ENGLISH, CHINESE])

@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: what a newcomer types works, each scripted outcome is its problem, and all of it says so."""
+"""The sandbox over HTTP: the documented commands work, and each scripted outcome is answered with its problem."""
 
 from __future__ import annotations
 
@@ -39,38 +39,34 @@ def session_of(client: FlaskClient, code: str) -> dict[str, Any]:
     return session
 
 
-def test_page_shows_what_to_type(client: FlaskClient) -> None:
-    """The page has three curl lines, each to the address that it was asked at."""
+def test_page_contains_three_curl_commands_with_its_own_address(client: FlaskClient) -> None:
     lines = [line for line in client.get("/", base_url="http://127.0.0.1:8000").text.splitlines() if "curl" in line]
     addresses = [match[0] for line in lines if (match := re.search(r"http://\S+", line))]
     assert addresses == [f"http://127.0.0.1:8000/{path}" for path in ("sandbox/wx.login", "login", "session")]
 
 
 def test_page_is_html(client: FlaskClient) -> None:
-    """The page is for a browser."""
     assert client.get("/").mimetype == "text/html"
 
 
-def test_three_steps_log_in(client: FlaskClient) -> None:
-    """A code, a token and a session: the page's three lines, one after the other."""
+def test_the_three_commands_of_the_page_log_in(client: FlaskClient) -> None:
     assert session_of(client, wx_login(client, user="alice"))["openid"].startswith("oSANDBOX")
 
 
 @pytest.mark.parametrize("sent", [{}, {"json": {}}, {"json": {"user": "visitor"}}], ids=["none", "empty", "named"])
-def test_login_without_a_name_is_the_visitors(client: FlaskClient, sent: dict[str, Any]) -> None:
-    """wx.login needs no body; whoever says no name is the visitor."""
+def test_wx_login_without_a_user_logs_the_visitor_in(client: FlaskClient, sent: dict[str, Any]) -> None:
+    """The body is optional."""
     code = client.post("/sandbox/wx.login", **sent).get_json()["code"]
     assert session_of(client, code)["openid"] == session_of(client, MOCK_CODE)["openid"]
 
 
-def test_name_makes_the_user(client: FlaskClient) -> None:
-    """Different names are different users."""
+def test_two_names_are_two_users(client: FlaskClient) -> None:
     alice, bob = (session_of(client, wx_login(client, user=user)) for user in ("alice", "bob"))
     assert alice["openid"] != bob["openid"]
 
 
-def test_sandboxes_agree_on_openids() -> None:
-    """A user keeps the openid over a restart."""
+def test_two_sandboxes_give_a_user_the_same_openid() -> None:
+    """A user keeps the openid after a restart."""
     clients = [create_app(Settings.from_env({"WXAUTH_SANDBOX": "1"})).test_client() for _ in range(2)]
     first, second = (session_of(client, wx_login(client, user="alice"))["openid"] for client in clients)
     assert first == second
@@ -90,20 +86,19 @@ def test_sandboxes_agree_on_openids() -> None:
         pytest.param({"data": "user=alice"}, 415, id="not-json"),
     ],
 )
-def test_odd_request_is_a_problem(client: FlaskClient, sent: dict[str, Any], status: int) -> None:
-    """A body that is not understood gets a problem, and no code."""
+def test_an_invalid_request_is_answered_with_a_problem(
+    client: FlaskClient, sent: dict[str, Any], status: int
+) -> None:
     response = client.post("/sandbox/wx.login", **sent)
     assert (response.status_code, response.mimetype) == (status, "application/problem+json")
 
 
-def test_problem_names_the_outcomes(client: FlaskClient) -> None:
-    """Whoever asks for an unknown outcome is told the known ones."""
+def test_an_unknown_outcome_is_a_problem_that_lists_the_known_ones(client: FlaskClient) -> None:
     detail = client.post("/sandbox/wx.login", json={"outcome": "x"}).get_json()["detail"]
     assert [outcome for outcome in OUTCOMES if outcome not in detail] == []
 
 
-def test_body_without_a_length_is_read(client: FlaskClient) -> None:
-    """A chunked body is a body: what it asks for is not passed over."""
+def test_a_chunked_body_is_read(client: FlaskClient) -> None:
     response = client.post(
         "/sandbox/wx.login",
         input_stream=io.BytesIO(b'{"outcome": "x"}'),
@@ -123,21 +118,19 @@ def profile_of(client: FlaskClient, **body: str) -> dict[str, str]:
     return given
 
 
-def test_profile_can_be_tried_out(client: FlaskClient) -> None:
-    """What the phone is given opens for whoever is logged in, and for nobody else."""
+def test_a_profile_can_be_decrypted_by_its_user_only(client: FlaskClient) -> None:
     alice, bob = (log_in(client, wx_login(client, user=user)).get_json()["token"] for user in ("alice", "bob"))
     given = profile_of(client, user="alice")
     assert decrypted(client, alice, given).get_json()["nickName"] == "alice"
     assert decrypted(client, bob, given).status_code == 409
 
 
-def test_profile_without_a_name_is_the_visitors(client: FlaskClient) -> None:
-    """As with wx.login."""
+def test_wx_get_user_profile_without_a_user_is_about_the_visitor(client: FlaskClient) -> None:
     assert '"nickName":"visitor"' in client.post("/sandbox/wx.getUserProfile").get_json()["rawData"]
 
 
-def test_key_can_be_made_stale(client: FlaskClient) -> None:
-    """After two logins with new keys, what was sealed before them opens no more."""
+def test_a_profile_is_stale_after_two_new_session_keys(client: FlaskClient) -> None:
+    """The service keeps the newest session_key and the previous one."""
     given = profile_of(client, user="alice")
     for _ in range(3):
         code = client.post("/sandbox/wx.login", json={"user": "alice", "new_key": True}).get_json()["code"]
@@ -156,28 +149,27 @@ PROBLEMS = {
 }
 
 
-def test_every_outcome_has_its_problem() -> None:
-    """The table below leaves no outcome out."""
+def test_the_table_of_problems_has_every_outcome() -> None:
     assert set(PROBLEMS) == set(OUTCOMES)
 
 
 @pytest.mark.parametrize(("outcome", "expected"), PROBLEMS.items(), ids=PROBLEMS)
-def test_outcome_is_its_problem(client: FlaskClient, outcome: str, expected: tuple[int, str, str]) -> None:
-    """A scripted code makes the login fail as WeChat would have made it."""
+def test_login_with_a_scripted_code_returns_its_problem(
+    client: FlaskClient, outcome: str, expected: tuple[int, str, str]
+) -> None:
     response = log_in(client, wx_login(client, outcome=outcome))
     problem = response.get_json()
     assert (response.status_code, problem["code"], problem["action"]) == expected
 
 
-def test_code_is_single_use(client: FlaskClient) -> None:
-    """A code that logged in is used."""
+def test_login_with_a_used_code_returns_code_used(client: FlaskClient) -> None:
     code = wx_login(client)
     log_in(client, code)
     assert log_in(client, code).get_json()["code"] == "code_used"
 
 
-def test_mock_code_logs_in_any_number_of_times(client: FlaskClient) -> None:
-    """What DevTools sends without an AppID works here, again and again."""
+def test_the_mock_code_of_devtools_can_be_used_again(client: FlaskClient) -> None:
+    """DevTools sends it if the project has no AppID."""
     assert [log_in(client, MOCK_CODE).status_code for _ in range(3)] == [200, 200, 200]
 
 
@@ -191,8 +183,8 @@ def bearer(client: FlaskClient) -> dict[str, str]:
     return {"Authorization": f"Bearer {log_in(client, wx_login(client)).get_json()['token']}"}
 
 
-def test_trace_tells_whom_a_login_asked(client: FlaskClient) -> None:
-    """Redis before the code is spent, WeChat, and Redis again."""
+def test_the_trace_of_a_login_has_redis_then_wechat_then_redis(client: FlaskClient) -> None:
+    """The rate limit is checked before the code is used."""
     partners = [note["with"] for note in notes(client, log_in(client, wx_login(client)))]
     assert [partner for partner, before in zip(partners, ["", *partners], strict=False) if partner != before] == [
         "redis",
@@ -201,8 +193,7 @@ def test_trace_tells_whom_a_login_asked(client: FlaskClient) -> None:
     ]
 
 
-def test_trace_is_found_by_the_id_of_a_problem(client: FlaskClient) -> None:
-    """Whoever has a problem's request_id can see what went on."""
+def test_the_trace_is_found_by_the_request_id_of_a_problem(client: FlaskClient) -> None:
     problem = log_in(client, wx_login(client, outcome="40226")).get_json()
     (note,) = (
         note
@@ -212,35 +203,36 @@ def test_trace_is_found_by_the_id_of_a_problem(client: FlaskClient) -> None:
     assert '"errcode": 40226' in note["answer"]["body"]
 
 
-def test_trace_of_an_unknown_request_is_empty(client: FlaskClient) -> None:
-    """It is forgotten, or never had anybody to ask."""
+def test_the_trace_of_an_unknown_request_is_empty(client: FlaskClient) -> None:
     assert client.get("/sandbox/trace/0123456789abcdef").get_json() == {"notes": []}
 
 
-def test_trace_holds_no_secret(client: FlaskClient) -> None:
-    """No AppSecret, no session_key, no token; and none of that is to be seen in Redis."""
+def test_the_trace_contains_no_secret(client: FlaskClient) -> None:
+    """No AppSecret, no session_key and no token, neither in the trace nor in the content of Redis."""
     response = log_in(client, wx_login(client, user="alice"))
     token = response.get_json()["token"]
     held: WxAuth = client.application.extensions[EXTENSION]
     session_key = held.store.resolve(token).session_key or ""
     (secret,) = held.settings.apps.values()
-    told = json.dumps([notes(client, response), client.get("/sandbox/redis").get_json()])
-    assert "oSANDBOX" in told
+    shown = json.dumps([notes(client, response), client.get("/sandbox/redis").get_json()])
+    assert "oSANDBOX" in shown
     hidden = [session_key, secret.reveal(), token]
     assert all(hidden)
-    assert [it for it in hidden if it in told or it.encode().hex() in told] == []
+    assert [it for it in hidden if it in shown or it.encode().hex() in shown] == []
 
 
-def test_redis_can_be_looked_into(client: FlaskClient) -> None:
-    """A login leaves a counter, a record and its user's hash, each with a time limit."""
+def test_redis_has_a_counter_and_a_hash_of_the_user_after_a_login(client: FlaskClient) -> None:
+    """Each key has a time limit."""
     log_in(client, wx_login(client))
     found = client.get("/sandbox/redis").get_json()
-    assert sorted(key["key"].split(":")[-2] for key in found["holds"]["keys"]) == ["l", "s", "u"]
+    assert sorted((key["key"][:5], key["type"]) for key in found["holds"]["keys"]) == [
+        ("wxa:l", "string"),
+        ("wxa:{", "hash"),
+    ]
     assert [key for key in found["holds"]["keys"] if key["ttl"] <= 0] == []
 
 
-def test_unplugged_redis_is_a_503_and_no_logout(client: FlaskClient) -> None:
-    """The session can't be asked about while Redis is away, and is alive when it is back."""
+def test_a_stopped_redis_is_a_503_and_the_session_survives(client: FlaskClient) -> None:
     headers = bearer(client)
     away = client.delete("/sandbox/redis").get_json()
     problem = client.get("/session", headers=headers)
@@ -252,16 +244,15 @@ def test_unplugged_redis_is_a_503_and_no_logout(client: FlaskClient) -> None:
     )
 
 
-def test_a_session_can_be_let_expire(client: FlaskClient) -> None:
-    """What a week of silence does, at once."""
+def test_expire_ends_the_session(client: FlaskClient) -> None:
+    """As the idle timeout does."""
     headers = bearer(client)
     assert client.post("/sandbox/expire", headers=headers).status_code == 204
     assert client.get("/session", headers=headers).get_json()["code"] == "token_invalid"
 
 
 @pytest.mark.parametrize(("headers", "code"), [({}, "token_missing"), ({"Authorization": "x"}, "token_invalid")])
-def test_no_session_expires_without_its_token(client: FlaskClient, headers: dict[str, str], code: str) -> None:
-    """The sandbox, too, asks who is there."""
+def test_expire_without_a_valid_token_is_rejected(client: FlaskClient, headers: dict[str, str], code: str) -> None:
     assert client.post("/sandbox/expire", headers=headers).get_json()["code"] == code
 
 
@@ -283,18 +274,16 @@ def test_no_session_expires_without_its_token(client: FlaskClient, headers: dict
         ("GET", "/no/such/thing"),
     ],
 )
-def test_every_answer_says_sandbox(client: FlaskClient, method: str, path: str) -> None:
-    """Nobody can take the sandbox for the service: successes and problems alike carry its mark."""
+def test_every_answer_has_the_sandbox_header(client: FlaskClient, method: str, path: str) -> None:
+    """Successes and problems."""
     assert client.open(path, method=method).headers["X-WXAuth-Mode"] == "sandbox"
 
 
-def test_sandbox_is_ready_by_itself(client: FlaskClient) -> None:
-    """The sandbox needs nobody else."""
+def test_the_sandbox_is_ready_without_external_services(client: FlaskClient) -> None:
     assert client.get("/readyz").get_json() == {"redis": "ok", "wechat": "ok"}
 
 
 @pytest.mark.parametrize("name", ["WECHAT_SECRET", "WXAUTH_APPS"])
-def test_sandbox_beside_a_real_secret_is_a_fault(name: str) -> None:
-    """The sandbox never starts where a real mini program is configured."""
+def test_the_sandbox_with_a_wechat_secret_is_a_configuration_error(name: str) -> None:
     with pytest.raises(ConfigurationError, match="WXAUTH_SANDBOX"):
         Settings.from_env({"WXAUTH_SANDBOX": "1", name: "wx0123456789abcdef:a-secret"})

@@ -1,4 +1,4 @@
-"""The sandbox's Redis: it can be unplugged, comes back by itself, and tells what it holds as a thief would see it."""
+"""The in-memory Redis of the sandbox: stop and start, its content, and the notes in the trace."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from wxauth.errors import StoreUnavailable
-from wxauth.sandbox.fake_redis import AWAY, MOST_KEYS, FakeRedis
-from wxauth.sandbox.trace import SHOWN_BYTES, Note, Trace
+from wxauth.sandbox.fake_redis import MAX_KEYS, OUTAGE, FakeRedis
+from wxauth.sandbox.trace import MAX_HEX_BYTES, Note, Trace
 from wxauth.storage.client import RedisClient
 
 
@@ -37,12 +37,12 @@ def fake(trace: Trace, clock: Clock) -> FakeRedis:
 
 
 @pytest.fixture
-def door(fake: FakeRedis) -> RedisClient:
+def client(fake: FakeRedis) -> RedisClient:
     return RedisClient(lambda: fake.client)
 
 
-def holds(fake: FakeRedis) -> dict[str, Any]:
-    found = fake.holds()
+def keys(fake: FakeRedis) -> dict[str, Any]:
+    found = fake.content()
     assert found is not None
     return {key["key"]: key for key in found["keys"]}
 
@@ -51,120 +51,112 @@ def notes(trace: Trace) -> list[Note]:
     return trace.of("request") or []
 
 
-def test_unplugged_it_can_not_be_asked(fake: FakeRedis, door: RedisClient) -> None:
-    """The service comes upon a lost connection, as with a real one."""
-    door.set("key", 60)
-    fake.unplug()
+def test_read_while_stopped_raises_store_unavailable(fake: FakeRedis, client: RedisClient) -> None:
+    client.set("key", 60)
+    fake.stop()
     with pytest.raises(StoreUnavailable):
-        door.read("key")
+        client.read("key")
 
 
-def test_it_comes_back_by_itself(fake: FakeRedis, door: RedisClient, clock: Clock) -> None:
-    """After some seconds it answers again, and has lost nothing."""
-    door.set("key", 60)
-    fake.unplug()
-    clock.now += AWAY
-    assert door.read("key") is not None
+def test_it_starts_again_after_the_outage_and_keeps_its_data(
+    fake: FakeRedis, client: RedisClient, clock: Clock
+) -> None:
+    client.set("key", 60)
+    fake.stop()
+    clock.now += OUTAGE
+    assert client.read("key") is not None
 
 
-def test_it_comes_back_when_told_to(fake: FakeRedis, door: RedisClient) -> None:
-    """Nobody has to wait for it."""
-    fake.unplug()
-    fake.plug_in()
-    assert door.read("key") is None
+def test_start_ends_the_outage(fake: FakeRedis, client: RedisClient) -> None:
+    fake.stop()
+    fake.start()
+    assert client.read("key") is None
 
 
-def test_it_says_when_it_is_back(fake: FakeRedis, clock: Clock) -> None:
-    """In seconds, and 0 while it is there."""
-    before = fake.back_in
-    fake.unplug()
-    clock.now += AWAY - 1
-    assert (before, fake.back_in) == (0, 1)
+def test_starts_in_is_the_remaining_outage_in_seconds(fake: FakeRedis, clock: Clock) -> None:
+    """0 while it runs."""
+    before = fake.starts_in
+    fake.stop()
+    clock.now += OUTAGE - 1
+    assert (before, fake.starts_in) == (0, 1)
 
 
-def test_nothing_is_seen_of_it_while_it_is_away(fake: FakeRedis) -> None:
+def test_content_is_none_while_stopped(fake: FakeRedis) -> None:
     """Unreachable is not the same as empty."""
-    empty = fake.holds()
-    fake.unplug()
-    assert (empty, fake.holds()) == ({"total": 0, "keys": []}, None)
+    empty = fake.content()
+    fake.stop()
+    assert (empty, fake.content()) == ({"total": 0, "keys": []}, None)
 
 
-def test_a_key_is_told_by_name_life_size_and_beginning(fake: FakeRedis) -> None:
-    """What anybody sees who has stolen Redis; of a long value the beginning alone."""
+def test_content_of_a_string_has_type_ttl_size_and_first_bytes(fake: FakeRedis) -> None:
     fake.client.set("key", bytes(range(100)), ex=60)
-    key = holds(fake)["key"]
-    assert (key["type"], key["bytes"], key["hex"]) == ("string", 100, bytes(range(SHOWN_BYTES)).hex())
+    key = keys(fake)["key"]
+    assert (key["type"], key["bytes"], key["hex"]) == ("string", 100, bytes(range(MAX_HEX_BYTES)).hex())
     assert 0 < key["ttl"] <= 60
 
 
-def test_a_hash_is_told_field_by_field(fake: FakeRedis) -> None:
-    """With the size of all of them."""
+def test_content_of_a_hash_has_each_field_and_the_total_size(fake: FakeRedis) -> None:
     fake.client.hset("key", mapping={"a": b"\x01", "b": b"\x02\x03"})
-    key = holds(fake)["key"]
+    key = keys(fake)["key"]
     fields = {name: field["hex"] for name, field in key["fields"].items()}
     assert (key["bytes"], fields) == (3, {"a": "01", "b": "0203"})
 
 
-def test_of_many_keys_some_are_told(fake: FakeRedis) -> None:
-    """And how many there are."""
-    for number in range(MOST_KEYS + 5):
+def test_content_lists_up_to_max_keys_and_counts_all(fake: FakeRedis) -> None:
+    for number in range(MAX_KEYS + 5):
         fake.client.set(f"key{number}", "")
-    found = fake.holds()
+    found = fake.content()
     assert found is not None
-    assert (found["total"], len(found["keys"])) == (MOST_KEYS + 5, MOST_KEYS)
+    assert (found["total"], len(found["keys"])) == (MAX_KEYS + 5, MAX_KEYS)
 
 
-def test_time_can_run_out(fake: FakeRedis) -> None:
-    """A key is let expire at once."""
-    fake.client.set("key", "", ex=60)
-    fake.expire("key")
-    assert holds(fake) == {}
+def test_expire_sets_the_idle_end_of_a_session_to_the_past(fake: FakeRedis) -> None:
+    """The first 8 bytes. The rest stays."""
+    fake.client.hset("key", "session", b"idle-end, rest")
+    fake.expire("key", "session")
+    assert fake.client.hget("key", "session") == bytes(8) + b", rest"
 
 
-def test_no_time_runs_out_while_it_is_away(fake: FakeRedis) -> None:
-    """What can't be reached can't be changed either."""
-    fake.unplug()
+def test_expire_while_stopped_raises_store_unavailable(fake: FakeRedis) -> None:
+    fake.stop()
     with pytest.raises(StoreUnavailable):
-        fake.expire("key")
+        fake.expire("key", "session")
 
 
-def test_a_round_trip_is_one_note(trace: Trace, door: RedisClient) -> None:
-    """What was asked in it, and what came back."""
-    door.read("key")
+def test_a_round_trip_is_one_note_with_commands_and_replies(trace: Trace, client: RedisClient) -> None:
+    client.read("key")
     (note,) = notes(trace)
     assert (note["commands"], note["replies"]) == ([["GET", "key"], ["PTTL", "key"]], [None, -2])
 
 
-def test_a_note_says_what_redis_holds_then(trace: Trace, door: RedisClient) -> None:
-    """As it was after this round trip, whatever comes later."""
+def test_a_note_has_the_content_after_its_round_trip(trace: Trace, client: RedisClient) -> None:
+    """Later changes are not in it."""
     for name in ("one", "two"):
-        door.set(name, 60)
+        client.set(name, 60)
     assert [[key["key"] for key in note["holds"]["keys"]] for note in notes(trace)] == [["one"], ["one", "two"]]
 
 
-def test_a_refusal_is_noted(trace: Trace, fake: FakeRedis, door: RedisClient) -> None:
-    """An error that Redis answers is a reply."""
+def test_an_error_reply_is_in_the_note(trace: Trace, fake: FakeRedis, client: RedisClient) -> None:
     fake.client.set("key", "no hash")
     with pytest.raises(StoreUnavailable):
-        door.at("key").fields("key")
+        client.ask("key", ("HGETALL", "key"), parse=list)
     assert "WRONGTYPE" in notes(trace)[0]["replies"][0]
 
 
-def test_each_vain_attempt_is_noted(trace: Trace, fake: FakeRedis, door: RedisClient) -> None:
-    """The service tries once more over a new connection, and both tries can be seen."""
-    fake.unplug()
+def test_each_failed_connection_is_a_note(trace: Trace, fake: FakeRedis, client: RedisClient) -> None:
+    """The service tries again once, over a new connection."""
+    fake.stop()
     with pytest.raises(StoreUnavailable):
-        door.read("key")
+        client.read("key")
     found = [(note["error"], note["commands"], note["holds"]) for note in notes(trace)]
     assert found == [("no connection", [], None)] * 2
 
 
-def test_who_looks_into_it_leaves_no_note(trace: Trace, fake: FakeRedis) -> None:
-    """Only what the service asks is noted."""
-    fake.holds()
+def test_content_leaves_no_note(trace: Trace, fake: FakeRedis) -> None:
+    """Only the commands of the service are recorded."""
+    fake.content()
     assert notes(trace) == []
 
 
-def test_the_client_is_redis_py_s(fake: FakeRedis) -> None:
-    """The service meets the library that it meets elsewhere."""
+def test_the_client_is_a_redis_py_client(fake: FakeRedis) -> None:
     assert isinstance(fake.client, redis.Redis)

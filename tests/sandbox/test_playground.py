@@ -1,4 +1,4 @@
-"""The playground: its files, and what somebody sees who clicks through it in a real browser."""
+"""The playground: its files, and its behaviour in a real browser."""
 
 from __future__ import annotations
 
@@ -35,22 +35,20 @@ def client() -> FlaskClient:
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/sandbox/page/{name}" for name in FILES)])
-def test_every_file_is_served(client: FlaskClient, path: str) -> None:
-    """As what it is, and with a policy that lets in nothing from elsewhere and executes nothing that is inline."""
+def test_each_file_is_served_with_its_type_and_a_strict_policy(client: FlaskClient, path: str) -> None:
+    """The policy allows only this origin and no inline scripts."""
     response = client.get(path)
     assert response.status_code == 200
     assert response.mimetype == KINDS[Path(path).suffix or ".html"]
     assert "default-src 'self';" in response.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("name", ["no.js", "..%2fassembly.py", "%2e%2e/assembly.py", "assembly.py"])
-def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
-    """Only what was there when the sandbox started can be asked for."""
+@pytest.mark.parametrize("name", ["no.js", "..%2fapp.py", "%2e%2e/app.py", "app.py"])
+def test_another_file_is_a_404(client: FlaskClient, name: str) -> None:
     assert client.get(f"/sandbox/page/{name}").status_code == 404
 
 
-def test_every_file_is_in_the_wheel() -> None:
-    """Package data names all of them."""
+def test_the_package_data_has_each_file() -> None:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     files = [str(path.relative_to(PACKAGE)) for path in FILES.values()]
     missing = [file for file in files if not any(fnmatch.fnmatch(file, it) for it in patterns["wxauth.sandbox"])]
@@ -58,15 +56,14 @@ def test_every_file_is_in_the_wheel() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_file_names_another_host(name: str) -> None:
-    """No CDN, no font, no counter; SVG's own name is no address."""
+def test_no_file_contains_the_address_of_another_host(name: str) -> None:
+    """The SVG namespace is not an address."""
     hosts = {urlsplit(url).hostname for url in re.findall(r"https?://[\w.:-]+", FILES[name].read_text())}
     assert hosts <= {"127.0.0.1", "www.w3.org"}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".js")])
-def test_nothing_becomes_markup(name: str) -> None:
-    """Whatever the page shows it shows as text."""
+def test_no_script_creates_markup_from_text(name: str) -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", FILES[name].read_text())
 
 
@@ -74,21 +71,22 @@ def test_nothing_becomes_markup(name: str) -> None:
 
 
 def snippet(beginning: str) -> str:
-    """What a reader copies who copies the snippet that begins so."""
+    """Return the code snippet that starts with `beginning`."""
     found = re.findall(r"<pre tabindex=\"0\"><code>(.*?)</code>", FILES["index.html"].read_text(), re.DOTALL)
     (text,) = (text for text in map(html.unescape, found) if text.startswith(beginning))
     return text
 
 
-def test_the_mini_program_is_javascript(tmp_path: Path) -> None:
-    """Node can read it."""
+def test_node_accepts_the_mini_program_snippet(tmp_path: Path) -> None:
     file = tmp_path / "page.js"
     file.write_text(snippet("const auth"))
     assert subprocess.run([program("node"), "--check", file], check=False, timeout=30).returncode == 0
 
 
-def test_the_flask_application_asks_who_is_there(monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer) -> None:
-    """It runs in the service's environment, and lets nobody in without a token."""
+def test_the_flask_snippet_rejects_a_request_without_a_token(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> None:
+    """It runs with the environment of the service."""
     for name, value in environment(redis_server.url, "http://127.0.0.1:1").items():
         monkeypatch.setenv(name, value)
     names: dict[str, Any] = {"__name__": "shop"}
@@ -96,8 +94,8 @@ def test_the_flask_application_asks_who_is_there(monkeypatch: pytest.MonkeyPatch
     assert names["app"].test_client().get("/orders").get_json()["code"] == "token_missing"
 
 
-def test_nginx_accepts_its_part(tmp_path: Path) -> None:
-    """Within a server, as one pastes it."""
+def test_nginx_accepts_its_snippet(tmp_path: Path) -> None:
+    """Inside a server block."""
     file = tmp_path / "nginx.conf"
     server = f"server {{ listen 127.0.0.1:{free_port()}; {snippet('location')} }}"
     file.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {server} }}")
@@ -122,16 +120,16 @@ def shared(sandbox: Sandbox) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(shared: Browser) -> Iterator[Browser]:
-    """The page, fresh; and whatever a test did in it, the console had nothing to say and nobody else was asked."""
+    """A new page. After the test, the console has no error, and no request went to another host."""
     shared.open()
     yield shared
     shared.media()
-    assert shared.complaints() == []
+    assert shared.console_messages() == []
     assert {urlsplit(url).hostname for url in shared.addresses() if url.startswith("http")} == {"127.0.0.1"}
 
 
 def titles(browser: Browser) -> list[str]:
-    """The messages by their titles, without the mark that they can be opened."""
+    """The titles of the messages, without the marker for opening."""
     found: list[str] = browser.run("return [...document.querySelectorAll('.title')].map(it => it.firstChild.data)")
     return found
 
@@ -144,21 +142,25 @@ def kinds_in_redis(browser: Browser) -> list[str]:
     return browser.texts("#redis-name ~ #keys .kind")
 
 
+def sessions_in_redis(browser: Browser) -> int:
+    return browser.texts("#keys .bytes b").count("session")
+
+
 SESSIONS_AFTER_EACH = """
-return [...document.querySelectorAll('.opened details')].map(it => it.querySelectorAll('.kind-s').length)
+const opened = [...document.querySelectorAll('.opened details')]
+return opened.map(it => it.querySelectorAll('[data-t="field.session"]').length)
 """
 LOGIN = ["wx.login()", "POST /login", "Redis", "GET /sns/jscode2session", "Redis", "200 OK"]
 
 
-def test_a_login_is_shown_message_by_message(browser: Browser) -> None:
-    """In the order in which they happened; the five that a newcomer has to know are numbered."""
+def test_login_shows_the_messages_in_order(browser: Browser) -> None:
+    """Five of them are numbered."""
     browser.press("#login")
     assert titles(browser) == LOGIN
     assert [step for step in browser.texts(".strip .step") if step] == ["1", "2", "3", "4", "5"]
 
 
-def test_the_phone_knows_that_it_is_logged_in(browser: Browser) -> None:
-    """It has a token, and can ask who it is."""
+def test_the_phone_has_a_token_and_an_openid_after_login(browser: Browser) -> None:
     browser.press("#login")
     token = browser.text("#pocket-token")
     browser.press("#whoami")
@@ -166,23 +168,22 @@ def test_the_phone_knows_that_it_is_logged_in(browser: Browser) -> None:
     assert "oSANDBOX" in browser.text("#whoelse")
 
 
-def test_redis_is_shown_as_it_is(browser: Browser) -> None:
-    """A login leaves a counter, a session and its user's hash; each says how long it lives."""
+def test_redis_shows_a_counter_and_a_user_with_a_session_after_login(browser: Browser) -> None:
+    """Each key has a time limit."""
     browser.press("#login")
-    assert {"counter", "session", "user"} <= set(kinds_in_redis(browser))
+    assert {"counter", "user"} <= set(kinds_in_redis(browser))
+    assert sessions_in_redis(browser) >= 1
     assert all("left" in facts for facts in browser.texts("#keys .facts"))
 
 
-def test_a_logout_is_shown(browser: Browser) -> None:
-    """The phone has no token any more, and can log in again."""
+def test_logout_shows_its_messages_and_removes_the_token(browser: Browser) -> None:
     browser.press("#login")
     browser.press("#logout")
     assert titles(browser) == ["DELETE /session", "Redis", "204 No Content"]
     assert (browser.text("#pocket-token"), browser.text("#login")) == ("none", "Log in with WeChat")
 
 
-def test_a_message_opens_and_closes(browser: Browser) -> None:
-    """The HTTP of the exchange with WeChat is there, with dots for AppSecret and session_key."""
+def test_a_message_opens_with_masked_secrets_and_closes(browser: Browser) -> None:
     browser.press("#login")
     browser.press("li:nth-child(4) > .row")
     asked, answered = browser.texts(".opened pre")
@@ -192,23 +193,22 @@ def test_a_message_opens_and_closes(browser: Browser) -> None:
     assert browser.texts(".opened") == []
 
 
-def test_every_message_shows_what_redis_holds_after_it(browser: Browser) -> None:
-    """Before the exchange with WeChat there is no new session yet; when the token goes out there is."""
+def test_each_message_shows_the_content_of_redis_after_it(browser: Browser) -> None:
+    """The new session is there from the second Redis message on."""
     browser.press("#login")
     browser.run("for (const row of document.querySelectorAll('.row')) row.click()")
     sessions = browser.run(SESSIONS_AFTER_EACH)
     assert [number - sessions[0] for number in sessions] == [0, 0, 0, 0, 1, 1]
 
 
-def test_a_message_to_redis_shows_what_was_said(browser: Browser) -> None:
-    """The commands, the replies, and at once what came of them."""
+def test_a_redis_message_shows_commands_replies_and_content(browser: Browser) -> None:
     browser.press("#login")
     browser.press("li:nth-child(5) > .row")
-    assert "> MULTI\n< OK\n> SET wxa:{" in browser.text(".opened pre")
-    assert "session" in browser.texts(".opened .kind")
+    assert re.search(r"> EVALSHA \w+ 1 wxa:\{", browser.text(".opened pre"))
+    assert "session" in browser.texts(".opened .bytes b")
 
 
-#: Each failure by what the phone is told, and what the button that follows leads to.
+#: For each failure: the problem, its action, and the label of the next button.
 FAILURES = {
     "used": ("400 code_used", '"action": "login"', "Log in again"),
     "expired": ("401 token_invalid", '"action": "login"', "Log in again"),
@@ -220,8 +220,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("scene", "expected"), FAILURES.items(), ids=FAILURES)
-def test_a_failure_is_a_problem_with_a_way_out(browser: Browser, scene: str, expected: tuple[str, ...]) -> None:
-    """The phone shows the problem and its action; who does as it says is logged in at the end."""
+def test_a_failure_shows_its_problem_and_the_next_step_logs_in(
+    browser: Browser, scene: str, expected: tuple[str, ...]
+) -> None:
     browser.press(f"[data-scene={scene}]")
     assert (problem(browser), browser.text("#problem-action"), browser.text("#cure")) == expected
     if scene == "gone":
@@ -230,8 +231,8 @@ def test_a_failure_is_a_problem_with_a_way_out(browser: Browser, scene: str, exp
     assert browser.text("#who") == "Logged in"
 
 
-def test_a_blocked_user_is_told_and_no_more(browser: Browser) -> None:
-    """Where the action is none, nothing is tried again."""
+def test_a_blocked_user_is_told_and_nothing_is_retried(browser: Browser) -> None:
+    """The action is none."""
     browser.press("[data-scene=blocked]")
     seen = (problem(browser), browser.text("#problem-action"))
     sent = titles(browser)
@@ -239,20 +240,17 @@ def test_a_blocked_user_is_told_and_no_more(browser: Browser) -> None:
     assert (seen, titles(browser)) == (("403 user_blocked", '"action": "none"'), sent)
 
 
-def test_a_busy_wechat_is_asked_three_times(browser: Browser) -> None:
-    """Each of the tries is a message."""
+def test_a_busy_wechat_shows_three_attempts(browser: Browser) -> None:
     browser.press("[data-scene=busy]")
     assert titles(browser).count("GET /sns/jscode2session") == 3
 
 
-def test_nobody_is_asked_about_a_forged_token(browser: Browser) -> None:
-    """Between the request and its refusal there is no message."""
+def test_a_forged_token_is_rejected_without_a_call_to_redis(browser: Browser) -> None:
     browser.press("[data-scene=forged]")
     assert titles(browser) == ["GET /session", "401 token_invalid"]
 
 
-def test_redis_comes_back_with_the_session(browser: Browser) -> None:
-    """The outage is shown, and after it the phone goes on with the token that it had."""
+def test_the_session_survives_an_outage_of_redis(browser: Browser) -> None:
     browser.press("#login")
     token = browser.text("#pocket-token")
     browser.press("[data-scene=gone]")
@@ -262,26 +260,24 @@ def test_redis_comes_back_with_the_session(browser: Browser) -> None:
     assert (browser.text("#who"), browser.text("#pocket-token")) == ("Logged in", token)
 
 
-def test_two_phones_have_two_sessions(browser: Browser) -> None:
-    """Both log in at the same moment, and none overwrites the other."""
+def test_two_phones_that_log_in_at_once_have_two_sessions(browser: Browser) -> None:
     browser.press("[data-scene=two]")
     assert len([title for title in browser.texts(".title em") if title == "second phone"]) == len(LOGIN)
-    assert kinds_in_redis(browser).count("session") >= 2
+    assert sessions_in_redis(browser) >= 2
 
 
-def test_silence_is_no_problem_of_the_service(browser: Browser) -> None:
-    """Where there was no answer the page says so, and makes up no action; the token is kept."""
+def test_a_lost_connection_is_shown_without_an_action_and_keeps_the_token(browser: Browser) -> None:
     browser.press("#login")
     token = browser.text("#pocket-token")
-    browser.cut_off(True)
+    browser.set_offline(True)
     browser.press("#whoami")
-    browser.cut_off(False)
+    browser.set_offline(False)
     assert (problem(browser), browser.text("#problem-action")) == ("unreachable", "")
     assert browser.text("#pocket-token") == token
 
 
-def test_a_login_needs_no_mouse(browser: Browser) -> None:
-    """Tab leads to the button, Enter presses it, and the focus is then on what comes next."""
+def test_login_works_with_the_keyboard(browser: Browser) -> None:
+    """The focus moves to the next button."""
     for _ in range(10):
         browser.type(Keys.TAB)
         if browser.focused() == "login":
@@ -291,8 +287,8 @@ def test_a_login_needs_no_mouse(browser: Browser) -> None:
     assert (browser.text("#who"), browser.focused()) == ("Logged in", "whoami")
 
 
-def test_tabs_obey_the_arrow_keys(browser: Browser) -> None:
-    """As ARIA's pattern says: an arrow chooses, and the focus follows."""
+def test_arrow_keys_select_tabs(browser: Browser) -> None:
+    """As in the ARIA pattern, the focus follows the selection."""
     browser.run("document.getElementById('tab-flow').focus()")
     browser.type(Keys.ARROW_RIGHT)
     there = (browser.focused(), browser.text("#panel-flow"), bool(browser.text("#panel-code")))
@@ -300,8 +296,8 @@ def test_tabs_obey_the_arrow_keys(browser: Browser) -> None:
     assert (there, browser.focused()) == (("tab-code", "", True), "tab-flow")
 
 
-def test_the_code_has_the_reader_s_address(browser: Browser, sandbox: Sandbox) -> None:
-    """What is copied works where it was copied; the mini program may be given another address."""
+def test_the_snippets_contain_the_address_of_the_page(browser: Browser, sandbox: Sandbox) -> None:
+    """The mini program can have another address."""
     browser.press("#tab-code")
     assert f"create({{ baseURL: '{sandbox.url}' }})" in browser.text("#panel-code")
     browser.run("address.focus(); address.select()")
@@ -310,8 +306,7 @@ def test_the_code_has_the_reader_s_address(browser: Browser, sandbox: Sandbox) -
     assert f"proxy_pass {sandbox.url}" in browser.text("#panel-code")
 
 
-def test_messages_move_where_that_is_wanted(browser: Browser) -> None:
-    """Who has not asked for less motion sees them come one after the other."""
+def test_messages_are_animated_without_reduced_motion(browser: Browser) -> None:
     browser.media(motion="no-preference")
     browser.run("document.getElementById('login').click()")
     moving = browser.run("return document.body.classList.contains('running')")
@@ -320,25 +315,24 @@ def test_messages_move_where_that_is_wanted(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize(("language", "expected"), [("zh-CN", "zh-CN"), ("zh-TW", "zh-CN"), ("de", "en")])
-def test_the_page_speaks_the_browser_s_language(browser: Browser, language: str, expected: str) -> None:
-    """Chinese or English, as the browser asks for."""
+def test_the_page_uses_the_language_of_the_browser(browser: Browser, language: str, expected: str) -> None:
+    """Chinese or English."""
     browser.speak(language)
-    browser.open_anew()
+    browser.open_first_time()
     browser.speak("en")
     assert browser.run("return document.documentElement.lang") == expected
 
 
-def test_the_language_can_be_changed(browser: Browser) -> None:
-    """At once, also for what is shown already."""
+def test_the_language_button_translates_the_whole_page(browser: Browser) -> None:
+    """Also the messages that are already shown."""
     browser.press("#login")
     browser.press("#language")
     assert (browser.text("#who"), browser.text("#scene-title")) == ("已登录", "登录")
 
 
-def test_the_theme_is_the_browser_s_until_it_is_changed(browser: Browser) -> None:
-    """Dark where dark is preferred; the button turns it over."""
+def test_the_page_uses_the_theme_of_the_browser_until_it_is_changed(browser: Browser) -> None:
     browser.media(scheme="dark")
-    browser.open_anew()
+    browser.open_first_time()
     colour = "return getComputedStyle(document.body).backgroundColor"
     dark = browser.run(colour)
     browser.press("#theme")
@@ -352,15 +346,15 @@ import('./sandbox/page/text.js').then(({ TEXT }) => done([places(TEXT.en), place
 """
 
 
-def test_every_sentence_is_there_in_both_languages(browser: Browser) -> None:
-    """The same keys, with the same places to fill in; and what the page asks for is among them."""
+def test_each_text_exists_in_both_languages(browser: Browser) -> None:
+    """With the same placeholders. Each text that the page uses exists."""
     english, chinese = browser.driver.execute_async_script(KEYS_OF_TEXT)
     used = set(browser.run("return [...document.querySelectorAll('[data-t]')].map(it => it.dataset.t)"))
     assert english == chinese
     assert used <= {key for key, _ in english}
 
 
-#: Every text that can be seen with too little contrast to what lies behind it, by WCAG 2.2's formula.
+#: Return each visible text with a contrast below 4.5 by the formula of WCAG 2.2.
 FAINT = """
 const luminance = (colour) => {
   const linear = (it) => it <= 0.04045 ? it / 12.92 : ((it + 0.055) / 1.055) ** 2.4
@@ -389,13 +383,14 @@ while (walker.nextNode()) {
 return faint
 """
 TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-#: Each of the two with each of the others.
+#: Width, language and theme: each pair of values occurs.
 LOOKS = [(360, "en", "light"), (360, "zh", "dark"), (1280, "en", "dark"), (1280, "zh", "light")]
 
 
 @pytest.mark.parametrize(("width", "language", "theme"), LOOKS)
-def test_everything_can_be_read(browser: Browser, width: int, language: str, theme: str) -> None:
-    """On a phone and on a desk, in both languages and themes: nothing sticks out sideways, nothing is faint."""
+def test_the_page_has_enough_contrast_and_does_not_overflow(
+    browser: Browser, width: int, language: str, theme: str
+) -> None:
     browser.open(language=language, theme=theme, width=width)
     found: dict[str, Any] = {}
     for scene in ("#login", "[data-scene=gone]", "[data-scene=two]", "#tab-code"):

@@ -1,4 +1,4 @@
-"""The trace of the sandbox: what is kept, for how long, and what is never in it."""
+"""The trace of the sandbox: the notes of each request, their limits, and the masking of secrets."""
 
 from __future__ import annotations
 
@@ -8,79 +8,74 @@ import pytest
 
 from wxauth.sandbox.trace import (
     DOTS,
-    MOST_NOTES,
-    MOST_REQUESTS,
-    SHOWN_BYTES,
+    MAX_HEX_BYTES,
+    MAX_NOTES,
+    MAX_REQUESTS,
     Trace,
-    begun,
-    ended,
-    masked,
+    end_note,
+    mask,
     pretty,
-    shown,
+    start_note,
+    to_json,
 )
 
-Happens = Callable[[str | None], None]
+AddNote = Callable[[str | None], None]
 
 
 @pytest.fixture
-def answering() -> list[str | None]:
-    """Which request this thread answers: the last of them."""
+def requests() -> list[str | None]:
+    """The requests that this thread has handled. The last one is the current one."""
     return [None]
 
 
 @pytest.fixture
-def trace(answering: list[str | None]) -> Trace:
-    return Trace(lambda: answering[-1])
+def trace(requests: list[str | None]) -> Trace:
+    return Trace(lambda: requests[-1])
 
 
 @pytest.fixture
-def note(trace: Trace, answering: list[str | None]) -> Happens:
-    """Something happens while this request is answered."""
+def note(trace: Trace, requests: list[str | None]) -> AddNote:
+    """Add a note during this request."""
 
-    def happened(request: str | None) -> None:
-        answering.append(request)
-        trace.keep(begun("redis"))
+    def add(request: str | None) -> None:
+        requests.append(request)
+        trace.add(start_note("redis"))
 
-    return happened
+    return add
 
 
-def test_a_note_is_kept_under_its_request(trace: Trace, note: Happens) -> None:
-    """What happens while a request is answered is found under its id, in order."""
+def test_of_returns_the_notes_of_one_request(trace: Trace, note: AddNote) -> None:
     for request in ("one", "two", "one"):
         note(request)
     assert [len(trace.of(request) or []) for request in ("one", "two")] == [2, 1]
 
 
-def test_what_no_request_causes_is_not_kept(trace: Trace, note: Happens) -> None:
-    """A thread that answers nobody leaves no note."""
+def test_a_note_outside_of_a_request_is_dropped(trace: Trace, note: AddNote) -> None:
     note(None)
     assert trace.of("") is None
 
 
-def test_an_unknown_request_has_no_notes(trace: Trace) -> None:
-    """Absent is not the same as silent."""
+def test_of_an_unknown_request_returns_none(trace: Trace) -> None:
     assert trace.of("never") is None
 
 
-def test_the_oldest_requests_are_forgotten(trace: Trace, note: Happens) -> None:
-    """Nothing is kept for ever."""
-    for number in range(MOST_REQUESTS + 1):
+def test_a_request_above_the_maximum_drops_the_oldest(trace: Trace, note: AddNote) -> None:
+    for number in range(MAX_REQUESTS + 1):
         note(str(number))
     assert trace.of("0") is None
     assert trace.of("1") is not None
 
 
-def test_a_request_has_so_many_notes_and_no_more(trace: Trace, note: Happens) -> None:
-    """Nor does one request fill the memory."""
-    for _ in range(MOST_NOTES + 1):
+def test_a_note_above_the_maximum_is_dropped(trace: Trace, note: AddNote) -> None:
+    for _ in range(MAX_NOTES + 1):
         note("one")
-    assert len(trace.of("one") or []) == MOST_NOTES
+    assert len(trace.of("one") or []) == MAX_NOTES
 
 
-def test_a_note_is_timed() -> None:
-    """It says when it began, in Unix milliseconds, and how long it took."""
-    found = begun("wechat")
-    ended(found)
+def test_a_note_has_its_start_and_its_duration() -> None:
+    """The start in Unix milliseconds."""
+    found = start_note("wechat")
+    end_note(found)
     assert found["at"] > 1.7e12
     assert 0 <= found["ms"] < 60000
 
@@ -96,14 +91,14 @@ def test_a_note_is_timed() -> None:
     ],
     ids=["secret", "access-token", "session-key", "compact", "access-token-in-json"],
 )
-def test_secrets_are_dots(text: str, expected: str) -> None:
-    """What must stay on the server is not in a note, whatever form it came in; all else is."""
-    assert masked(text) == expected
+def test_mask_replaces_each_secret_by_dots(text: str, expected: str) -> None:
+    """The rest of the text stays."""
+    assert mask(text) == expected
 
 
 @pytest.mark.parametrize("body", [b'{"session_key":"s3cret"}', b'{"session_key": "s3cret"'], ids=["whole", "cut"])
-def test_a_body_is_shown_without_its_secrets(body: bytes) -> None:
-    """Also one that is no JSON."""
+def test_pretty_masks_secrets(body: bytes) -> None:
+    """Also in a text that is not valid JSON."""
     assert "s3cret" not in pretty(body)
 
 
@@ -112,12 +107,11 @@ def test_a_body_is_shown_without_its_secrets(body: bytes) -> None:
     [
         (b"OK", "OK"),
         (b"\x01\x02", {"bytes": 2, "hex": "0102"}),
-        (b"x" * 300, {"bytes": 300, "hex": "78" * SHOWN_BYTES}),
+        (b"x" * 300, {"bytes": 300, "hex": "78" * MAX_HEX_BYTES}),
         ([b"QUEUED", None, 1], ["QUEUED", None, 1]),
         (("SET", b"\xff", 3), ["SET", {"bytes": 1, "hex": "ff"}, 3]),
     ],
     ids=["text", "bytes", "long", "reply", "command"],
 )
-def test_bytes_are_shown_by_size_and_beginning(value: object, expected: object) -> None:
-    """What lies in Redis is told as JSON can tell it."""
-    assert shown(value) == expected
+def test_to_json_shows_binary_data_by_size_and_first_bytes(value: object, expected: object) -> None:
+    assert to_json(value) == expected

@@ -1,4 +1,4 @@
-"""Watching the fake WeChat: every exchange is noted, none is changed, and no secret gets into a note."""
+"""The recording of exchanges with the fake WeChat: nothing is changed, and no note contains a secret."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def notes(trace: Trace) -> list[Note]:
     return trace.of("request") or []
 
 
-def test_the_exchange_is_as_without_a_watcher(client: WeChatClient, fake: FakeWeChat) -> None:
-    """The service gets the identity that WeChat gave."""
-    unwatched = WeChatClient(APPS, Transport(URL, fake), timeout=1, max_concurrent=1)
-    identities = [asked.exchange(APPID, fake.wx_login("alice")) for asked in (client, unwatched)]
+def test_a_recorded_exchange_returns_the_same_identity(client: WeChatClient, fake: FakeWeChat) -> None:
+    direct = WeChatClient(APPS, Transport(URL, fake), timeout=1, max_concurrent=1)
+    identities = [asked.exchange(APPID, fake.wx_login("alice")) for asked in (client, direct)]
     assert identities[0] == identities[1]
 
 
-def test_the_exchange_is_noted(client: WeChatClient, fake: FakeWeChat, trace: Trace) -> None:
-    """What was asked and what came back, as HTTP, and how long it took."""
+def test_an_exchange_is_a_note_with_request_answer_and_duration(
+    client: WeChatClient, fake: FakeWeChat, trace: Trace
+) -> None:
     code = fake.wx_login("alice")
     client.exchange(APPID, code)
     (note,) = notes(trace)
@@ -58,16 +58,19 @@ def test_the_exchange_is_noted(client: WeChatClient, fake: FakeWeChat, trace: Tr
     assert note["ms"] >= 0
 
 
-def test_bytes_are_counted_before_anything_is_hidden(client: WeChatClient, fake: FakeWeChat, trace: Trace) -> None:
-    """They are those that went over the wire: line, headers, empty line, body."""
+def test_the_size_in_a_note_is_that_of_the_unmasked_request(
+    client: WeChatClient, fake: FakeWeChat, trace: Trace
+) -> None:
+    """Line, headers, empty line and body."""
     client.exchange(APPID, fake.wx_login("alice"))
     request, shown = notes(trace)[0]["request"], notes(trace)[0]["request"]["line"].replace("•" * 8, APP_SECRET)
     headers = "".join(f"{name}: {text}\r\n" for name, text in request["headers"].items())
     assert request["bytes"] == len(f"{shown} HTTP/1.1\r\n{headers}\r\n")
 
 
-def test_no_secret_is_noted(client: WeChatClient, fake: FakeWeChat, trace: Trace) -> None:
-    """Neither the AppSecret nor the session_key gets beyond the server."""
+def test_a_note_contains_no_appsecret_and_no_session_key(
+    client: WeChatClient, fake: FakeWeChat, trace: Trace
+) -> None:
     identity = client.exchange(APPID, fake.wx_login("alice"))
     text = json.dumps(notes(trace))
     assert identity.user.openid in text
@@ -75,15 +78,15 @@ def test_no_secret_is_noted(client: WeChatClient, fake: FakeWeChat, trace: Trace
     assert identity.session_key.reveal() not in text
 
 
-def test_an_errcode_is_noted(client: WeChatClient, trace: Trace) -> None:
-    """A refusal is an answer."""
+def test_an_errcode_is_in_the_note(client: WeChatClient, trace: Trace) -> None:
     with pytest.raises(CodeInvalid):
         client.exchange(APPID, "never-given")
     assert json.loads(notes(trace)[0]["answer"]["body"])["errcode"] == 40029
 
 
-def test_silence_is_noted(client: WeChatClient, fake: FakeWeChat, trace: Trace) -> None:
-    """So is an answer that does not come in time, with the time that was waited."""
+def test_a_timeout_is_a_note_with_an_error_and_the_waiting_time(
+    client: WeChatClient, fake: FakeWeChat, trace: Trace
+) -> None:
     code = fake.wx_login("alice", "stall")
     started_at = time.monotonic()
     with pytest.raises(WeChatUnreachable):
@@ -95,8 +98,9 @@ def test_silence_is_noted(client: WeChatClient, fake: FakeWeChat, trace: Trace) 
     assert 0 < note["ms"] <= waited + 1
 
 
-def test_what_is_no_json_is_noted_as_it_is(client: WeChatClient, fake: FakeWeChat, trace: Trace) -> None:
-    """Whatever a gateway sends."""
+def test_an_answer_that_is_not_json_is_in_the_note_unchanged(
+    client: WeChatClient, fake: FakeWeChat, trace: Trace
+) -> None:
     with pytest.raises(WeChatUnreachable):
         client.exchange(APPID, fake.wx_login("alice", "garbage"))
     assert notes(trace)[0]["answer"]["body"] == "<html>502 Bad Gateway</html>"

@@ -293,7 +293,7 @@ def test_use_finds_the_token_of_an_older_ring_key(
 def test_use_after_a_refusal_takes_the_token_of_another_worker(worker: Worker, wechat: CountedWeChat) -> None:
     """Only the faster worker asks WeChat."""
     old = token_of(worker())
-    wechat.api.disown_access_token(APPID)
+    wechat.api.reject_access_token(APPID)
     brought: list[str] = []
 
     def overtaken(token: Secret, deadline: float) -> str:

@@ -1,4 +1,4 @@
-"""doctor's look at Redis: can it keep a session, is it encrypted, which one is it, how far away, how late is it."""
+"""The checks of `doctor` that concern Redis: encryption, writing, version, eviction policy, latency and clock."""
 
 from __future__ import annotations
 
@@ -16,62 +16,68 @@ from ..storage.nodes import PROBE
 from ..storage.reasons import DANGERS, HINTS, dangers
 from .check_result import FAILURE, OK, SKIPPED, WARNING, CheckResult
 
+#: Round trips of the latency check.
 PINGS: Final = 5
+#: A higher median is a warning.
 SLOW_MILLISECONDS: Final = 20
-#: Seconds by which the clocks may differ.
-CLOCK_SKEW: Final = 5
+#: A larger difference between the two clocks is a warning, in seconds.
+MAX_CLOCK_SKEW: Final = 5
+
+Check = Callable[[RedisClient], Iterator[CheckResult]]
 
 
 def check_redis(settings: Settings, redis: RedisClient) -> Iterator[CheckResult]:
-    yield _redis_tls(settings)
+    """Check the encryption first, which needs no connection. Without a connection the rest is one failure."""
+    yield _tls(settings)
     try:
-        word = redis.health()
+        health = redis.health()
     except StoreUnavailable as error:
-        yield CheckResult(
-            "redis", FAILURE, f"no session can be kept: {error.hint or error.reason}", value=error.reason
-        )
+        yield CheckResult("redis", FAILURE, f"can't store sessions: {error.hint or error.reason}", value=error.reason)
         return
-    if word in ("ok", *DANGERS):
-        yield CheckResult("redis", OK, "a session can be kept")
-    else:
-        found = f"a part of the cluster keeps no session: {HINTS.get(word, word)}"
-        yield CheckResult("redis", FAILURE, found, value=word)
-    for check, ask in (("redis.version", _facts), ("redis.latency", _latency), ("clock", _clock)):
-        yield from _told(check, ask, redis)
+    yield _health(health)
+    for name, check in (("redis.version", _info), ("redis.latency", _latency), ("clock", _clock)):
+        yield from _guarded(name, check, redis)
 
 
-def _told(
-    check: str, ask: Callable[[RedisClient], Iterator[CheckResult]], redis: RedisClient
-) -> Iterator[CheckResult]:
-    """What `ask` finds; some hosts forbid the question, and what it is about is then the host's matter."""
+def _health(health: str) -> CheckResult:
+    if health in ("ok", *DANGERS):
+        return CheckResult("redis", OK, "can store sessions")
+    hint = HINTS.get(health, health)
+    return CheckResult("redis", FAILURE, f"a part of the cluster can't store sessions: {hint}", value=health)
+
+
+def _guarded(name: str, check: Check, redis: RedisClient) -> Iterator[CheckResult]:
+    """Run `check`. Some hosting providers forbid INFO, but the store can't work without TIME."""
     try:
-        yield from ask(redis)
+        yield from check(redis)
     except StoreUnavailable as error:
-        status = SKIPPED if error.reason in FORBIDDEN else FAILURE
-        yield CheckResult(check, status, f"Redis does not tell: {error.hint or error.reason}", value=error.reason)
+        status = SKIPPED if check is _info and error.reason in FORBIDDEN else FAILURE
+        yield CheckResult(name, status, f"Redis did not answer: {error.hint or error.reason}", value=error.reason)
 
 
-def _redis_tls(settings: Settings) -> CheckResult:
+def _tls(settings: Settings) -> CheckResult:
     url = urlsplit(settings.redis_url.reveal())
+    mode = settings.redis_tls.partition(":")[0]
+    if url.scheme.startswith("rediss") and mode == "insecure":
+        fix = "the certificate is not verified: set WXAUTH_REDIS_TLS to pin:<its SHA-256> or to verify"
+        return CheckResult("redis.tls", WARNING, fix, value=mode)
     if url.scheme.startswith("rediss"):
-        if settings.redis_tls == "insecure":
-            hint = "the certificate is not looked at: set WXAUTH_REDIS_TLS to pin:<its sha256>, or to verify"
-            return CheckResult("redis.tls", WARNING, hint, value="insecure")
-        mode = settings.redis_tls.partition(":")[0]
-        return CheckResult("redis.tls", OK, f"in use, {'certificate pinned' if mode == 'pin' else mode}", value=mode)
+        return CheckResult(
+            "redis.tls", OK, f"on, certificate {'pinned' if mode == 'pin' else 'verified'}", value=mode
+        )
     if _on_loopback(url.netloc):
-        return CheckResult("redis.tls", OK, "not in use, and not needed on loopback", value="off")
-    hint = "not in use: anybody on the way reads the password; use rediss://, or a network of your own"
-    return CheckResult("redis.tls", WARNING, hint, value="off")
+        return CheckResult("redis.tls", OK, "off, and not needed on loopback", value="off")
+    fix = "off: the password can be read on the network; use rediss:// or a private network"
+    return CheckResult("redis.tls", WARNING, fix, value="off")
 
 
 def _on_loopback(netloc: str) -> bool:
-    """Whether all of one or several `host:port` are this machine."""
+    """Whether every `host:port` of the list is on this machine."""
     hosts = netloc.rpartition("@")[2].split(",")
     return all(re.sub(r":\d+$", "", host).strip("[]") in LOOPBACK for host in hosts)
 
 
-def _facts(redis: RedisClient) -> Iterator[CheckResult]:
+def _info(redis: RedisClient) -> Iterator[CheckResult]:
     nodes = [redis.facts(probe) for probe in redis.nodes.probes()]
     found = {danger for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
@@ -85,29 +91,27 @@ def _judged(check: str, value: str, status: str, hint: str) -> CheckResult:
 
 
 def _latency(redis: RedisClient) -> Iterator[CheckResult]:
-    took = [_milliseconds(lambda: redis.read(PROBE)) for _ in range(PINGS)]
-    middle = round(statistics.median(took), 2)
-    found = f"{middle} ms, at most {max(took):.2f} ms, of {PINGS} round trips"
-    if middle > SLOW_MILLISECONDS:
-        yield CheckResult("redis.latency", WARNING, f"{found}: bring Redis into the same region", value=middle)
+    times = [_milliseconds(lambda: redis.read(PROBE)) for _ in range(PINGS)]
+    median = round(statistics.median(times), 2)
+    text = f"median {median} ms, maximum {max(times):.2f} ms of {PINGS} round trips"
+    if median > SLOW_MILLISECONDS:
+        yield CheckResult("redis.latency", WARNING, f"{text}: move Redis into the same region", value=median)
     else:
-        yield CheckResult("redis.latency", OK, found, value=middle)
+        yield CheckResult("redis.latency", OK, text, value=median)
 
 
-def _milliseconds(ask: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    ask()
-    return (time.perf_counter() - begun) * 1000
+def _milliseconds(call: Callable[[], object]) -> float:
+    started_at = time.perf_counter()
+    call()
+    return (time.perf_counter() - started_at) * 1000
 
 
 def _clock(redis: RedisClient) -> Iterator[CheckResult]:
     before = time.time()
-    there = redis.clock()
-    ahead = round((before + time.time()) / 2 - there, 3) + 0.0  # no -0.0
-    if abs(ahead) > CLOCK_SKEW:
-        found = (
-            f"{ahead} s ahead of Redis' clock: one of them is wrong, and so are the ends of sessions; set both by NTP"
-        )
-        yield CheckResult("clock", WARNING, found, value=ahead)
+    redis_time = redis.clock()
+    ahead = round((before + time.time()) / 2 - redis_time, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
+    if abs(ahead) > MAX_CLOCK_SKEW:
+        text = f"{ahead} s ahead of Redis: synchronize both clocks by NTP, because sessions expire by them"
+        yield CheckResult("clock", WARNING, text, value=ahead)
     else:
-        yield CheckResult("clock", OK, f"{abs(ahead):.3f} s away from Redis' clock", value=ahead)
+        yield CheckResult("clock", OK, f"{abs(ahead):.3f} s difference to Redis", value=ahead)

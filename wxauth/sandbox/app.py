@@ -1,4 +1,4 @@
-"""The service, assembled around the fakes, and what the playground asks of them."""
+"""The service with the fakes in place of WeChat and Redis, and the routes that the playground uses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ bp = Blueprint("sandbox", __name__, url_prefix="/sandbox")
 
 @dataclass(frozen=True, slots=True)
 class Fakes:
-    """What the sandbox has in place of the world."""
+    """The replacements for WeChat and Redis, and what the playground reads."""
 
     wechat: FakeWeChat
     redis: FakeRedis
@@ -41,7 +41,7 @@ class Fakes:
 
 
 def create_app(settings: Settings) -> Flask:
-    """The service over a fake WeChat and an in-memory Redis, both of this process alone."""
+    """Return the service with a fake WeChat and an in-memory Redis. Both exist in this process only."""
     trace = Trace(request_id)
     fakes = Fakes(FakeWeChat(settings.apps), FakeRedis(trace), trace, KeyRing(settings.secret_keys))
     transport = Transport(settings.wechat_url, WatchedWeChat(fakes.wechat, trace))
@@ -58,59 +58,60 @@ def create_app(settings: Settings) -> Flask:
 
 @bp.post("/wx.login")
 def wx_login() -> dict[str, Any]:
+    """Return a code, as wx.login does on a phone."""
     body = _body()
     user, outcome, new_key = text(body, "user", 64), text(body, "outcome", 16), body.get("new_key", False)
     if outcome is not None and outcome not in OUTCOMES:
-        raise BadRequest(f"outcome may be one of {', '.join(OUTCOMES)}.")
+        raise BadRequest(f"outcome must be one of {', '.join(OUTCOMES)}.")
     if not isinstance(new_key, bool):
-        raise BadRequest("new_key may be true or false.")
+        raise BadRequest("new_key must be true or false.")
     return {"code": _fakes().wechat.wx_login(user or "visitor", outcome, new_key=new_key)}
 
 
 @bp.post("/wx.getUserProfile")
 def wx_get_user_profile() -> dict[str, Any]:
-    """Of the only app there is."""
+    """Return a profile, as wx.getUserProfile does. The sandbox has exactly one app."""
     (appid,) = wxauth().settings.apps
     return _fakes().wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
 
 
 @bp.post("/getPhoneNumber")
 def tap_phone_button() -> dict[str, Any]:
-    """What the phone button would have given; not for wx.login."""
+    """Return a phone code, as the phone button does. A login rejects it."""
     body = _body()
     user, outcome = text(body, "user", 64), text(body, "outcome", 16)
     if outcome is not None and outcome not in PHONE_OUTCOMES:
-        raise BadRequest(f"outcome may be one of {', '.join(PHONE_OUTCOMES)}.")
+        raise BadRequest(f"outcome must be one of {', '.join(PHONE_OUTCOMES)}.")
     return {"code": _fakes().wechat.tap_phone_button(user or "visitor", outcome=outcome)}
 
 
 @bp.get("/trace/<id>")
 def show_trace(id: str) -> dict[str, Any]:
-    """What a request had to ask of others; a request's id is in X-WXAuth-Request, and in every problem."""
+    """Return the calls to WeChat and Redis of one request. Its id is in X-WXAuth-Request and in every problem."""
     return {"notes": _fakes().trace.of(id) or []}
 
 
 @bp.get("/redis")
-def look_into_redis() -> dict[str, Any]:
+def show_redis() -> dict[str, Any]:
     redis = _fakes().redis
-    return {"back_in": redis.back_in, "holds": redis.holds()}
+    return {"back_in": redis.starts_in, "holds": redis.content()}
 
 
 @bp.delete("/redis")
-def unplug_redis() -> dict[str, Any]:
-    _fakes().redis.unplug()
-    return look_into_redis()
+def stop_redis() -> dict[str, Any]:
+    _fakes().redis.stop()
+    return show_redis()
 
 
 @bp.put("/redis")
-def plug_redis_in() -> dict[str, Any]:
-    _fakes().redis.plug_in()
-    return look_into_redis()
+def start_redis() -> dict[str, Any]:
+    _fakes().redis.start()
+    return show_redis()
 
 
 @bp.post("/expire")
 def expire() -> tuple[str, int]:
-    """As if nobody had used the token sent along for as long as it may lie idle."""
+    """Expire the session of the token in `Authorization`, as its idle timeout does."""
     fakes = _fakes()
     token = fakes.ring.verify(bearer_token())
     fakes.redis.expire(hash_name(token.hash_tag), token.id)
@@ -118,7 +119,7 @@ def expire() -> tuple[str, int]:
 
 
 @bp.after_app_request
-def _say_that_this_is_no_wechat(response: Response) -> Response:
+def _mark_as_sandbox(response: Response) -> Response:
     response.headers["X-WXAuth-Mode"] = "sandbox"
     response.headers["X-WXAuth-Request"] = request_id() or ""
     return response

@@ -1,7 +1,8 @@
-"""The interfaces of the fake WeChat that take an access token, and the one that gives it. Keeps WeChat's rules.
+"""The interfaces of the fake WeChat that need an access token, and the one that issues it.
 
-An access token lives two hours and is given again and again until its last five minutes; a forced one ends it, at
-most 20 times a day, 30 seconds apart. A phone code is single use, lives five minutes, and belongs to who tapped.
+An access token is valid for two hours. The same token is returned until its last five minutes. A forced refresh
+revokes it; WeChat allows 20 a day, at least 30 seconds apart. A phone code is single use, valid for five minutes, and
+bound to the user who tapped the button.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Any, Final, Protocol
 
 from ..models import Secret
 
-TOKEN_LIFE: Final = 7200
-RENEWED_BEFORE: Final = 300
-FORCED_APART: Final = 30
-FORCED_A_DAY: Final = 20
+TOKEN_TTL: Final = 7200
+RENEWAL_WINDOW: Final = 300
+FORCED_INTERVAL: Final = 30
+MAX_FORCED_PER_DAY: Final = 20
 DAY: Final = 86400
-CODE_LIFE: Final = 300
-MOST_CODES: Final = 10000
-#: What WeChat's own test accounts have.
+CODE_TTL: Final = 300
+MAX_CODES: Final = 10000
+#: The phone numbers of WeChat's test accounts.
 FIRST_NUMBER: Final = 12066600001
 NUMBERS: Final = 4
 
-#: What a phone code can be scripted to end in: an errcode with WeChat's own words for it, or a failure.
+#: The outcomes that a phone code can be given: an errcode with WeChat's message, or a failure.
 ERRORS: Final[Mapping[str, str]] = {
     "40029": "invalid code",
     "45011": "api minute-quota reach limit, must slower",
@@ -40,7 +41,7 @@ Answer = dict[str, Any] | str
 
 
 class Users(Protocol):
-    """What the login knows of its users."""
+    """The part of FakeWeChat that this module uses."""
 
     def openid_of(self, appid: str, user: str) -> str: ...
 
@@ -51,7 +52,7 @@ class Users(Protocol):
 
 @dataclass(slots=True)
 class _App:
-    """The access tokens of an app: each with its end, the newest last; and when it was forced."""
+    """The access tokens of an app with their expiry, the newest last, and the times of its forced refreshes."""
 
     tokens: dict[str, float] = field(default_factory=dict)
     newest: str = ""
@@ -64,11 +65,11 @@ class _PhoneCode:
     openid: str
     number: int
     outcome: str | None
-    born_at: float
+    created_at: float
 
 
 class FakeAPI:
-    """A part of the fake WeChat, which asks it under one lock."""
+    """Answers requests. Not thread-safe: FakeWeChat holds its lock."""
 
     def __init__(self, apps: Mapping[str, Secret], users: Users, clock: Callable[[], float]) -> None:
         self._secrets = apps
@@ -83,26 +84,26 @@ class FakeAPI:
         }
 
     def tap_phone_button(self, user: str, appid: str | None = None, outcome: str | None = None) -> str:
-        """The code that the phone button gives `user`; asking for the number ends in `outcome`, if given."""
+        """Return a phone code for `user`. Its exchange ends in `outcome`, if given."""
         appid = appid or next(iter(self._secrets))
         code = secrets.token_hex(32)
         number = FIRST_NUMBER + hashlib.sha256(user.encode()).digest()[0] % NUMBERS
         openid = self._users.openid_of(appid, user)
         self._codes[code] = _PhoneCode(appid, openid, number, outcome, self._clock())
-        if len(self._codes) > MOST_CODES:
+        if len(self._codes) > MAX_CODES:
             del self._codes[next(iter(self._codes))]
         return code
 
     def newest_access_token(self, appid: str) -> str:
-        """Empty if there is none."""
+        """Return the newest access token of the app; "" if there is none."""
         return self._app(appid).newest
 
-    def disown_access_token(self, appid: str) -> None:
-        """From now on the app's access token is refused, though it is still given as the newest."""
+    def reject_access_token(self, appid: str) -> None:
+        """Reject the access token of the app from now on, but still return it as the newest."""
         self._app(appid).tokens.clear()
 
     def answer(self, method: str, path: str, query: Query, body: Mapping[str, Any]) -> Answer:
-        """What WeChat says to a request, or "stall" or "garbage"."""
+        """Return WeChat's answer to a request, or "stall" or "garbage"."""
         if path == "/cgi-bin/stable_token":
             return self._stable_token(body) if method == "POST" else error(43002, "require POST method")
         if path not in self._interfaces:
@@ -113,10 +114,10 @@ class FakeAPI:
         token = query.get("access_token")
         if not token:
             return error(41001, "access_token missing")
-        appid, ends_at = self._owner(token)
+        appid, expires_at = self._owner(token)
         if not appid:
             return error(40001, "invalid credential, access_token is invalid or not latest")
-        return interface(appid, query, body) if self._clock() < ends_at else error(42001, "access_token expired")
+        return interface(appid, query, body) if self._clock() < expires_at else error(42001, "access_token expired")
 
     def _stable_token(self, body: Mapping[str, Any]) -> Answer:
         appid, secret = body.get("appid"), body.get("secret")
@@ -130,23 +131,23 @@ class FakeAPI:
             return error(40013, "invalid appid")
         if self._secrets[appid].reveal() != secret:
             return error(40125, "invalid appsecret")
-        return self._granted(self._app(appid), force=body.get("force_refresh") is True)
+        return self._issue(self._app(appid), force=body.get("force_refresh") is True)
 
-    def _granted(self, app: _App, *, force: bool) -> Answer:
+    def _issue(self, app: _App, *, force: bool) -> Answer:
         now = self._clock()
         app.forced_at = [at for at in app.forced_at if now - at < DAY]
-        if force and len(app.forced_at) >= FORCED_A_DAY:
+        if force and len(app.forced_at) >= MAX_FORCED_PER_DAY:
             return error(45009, "reach max api daily quota limit")
-        # Too soon after the last one it gives the token that there is.
-        if force and not (app.forced_at and now - app.forced_at[-1] < FORCED_APART):
+        # Within FORCED_INTERVAL of the last forced refresh, WeChat returns the current token.
+        if force and not (app.forced_at and now - app.forced_at[-1] < FORCED_INTERVAL):
             app.forced_at.append(now)
             app.tokens.clear()
             app.newest = ""
-        ends_at = app.tokens.get(app.newest, now + TOKEN_LIFE)
-        if not app.newest or ends_at - now <= RENEWED_BEFORE:
-            app.newest, ends_at = secrets.token_urlsafe(96), now + TOKEN_LIFE
-            app.tokens[app.newest] = ends_at
-        return {"access_token": app.newest, "expires_in": int(ends_at - now)}
+        expires_at = app.tokens.get(app.newest, now + TOKEN_TTL)
+        if not app.newest or expires_at - now <= RENEWAL_WINDOW:
+            app.newest, expires_at = secrets.token_urlsafe(96), now + TOKEN_TTL
+            app.tokens[app.newest] = expires_at
+        return {"access_token": app.newest, "expires_in": int(expires_at - now)}
 
     def _app(self, appid: str) -> _App:
         return self._apps.setdefault(appid, _App())
@@ -157,7 +158,7 @@ class FakeAPI:
 
     def _phone_number(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
         code = self._codes.get(str(body.get("code")))
-        if code is None or self._clock() - code.born_at >= CODE_LIFE:
+        if code is None or self._clock() - code.created_at >= CODE_TTL:
             return error(40029, ERRORS["40029"])
         if code.appid != appid:
             return error(40013, "invalid appid")
@@ -171,22 +172,23 @@ class FakeAPI:
         return code.outcome or self._phone_info(code)
 
     def _phone_info(self, code: _PhoneCode) -> Answer:
-        watermark = {"timestamp": int(code.born_at), "appid": code.appid}
+        watermark = {"timestamp": int(code.created_at), "appid": code.appid}
         number = {"phoneNumber": str(code.number), "purePhoneNumber": str(code.number), "countryCode": "86"}
         return {"errcode": 0, "errmsg": "ok", "phone_info": {**number, "watermark": watermark}}
 
     def _check_session(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
-        return self._signature_refused(appid, query) or {"errcode": 0, "errmsg": "ok"}
+        return self._check_signature(appid, query) or {"errcode": 0, "errmsg": "ok"}
 
     def _reset_session_key(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
-        refused = self._signature_refused(appid, query)
-        if refused:
-            return refused
+        rejection = self._check_signature(appid, query)
+        if rejection:
+            return rejection
         openid = query["openid"]
         session_key = self._users.replace_session_key(appid, openid)
         return {"errcode": 0, "errmsg": "ok", "openid": openid, "session_key": session_key}
 
-    def _signature_refused(self, appid: str, query: Query) -> Answer | None:
+    def _check_signature(self, appid: str, query: Query) -> Answer | None:
+        """Return the error, or None if the signature is valid."""
         if not query.get("openid") or not query.get("signature"):
             return error(40097, "invalid args")
         if query.get("sig_method") != "hmac_sha256":
@@ -199,5 +201,5 @@ class FakeAPI:
 
 
 def error(errcode: int, errmsg: str) -> dict[str, Any]:
-    """As WeChat words it, with a request id."""
+    """Return an error in WeChat's format, with a request id."""
     return {"errcode": errcode, "errmsg": f"{errmsg}, rid: {secrets.token_hex(4)}-{secrets.token_hex(4)}"}

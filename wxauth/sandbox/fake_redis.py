@@ -1,7 +1,7 @@
-"""The door to `fakeredis`: a Redis of this process alone, which can be unplugged, watched and looked into.
+"""An in-memory Redis (fakeredis) for the sandbox. It can be stopped, and the trace records each round trip.
 
-It notes each round trip, and what there is in Redis after it. Of a session it sees what anybody would who has stolen
-Redis: names, sizes, sealed bytes.
+A note contains the commands, the replies and the content of Redis after them. The content is what a stolen dump would
+show: key names, sizes, encrypted bytes.
 """
 
 from __future__ import annotations
@@ -17,62 +17,66 @@ from redis.retry import Retry
 
 from ..storage.client import Command
 from ..storage.reasons import unavailable
-from .trace import SHOWN_BYTES, Note, Trace, begun, ended, shown
+from .trace import MAX_HEX_BYTES, Note, Trace, end_note, start_note, to_json
 
-#: Seconds that an unplugged Redis stays away.
-AWAY: Final = 8.0
-MOST_KEYS: Final = 24
+#: Seconds until a stopped Redis starts again.
+OUTAGE: Final = 8.0
+#: The content of a note is limited to so many keys.
+MAX_KEYS: Final = 24
 
 
 class _Server(fakeredis.FakeServer):
-    """Comes back by itself: `connected` is a matter of time."""
+    """Starts again by itself after OUTAGE seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.back_at = float("-inf")
+        self.starts_at = float("-inf")
         super().__init__(version=(7,))
 
     @property
     def connected(self) -> bool:
-        return self._clock() >= self.back_at
+        return self._clock() >= self.starts_at
 
     @connected.setter
     def connected(self, value: bool) -> None:
-        self.back_at = float("-inf") if value else self._clock() + AWAY
+        self.starts_at = float("-inf") if value else self._clock() + OUTAGE
 
 
 class FakeRedis:
-    """`client` is for the service, and everything that it asks is noted in `trace`."""
+    """`client` is for the service. `trace` records each of its round trips."""
 
     def __init__(self, trace: Trace, clock: Callable[[], float] = time.monotonic) -> None:
         self._server = _Server(clock)
         self._clock = clock
         self._observer = self._client(fakeredis.FakeRedisConnection)
-        self.client = self._client(_WatchedConnection, trace=trace, holds=self.holds)
+        self.client = self._client(_WatchedConnection, trace=trace, content=self.content)
 
-    def unplug(self) -> None:
-        """From now on nobody reaches it, for AWAY seconds. What it holds stays."""
+    def stop(self) -> None:
+        """Refuse connections for OUTAGE seconds. The data stays."""
         self._server.connected = False
 
-    def plug_in(self) -> None:
+    def start(self) -> None:
         self._server.connected = True
 
     @property
-    def back_in(self) -> float:
-        """Seconds until it can be reached; 0 while it can."""
-        return round(max(self._server.back_at - self._clock(), 0), 1)
+    def starts_in(self) -> float:
+        """Seconds until it starts again; 0 if it runs."""
+        return round(max(self._server.starts_at - self._clock(), 0), 1)
 
-    def holds(self) -> Note | None:
-        """How many keys there are, and what is to be seen of MOST_KEYS of them; None while it can't be reached."""
+    def content(self) -> Note | None:
+        """Return the number of keys, and up to MAX_KEYS of them; None while it is stopped."""
         try:
-            _, names = self._observer.execute_command("SCAN", 0, "COUNT", MOST_KEYS)
-            keys = [found for name in sorted(names) if (found := self._described(name))]
+            _, names = self._observer.execute_command("SCAN", 0, "COUNT", MAX_KEYS)
+            keys = [found for name in sorted(names) if (found := self._describe(name))]
             return {"total": self._observer.dbsize(), "keys": keys}
         except redis.ConnectionError:
             return None
 
     def expire(self, name: str, field: str) -> None:
-        """Set the idle end of a session to the past. Raises StoreUnavailable while Redis is unplugged."""
+        """Set the idle end of a session, a field of its user's hash, to the past.
+
+        Raises StoreUnavailable while it is stopped.
+        """
         if not self._server.connected:
             raise unavailable("unreachable")
         value = self._observer.execute_command("HGET", name, field)
@@ -80,13 +84,13 @@ class FakeRedis:
             self._observer.hset(name, field, bytes(8) + value[8:])
 
     def _client(self, kind: type[redis.Connection], **options: Any) -> redis.Redis:
-        # As the service connects: it does without redis-py's own new tries, which would take seconds.
+        # The service, too, disables redis-py's retries, which would take seconds.
         retry = Retry(NoBackoff(), 0)
         pool = redis.ConnectionPool(connection_class=kind, server=self._server, protocol=2, retry=retry, **options)
         return fakeredis.FakeRedis(connection_pool=pool)
 
-    def _described(self, name: bytes) -> Note | None:
-        """None for a key that has gone since it was listed."""
+    def _describe(self, name: bytes) -> Note | None:
+        """Return None if the key has expired since the scan."""
         ask = self._observer.execute_command
         kind, milliseconds = ask("TYPE", name).decode(), ask("PTTL", name)
         if kind == "hash":
@@ -100,20 +104,20 @@ class FakeRedis:
 
 
 def _bytes(value: bytes) -> Note:
-    return {"bytes": len(value), "hex": value[:SHOWN_BYTES].hex()}
+    return {"bytes": len(value), "hex": value[:MAX_HEX_BYTES].hex()}
 
 
 class _WatchedConnection(fakeredis.FakeRedisConnection):
-    """Notes each round trip: what was asked in it, what came back, and what Redis holds then."""
+    """Records each round trip: commands, replies, and the content of Redis after it."""
 
-    def __init__(self, *args: Any, trace: Trace, holds: Callable[[], Note | None], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, trace: Trace, content: Callable[[], Note | None], **kwargs: Any) -> None:
         self._trace = trace
-        self._holds = holds
+        self._content = content
         self._note: Note = {}
         super().__init__(*args, **kwargs)
 
     def _connect(self) -> Any:
-        self._note = begun("redis") | {"commands": [], "replies": []}
+        self._note = start_note("redis") | {"commands": [], "replies": []}
         try:
             return super()._connect()
         except redis.ConnectionError:
@@ -122,8 +126,8 @@ class _WatchedConnection(fakeredis.FakeRedisConnection):
 
     def pack_commands(self, commands: Sequence[Command]) -> list[bytes]:
         packed: list[bytes] = super().pack_commands(commands)
-        self._note = begun("redis") | {
-            "commands": shown(commands),
+        self._note = start_note("redis") | {
+            "commands": to_json(commands),
             "replies": [],
             "bytes": sum(len(piece) for piece in packed),
         }
@@ -138,7 +142,7 @@ class _WatchedConnection(fakeredis.FakeRedisConnection):
         except redis.ResponseError as error:
             self._add(f"({error})")
             raise
-        self._add(shown(reply))
+        self._add(to_json(reply))
         return reply
 
     def _add(self, reply: object) -> None:
@@ -147,5 +151,5 @@ class _WatchedConnection(fakeredis.FakeRedisConnection):
             self._finish()
 
     def _finish(self, error: str | None = None) -> None:
-        ended(self._note)
-        self._trace.keep(self._note | {"holds": self._holds()} | ({"error": error} if error else {}))
+        end_note(self._note)
+        self._trace.add(self._note | {"holds": self._content()} | ({"error": error} if error else {}))

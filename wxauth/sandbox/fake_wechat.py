@@ -1,6 +1,6 @@
-"""A WeChat to log in at: it keeps WeChat's rules, and answers over the same `requests` as the real one.
+"""A fake WeChat with WeChat's rules, as an adapter of `requests`: no server and no network.
 
-Codes are single use and live five minutes; a user has one session_key at a time, which not every login changes.
+A code is single use and valid for five minutes. A user has one session_key at a time, and not every login changes it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..models import Secret
+from .crypto import compact, encrypt, encrypt_push, serialize, sign, sign_push
 from .fake_api import FakeAPI, error
-from .sealing import compact, seal, seal_push, sign, sign_push, written
 
-CODE_LIFE: Final = 300
-KEY_LIFE: Final = 300
-MOST_CODES: Final = 10000
+CODE_TTL: Final = 300
+SESSION_KEY_TTL: Final = 300
+MAX_CODES: Final = 10000
 MOCK_CODE: Final = "the code is a mock one"
 
-#: What a code can be scripted to end in: an errcode with WeChat's own words for it, or a failure.
+#: The outcomes that a code can be given: an errcode with WeChat's message, or a failure.
 ERRORS: Final[Mapping[str, str]] = {
     "40029": "invalid code",
     "40163": "code been used",
@@ -47,12 +47,12 @@ class _Code:
     user: str
     outcome: str | None
     new_key: bool
-    born_at: float
+    created_at: float
     used: bool = False
 
 
 class FakeWeChat(HTTPAdapter):
-    """To be mounted in place of the network. Openids begin with `oSANDBOX`."""
+    """Mount it on a `requests` session in place of the network. Each openid starts with `oSANDBOX`."""
 
     def __init__(self, apps: Mapping[str, Secret], clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -64,43 +64,43 @@ class FakeWeChat(HTTPAdapter):
         self.api = FakeAPI(apps, self, clock)
 
     def wx_login(self, user: str = "visitor", outcome: str | None = None, *, new_key: bool = False) -> str:
-        """The code that wx.login would give on the phone of `user`; exchanging it ends in `outcome`, if given.
+        """Return a code, as wx.login does on the phone of `user`. Its exchange ends in `outcome`, if given.
 
-        With `new_key` the exchange replaces the user's session_key, whatever its age.
+        With `new_key` the exchange replaces the session_key of the user.
         """
         code = "0" + secrets.token_hex(15) + "A"
         with self._lock:
             self._codes[code] = _Code(user, outcome, new_key, self._clock())
-            _forget_oldest(self._codes)
+            _drop_oldest(self._codes)
         return code
 
     def wx_get_user_profile(self, appid: str, user: str = "visitor") -> dict[str, str]:
-        """What wx.getUserProfile would give on the phone of `user`: `rawData`, `signature`, `encryptedData`, `iv`."""
+        """Return a profile, as wx.getUserProfile does: `rawData`, `signature`, `encryptedData`, `iv`."""
         with self._lock:
             session_key = self._session_key(appid, user)
         profile = {"nickName": user, "gender": 0, "language": "zh_CN", "city": "", "province": "", "country": ""}
         watermark = {"timestamp": int(self._clock()), "appid": appid}
         raw_data = compact(profile)
-        sealed = seal(session_key, profile | {"watermark": watermark})
-        return {"rawData": raw_data, "signature": sign(session_key, raw_data), **sealed}
+        encrypted = encrypt(session_key, profile | {"watermark": watermark})
+        return {"rawData": raw_data, "signature": sign(session_key, raw_data), **encrypted}
 
     def push(
         self, appid: str, user: str, event: str, token: str, aes_key: str = "", form: str = "json"
     ) -> tuple[dict[str, str], bytes]:
-        """Query and body of the request by which WeChat would tell of `event`; sealed if there is an `aes_key`."""
+        """Return query and body of the push message for `event`, encrypted if `aes_key` is given."""
         openid = self.openid_of(appid, user)
         message = {"ToUserName": "gh_sandbox", "FromUserName": "oSANDBOXwechat", "CreateTime": int(self._clock())}
         message |= {"MsgType": "event", "Event": event, "OpenID": openid, "AppID": appid, "RevokeInfo": "1"}
         timestamp, nonce = str(int(self._clock())), str(secrets.randbelow(10**9))
         query = {"timestamp": timestamp, "nonce": nonce, "signature": sign_push(token, timestamp, nonce)}
         if not aes_key:
-            return query, written(message, form)
-        sealed = seal_push(aes_key, appid, written(message, form))
-        query |= {"encrypt_type": "aes", "msg_signature": sign_push(token, timestamp, nonce, sealed)}
-        return query, written({"ToUserName": "gh_sandbox", "Encrypt": sealed}, form)
+            return query, serialize(message, form)
+        encrypted = encrypt_push(aes_key, appid, serialize(message, form))
+        query |= {"encrypt_type": "aes", "msg_signature": sign_push(token, timestamp, nonce, encrypted)}
+        return query, serialize({"ToUserName": "gh_sandbox", "Encrypt": encrypted}, form)
 
     def tap_phone_button(self, user: str = "visitor", appid: str | None = None, outcome: str | None = None) -> str:
-        """The code that the phone button would give on the phone of `user`, in the first app if none is named."""
+        """Return a phone code, as the phone button does on the phone of `user`. The default app is the first."""
         with self._lock:
             return self.api.tap_phone_button(user, appid, outcome)
 
@@ -108,12 +108,12 @@ class FakeWeChat(HTTPAdapter):
         return f"oSANDBOX{_digest(appid, user)}"
 
     def session_key_of(self, appid: str, openid: str) -> str | None:
-        """The session_key of whoever has logged in as `openid`."""
+        """Return the session_key of the user; None if the user never logged in."""
         found = [key for (app, user), (key, _) in self._session_keys.items() if self.openid_of(app, user) == openid]
         return found[0] if found else None
 
     def replace_session_key(self, appid: str, openid: str) -> str:
-        """Another session_key, for as long as the former would have lived."""
+        """Replace the session_key of the user and return the new one. The expiry does not change."""
         user = next(user for app, user in self._session_keys if self.openid_of(app, user) == openid)
         session_key = base64.b64encode(secrets.token_bytes(16)).decode()
         self._session_keys[appid, user] = session_key, self._session_keys[appid, user][1]
@@ -159,7 +159,7 @@ class FakeWeChat(HTTPAdapter):
         if text == MOCK_CODE:
             return self._identity(appid, "visitor")
         code = self._codes.get(text)
-        if code is None or self._clock() - code.born_at >= CODE_LIFE:
+        if code is None or self._clock() - code.created_at >= CODE_TTL:
             return error(40029, ERRORS["40029"])
         if code.used:
             return error(40163, ERRORS["40163"])
@@ -171,8 +171,8 @@ class FakeWeChat(HTTPAdapter):
         return code.outcome or self._identity(appid, code.user, new_key=code.new_key)
 
     def _identity(self, appid: str, user: str, *, new_key: bool = False) -> dict[str, object]:
-        _, born_at = self._session_keys.get((appid, user), ("", 0.0))
-        if new_key or self._clock() - born_at >= KEY_LIFE:
+        _, created_at = self._session_keys.get((appid, user), ("", 0.0))
+        if new_key or self._clock() - created_at >= SESSION_KEY_TTL:
             self._session_keys.pop((appid, user), None)
         return {
             "openid": self.openid_of(appid, user),
@@ -181,15 +181,15 @@ class FakeWeChat(HTTPAdapter):
         }
 
     def _session_key(self, appid: str, user: str) -> str:
-        """The one that the user has, or a new one."""
+        """Return the session_key of the user. Create it if there is none."""
         if (appid, user) not in self._session_keys:
             self._session_keys[appid, user] = base64.b64encode(secrets.token_bytes(16)).decode(), self._clock()
-            _forget_oldest(self._session_keys)
+            _drop_oldest(self._session_keys)
         return self._session_keys[appid, user][0]
 
 
-def _forget_oldest(entries: dict[Any, Any]) -> None:
-    if len(entries) > MOST_CODES:
+def _drop_oldest(entries: dict[Any, Any]) -> None:
+    if len(entries) > MAX_CODES:
         del entries[next(iter(entries))]
 
 

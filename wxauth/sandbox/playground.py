@@ -1,4 +1,4 @@
-"""The playground's files, as they lie in the package. Whatever the page shows, it asks of the service."""
+"""Serve the static files of the playground. The page gets its data from the service over HTTP."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ bp = Blueprint("playground", __name__)
 PAGE: Final = Path(__file__).parent / "page"
 KINDS: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES: Final = {path.name: path for path in PAGE.iterdir() if path.suffix in KINDS}
-#: Nothing that is not from here, and nothing that stands in the page itself is executed.
+#: Only this origin, and no inline scripts or styles.
 POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 @bp.get("/")
 def page() -> Response:
-    return _sent("index.html")
+    return _send("index.html")
 
 
 @bp.get("/sandbox/page/<name>")
 def file(name: str) -> Response:
-    return _sent(name) if name in FILES else abort(404)
+    return _send(name) if name in FILES else abort(404)
 
 
-def _sent(name: str) -> Response:
+def _send(name: str) -> Response:
     path = FILES[name]
     response = Response(path.read_bytes(), mimetype=KINDS[path.suffix])
     response.headers["Content-Security-Policy"] = POLICY

@@ -1,7 +1,7 @@
-"""What was said to WeChat and to Redis while a request was answered. Pure and bounded; it knows neither of them.
+"""Record the calls to WeChat and Redis of each request, for the playground. The memory is bounded.
 
-A note is what the playground shows: `{"with": "wechat" | "redis", "at", "ms", ...}`, `at` in Unix milliseconds.
-What may never be in one, not even here: the AppSecret and a session_key.
+A note is one call: `{"with": "wechat" | "redis", "at", "ms", ...}`, `at` in Unix milliseconds, `ms` its duration.
+A note never contains the AppSecret, an access token or a session_key.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, Final
 
 Note = dict[str, Any]
 
-MOST_REQUESTS: Final = 50
-MOST_NOTES: Final = 32
-SHOWN_BYTES: Final = 24
-LONGEST_TEXT: Final = 200
+MAX_REQUESTS: Final = 50
+MAX_NOTES: Final = 32
+MAX_HEX_BYTES: Final = 24
+MAX_TEXT: Final = 200
 
 DOTS: Final = "••••••••"
 SECRETS: Final = ("secret", "session_key", "access_token")
@@ -29,9 +29,9 @@ IN_JSON: Final = re.compile(rf'("(?:{"|".join(SECRETS)})": *)"(?:[^"\\]|\\.)*"')
 
 
 class Trace:
-    """The notes of the last MOST_REQUESTS requests that had any, MOST_NOTES of each; safe between threads.
+    """The first MAX_NOTES notes of each of the last MAX_REQUESTS requests. Thread-safe.
 
-    `request_id` says which request the calling thread answers, if any.
+    `request_id` returns the id of the request that the calling thread handles; None outside of a request.
     """
 
     def __init__(self, request_id: Callable[[], str | None]) -> None:
@@ -39,64 +39,64 @@ class Trace:
         self._lock = threading.Lock()
         self._notes: OrderedDict[str, list[Note]] = OrderedDict()
 
-    def keep(self, note: Note) -> None:
-        """Under the request that this thread answers; what happens outside of all requests is not kept."""
+    def add(self, note: Note) -> None:
+        """Add a note to the current request. Outside of a request, drop it."""
         request = self._request_id()
         if request is None:
             return
         with self._lock:
             notes = self._notes.setdefault(request, [])
-            if len(notes) < MOST_NOTES:
+            if len(notes) < MAX_NOTES:
                 notes.append(note)
-            while len(self._notes) > MOST_REQUESTS:
+            while len(self._notes) > MAX_REQUESTS:
                 self._notes.popitem(last=False)
 
     def of(self, request: str) -> list[Note] | None:
-        """What was noted under a request's id, in order; None where nothing was, or no longer is."""
+        """Return the notes of a request in order; None if there are none, or no longer any."""
         with self._lock:
             found = self._notes.get(request)
             return list(found) if found is not None else None
 
 
-def begun(partner: str) -> Note:
-    """A note of what begins now."""
+def start_note(partner: str) -> Note:
+    """Return the note of a call that starts now."""
     return {"with": partner, "at": round(time.time() * 1000, 3)}
 
 
-def ended(note: Note) -> None:
-    """What the note is about has taken until now."""
+def end_note(note: Note) -> None:
+    """Set the duration of the call, which ends now."""
     note["ms"] = round(time.time() * 1000 - note["at"], 3)
 
 
-def masked(text: str) -> str:
-    """`text`, an address or JSON, with dots in place of what must stay on the server."""
+def mask(text: str) -> str:
+    """Replace the secrets in a URL or in JSON by dots."""
     return IN_JSON.sub(rf'\1"{DOTS}"', IN_QUERY.sub(rf"\1={DOTS}", text))
 
 
-def shown(value: object) -> object:
-    """What goes over a connection to Redis, as JSON can have it: bytes that are no text by size and beginning."""
+def to_json(value: object) -> object:
+    """Convert a Redis command or reply for JSON. Binary data becomes its size and its first bytes."""
     if isinstance(value, bytes):
-        return _shown_bytes(value)
+        return _bytes_to_json(value)
     if isinstance(value, list | tuple):
-        return [shown(item) for item in value]
+        return [to_json(item) for item in value]
     return value if isinstance(value, str | int | None) else str(value)
 
 
-def _shown_bytes(value: bytes) -> object:
+def _bytes_to_json(value: bytes) -> object:
     text = value.decode("ascii", errors="replace")
-    if text.isascii() and text.isprintable() and len(text) <= LONGEST_TEXT:
+    if text.isascii() and text.isprintable() and len(text) <= MAX_TEXT:
         return text
-    return {"bytes": len(value), "hex": value[:SHOWN_BYTES].hex()}
+    return {"bytes": len(value), "hex": value[:MAX_HEX_BYTES].hex()}
 
 
 def http_size(first_line: str, headers: Mapping[str, str], body: bytes = b"") -> int:
-    """The bytes of an HTTP/1.1 message."""
+    """Return the size of an HTTP/1.1 message in bytes."""
     return len(first_line) + sum(len(name) + len(text) + 4 for name, text in headers.items()) + 2 + len(body)
 
 
 def pretty(body: bytes) -> str:
-    """A body as it is shown: JSON with a line for each name, anything else as it is."""
+    """Return a body for display: JSON is indented, secrets are masked."""
     text = body.decode(errors="replace")
     with contextlib.suppress(ValueError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    return masked(text)
+    return mask(text)

@@ -128,7 +128,7 @@ def test_only_json_is_read(phone: Phone) -> None:
 def test_a_token_that_was_reset_elsewhere_is_replaced(phone: Phone, wechat: FakeWeChat) -> None:
     """The user notices nothing."""
     assert tap(phone.log_in()).status_code == 200
-    wechat.api.disown_access_token(APPID)
+    wechat.api.reject_access_token(APPID)
     assert tap(phone).status_code == 200
 
 
@@ -137,7 +137,7 @@ def test_one_that_can_not_be_replaced_is_wechats_refusal(phone: Phone, wechat: F
     phone.log_in()
     for _ in range(2):
         tap(phone)
-        wechat.api.disown_access_token(APPID)
+        wechat.api.reject_access_token(APPID)
     assert problem(tap(phone)) == (502, "wechat_error", "none")
 
 

@@ -16,8 +16,8 @@ from tests.conftest import APP_SECRET, APPID, SESSION_KEY, Clock
 from tests.test_metrics import Gauge
 from wxauth import logged_out
 from wxauth.models import Identity, Secret, User
+from wxauth.sandbox.crypto import serialize, sign_push
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sandbox.sealing import sign_push, written
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Client, Settings
 from wxauth.web.app import create_app
@@ -97,7 +97,7 @@ def test_the_official_message_is_acknowledged(settings: Settings, store: Session
         push_token=vectors.PUSH_TOKEN,
         push_aes_key=vectors.PUSH_AES_KEY,
     )
-    body = written({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}, "json")
+    body = serialize({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}, "json")
     client = create_app(chosen, store=store).test_client()
     assert answered(deliver(client, (vectors.SAFE_QUERY, body))) == (200, "success")
 

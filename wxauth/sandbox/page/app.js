@@ -11,7 +11,7 @@ const at = (id) => document.getElementById(id)
 const diagram = new Diagram()
 const scenes = new Scenes(diagram)
 
-/** Runs one thing at a time; whoever presses a button meanwhile is not heard. */
+/** Run one scene at a time. Clicks during a scene are ignored. */
 let running = false
 async function run(what) {
   if (running) return
@@ -26,7 +26,7 @@ async function run(what) {
     running = false
     document.body.classList.remove('running')
     for (const button of shown) button.removeAttribute('aria-disabled')
-    // The button that was pressed may be gone: whoever uses the keyboard goes on at the one in its place.
+    // The pressed button may be hidden now. Focus the one that replaces it, for keyboard users.
     if (hadFocus && document.activeElement === document.body) at('phone-buttons').querySelector('button:not([hidden])').focus()
   }
 }
@@ -73,7 +73,7 @@ function remember(name, value) {
   try {
     localStorage.setItem(name, value)
   } catch {
-    // Then it is chosen anew the next time.
+    // Without storage, the choice is lost when the page is closed.
   }
 }
 

@@ -18,7 +18,7 @@ export class Diagram {
     document.getElementById('empty').prepend(ground)
   }
 
-  /** An empty page for what comes now. */
+  /** Clear the diagram for a new scene. */
   begin(scene) {
     this.list.replaceChildren()
     this.steps = 0
@@ -33,21 +33,21 @@ export class Diagram {
     say(document.getElementById('scene-told'), `scene.${scene}.told`)
   }
 
-  /** Draws messages in the order in which they happened. */
+  /** Draw messages in order. */
   async play(messages) {
     for (const message of messages) {
       const row = this.list.appendChild(this.row(message))
       row.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
       this.light(message)
       if (message.holds !== undefined) Vault.show(message.holds)
-      // Between two words with Redis nothing changes there.
+      // Only Redis messages change the content of Redis.
       message.after = Vault.holds
       await pause(message.minor ? PACE / 2 : PACE)
     }
     this.light(null)
   }
 
-  /** Something that is no message: what the sandbox did, or that time passed. */
+  /** Add a line that is not a message: an act of the sandbox, or a pause. */
   aside(key, values) {
     const item = document.createElement('li')
     item.className = 'aside'
@@ -109,7 +109,7 @@ function arrow(from, to, height, label, kind) {
   return [line, tip, load(from, to, height, label, kind), packet]
 }
 
-/** What the arrow carries, above it; a long label beside a number begins after that. */
+/** The label above an arrow. A long label starts after the number of the step. */
 function load(from, to, height, label, kind) {
   const forth = to > from
   if (kind === 'out' && label.length > 8 && Math.abs(to - from) < 30) {

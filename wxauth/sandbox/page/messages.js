@@ -1,10 +1,10 @@
-// What an exchange means: its messages in the order in which they happened, each with a sentence. Touches no page.
+// Convert an exchange into messages in order, each with an explanation. Does not use the DOM.
 
 import { has } from './text.js'
 
 /**
- * A message: who sends it to whom, what the arrow carries (`out`, and `back` where the answer is part of it), its title,
- * a sentence as [key, values], whether it went wrong, its time and bytes, and what can be opened.
+ * A message: sender and receiver, the labels of the arrow (`out`, and `back` if it includes the answer), its title, an
+ * explanation as [key, values], whether it failed, its time and size, and its details.
  */
 export function codeGiven(exchange, second = false) {
   return {
@@ -14,7 +14,7 @@ export function codeGiven(exchange, second = false) {
   }
 }
 
-/** The request, what the server said to others because of it, and the answer. */
+/** The request, the calls of the server to WeChat and Redis, and the answer. */
 export function ofExchange(exchange, { second = false, lost = false } = {}) {
   return [asked(exchange, second), ...between(exchange, second), answered(exchange, second, lost)]
 }
@@ -63,7 +63,7 @@ function toldOf(problem, exchange) {
   return [`answer.${problem.code}${unasked ? '.unasked' : ''}`]
 }
 
-/** Everything that is said to Redis in one go is one message. */
+/** Consecutive Redis notes are one message. */
 function between(exchange, second) {
   const runs = []
   for (const note of exchange.notes) {
@@ -71,7 +71,7 @@ function between(exchange, second) {
     else runs.push([note])
   }
   return runs.map((run, index) => ({
-    ...(run[0].with === 'redis' ? ofRedis(run, runs.slice(index + 1).some(([next]) => next.with === 'wechat')) : ofWeChat(run[0])),
+    ...(run[0].with === 'redis' ? ofRedis(run, exchange, runs.slice(index + 1).some(([next]) => next.with === 'wechat')) : ofWeChat(run[0])),
     second,
   }))
 }
@@ -96,34 +96,34 @@ function meaning(note, data) {
   return [-1, 40163, 40226].includes(data.errcode) ? data.errcode : 'other'
 }
 
-function ofRedis(run, before) {
+/** `before`: whether the server asks WeChat after it. */
+function ofRedis(run, exchange, before) {
   const commands = run.flatMap((note) => note.commands)
   const wrong = run.every((note) => note.error)
   return {
     from: 'server', to: 'redis', minor: before && !wrong, wrong, title: 'Redis',
-    out: wrong ? 'connect ✕' : said(commands), back: wrong ? undefined : '', told: [`redis.${doing(run, commands, before, wrong)}`],
+    out: wrong ? 'connect ✕' : said(commands), back: wrong ? undefined : '', told: [`redis.${purpose(exchange, before, wrong)}`],
     trips: trips(run.length, wrong), at: run[0].at, ms: sum(run, 'ms'), bytes: wrong ? null : ['bytes.sent', { n: sum(run, 'bytes') }],
     parts: [['open.said', run.map(conversation).join('\n\n')]], holds: run.at(-1).holds,
   }
 }
 
-const WRITES = ['SET', 'HSET', 'INCRBY', 'EXPIRE', 'DEL', 'HDEL', 'PUBLISH']
-const FRAME = ['MULTI', 'EXEC', 'PTTL', 'WATCH']
+const WRITES = ['EVALSHA', 'SET', 'DEL', 'PUBLISH']
+const FRAME = ['SCRIPT', 'PTTL', 'TIME']
 
-/** What the arrow carries: the commands that write, if there are any, else those that read. */
+/** The label of a Redis arrow: the writing commands, or the reading ones if there are no others. */
 function said(commands) {
   const names = [...new Set(commands.map(([name]) => name))]
   const writes = names.filter((name) => WRITES.includes(name))
   return (writes.length ? writes : names.filter((name) => !FRAME.includes(name))).join(', ')
 }
 
-function doing(run, commands, before, wrong) {
-  const touches = (name, kind) => commands.some(([command, ...rest]) => command === name && rest.some((key) => String(key).includes(kind)))
+function purpose(exchange, before, wrong) {
   if (wrong) return 'gone'
-  if (touches('SET', '}:s:')) return 'store'
-  if (touches('DEL', '}:s:')) return 'end'
-  if (touches('GET', '}:s:')) return run.some((note) => note.replies[0] === null) ? 'absent' : 'read'
-  return before ? 'check' : 'look'
+  if (before) return 'check'
+  if (exchange.path === 'login') return exchange.status === 200 ? 'store' : 'look'
+  if (exchange.status === 401) return 'absent'
+  return exchange.method === 'DELETE' ? 'end' : 'read'
 }
 
 function conversation(note) {

@@ -1,4 +1,4 @@
-// The phone: what it holds, what it shows, and its requests. It does what a good client does, but only when told to.
+// The phone: its state, its screen and its requests. It acts only when a scene tells it to.
 
 import { duration, has, say } from './text.js'
 import { ask, send } from './wire.js'
@@ -12,14 +12,14 @@ export class Phone {
     this.token = null
   }
 
-  /** What wx.login does; `outcome` scripts what WeChat will say of the code. */
+  /** Call wx.login. `outcome` sets the result of the code at WeChat. */
   async code(outcome) {
     const data = { user: USER, ...(outcome ? { outcome } : {}) }
     const exchange = await send('POST', 'sandbox/wx.login', { data })
     return { code: exchange.data.code, messages: [codeGiven(exchange, this.second)] }
   }
 
-  /** Exchanges the code for a token, which is kept unless the answer is to get lost. */
+  /** Exchange the code for a token. With `lost`, the token is not stored. */
   async exchange(code, { lost = false, device } = {}) {
     const data = { code, ...(device ? { device } : {}) }
     const exchange = await send('POST', 'login', { data, token: this.token })
@@ -28,7 +28,7 @@ export class Phone {
     return { exchange, problem, messages: ofExchange(exchange, { second: this.second, lost }) }
   }
 
-  /** A request with the token, or with another text in its place. */
+  /** Send a request with the token, or with another one. */
   async call(method, path, token = this.token) {
     const exchange = await send(method, path, { token })
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
@@ -40,7 +40,7 @@ export class Phone {
     return done
   }
 
-  /** Lets the record of its token run out. */
+  /** Expire the session of the token. */
   expire() {
     return ask('POST', 'sandbox/expire', this.token)
   }
@@ -66,13 +66,13 @@ export const Screen = {
     at('problem').hidden = true
   },
 
-  /** The problem, and the one button that does what its action says. */
+  /** Show the problem, and one button for its action. */
   failed(token, problem, retryAfter) {
     this.draw({ who: null, else: null, buttons: ['cure'], token })
     at('problem').hidden = false
     at('problem-code').textContent = problem.status ? `${problem.status} ${problem.code}` : problem.code
     say(at('problem-told'), has(`told.${problem.code}`) ? `told.${problem.code}` : 'told.other')
-    // Where there was no answer there was no action either.
+    // Without an answer there is no action.
     at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
     say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
   },

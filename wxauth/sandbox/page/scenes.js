@@ -1,13 +1,13 @@
-// What is played: the ordinary login, and the ways in which it goes wrong. Every request in here is a real one.
+// The scenes: login, and its failures. All requests are real.
 
 import { Phone, Screen } from './phone.js'
 import { ask, Unreachable } from './wire.js'
 import { Vault } from './vault.js'
 
-/** What one does also while Redis is away; whatever else is to go wrong goes wrong by itself. */
+/** Scenes that also run while Redis is stopped. The others start it first. */
 const ORDINARY = ['login', 'whoami', 'logout']
 
-/** What a scene needs first did not succeed, so the scene ends with that. */
+/** The preparation of a scene failed, so the scene ends. */
 class Halted extends Error {
   constructor(done) {
     super('halted')
@@ -22,7 +22,7 @@ export class Scenes {
     this.cure = async () => {}
   }
 
-  /** Before anything was pressed. */
+  /** Show the initial state. */
   rest() {
     this.diagram.entitle('idle')
     Screen.nobody()
@@ -50,7 +50,7 @@ export class Scenes {
     }
   }
 
-  // --- What one does
+  // --- Ordinary scenes
 
   async login(outcome) {
     const { code, messages } = await this.phone.code(outcome)
@@ -66,7 +66,7 @@ export class Scenes {
     await this.end(await this.phone.logOut(), 'logout')
   }
 
-  // --- What goes wrong
+  // --- Failures
 
   async used() {
     await this.beNobody()
@@ -128,9 +128,9 @@ export class Scenes {
     await this.end(await this.phone.call('GET', 'session', forged))
   }
 
-  // --- How a scene ends
+  // --- The end of a scene
 
-  /** Plays what happened, and shows on the phone what came of it. */
+  /** Draw the messages, and show the result on the phone. */
   async end({ exchange, problem, messages }, lesson) {
     await this.diagram.play(messages)
     if (problem) return this.fail(problem, exchange.retryAfter)
@@ -145,7 +145,7 @@ export class Scenes {
     this.cure = () => (problem.action === 'none' ? this.settle() : this.guarded(() => this.act(problem, retryAfter)))
   }
 
-  /** What the action of a problem says. */
+  /** Follow the action of a problem. */
   async act({ action, code }, retryAfter) {
     if (action === 'retry') {
       this.diagram.aside('aside.wait', { n: retryAfter })
@@ -161,7 +161,7 @@ export class Scenes {
     else Screen.nobody()
   }
 
-  // --- What a scene begins with
+  // --- Preparation
 
   async beKnown() {
     if (this.phone.token) return
@@ -191,7 +191,7 @@ export class Scenes {
   }
 }
 
-/** The messages of several phones as they happened, by the clock of this machine. */
+/** The messages of several phones in order of time. */
 function inOrder(doings) {
   return doings.flatMap(({ messages }) => messages).sort((one, other) => one.at - other.at)
 }

@@ -1,4 +1,4 @@
-// The code to copy. What runs beside the service has the address of this sandbox; the mini program has the reader's own.
+// The code snippets. The mini program has the address from the input field, the others that of this sandbox.
 
 import { say } from './text.js'
 
@@ -28,7 +28,7 @@ async function copy(code, button) {
     say(button, 'copied')
     setTimeout(() => say(button, 'copy'), 2000)
   } catch {
-    // Where the clipboard is not to be had, the text is at least selected.
+    // Without access to the clipboard, select the text.
     getSelection().selectAllChildren(code)
   }
 }

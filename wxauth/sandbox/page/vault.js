@@ -1,19 +1,19 @@
-// What Redis holds: names, kinds, time limits, sizes and the first bytes. The server has nothing else to show.
+// The content of Redis: names, types, time limits, sizes and first bytes.
 
 import { duration, has, say } from './text.js'
 import { ask } from './wire.js'
 
-const KINDS = [[/\}:s:/, 's'], [/\}:u:/, 'u'], [/:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready\}:p/, 'p']]
+const KINDS = [[/^wxa:\{[\w-]{22}\}$/, 'u'], [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p']]
 
 let known = null
 let before = null
 let clock = 0
 
 export const Vault = {
-  /** What was shown last. */
+  /** The content that is shown. */
   holds: null,
 
-  /** From now on what changes is marked. */
+  /** Mark later changes. */
   mark() {
     before = known
   },
@@ -27,7 +27,7 @@ export const Vault = {
     known = new Map(holds.keys.map((key) => [key.key, fingerprint(key)]))
   },
 
-  /** Looks into Redis now; while it is away, again each second. */
+  /** Read the content of Redis. While Redis is stopped, repeat every 500 ms. */
   async look() {
     clearTimeout(clock)
     const { back_in: left, holds } = (await ask('GET', 'sandbox/redis')).data
@@ -38,7 +38,7 @@ export const Vault = {
     if (left > 0) clock = setTimeout(() => this.look().catch(() => {}), 500)
   },
 
-  /** Plugs Redis in again if it is away, and waits until the service has noticed; whether it was away. */
+  /** Start Redis if it is stopped, and wait until the service is ready. Return whether it was stopped. */
   async mend() {
     if ((await ask('GET', 'sandbox/redis')).data.back_in === 0) return false
     await this.plugIn()
@@ -54,7 +54,7 @@ export const Vault = {
   },
 }
 
-/** A list of the keys; what is not in `before`, or looks otherwise there, is marked. */
+/** Return a list of the keys. Keys that differ from `before` are marked. */
 export function keysIn(holds, before = null) {
   const list = document.createElement('ul')
   list.className = 'keys'
@@ -77,7 +77,9 @@ function entry(key, fresh) {
   say(add(facts, 'span'), 'redis.left', { left: duration(key.ttl) })
   for (const [name, value] of Object.entries(key.fields ?? { '': key })) {
     const line = add(item, 'code', 'bytes')
-    if (has(`field.${name}`)) say(add(line, 'b'), `field.${name}`)
+    // Only the name of a session's field, its id, has more than one character.
+    const field = `field.${name.length > 1 ? 'session' : name}`
+    if (has(field)) say(add(line, 'b'), field)
     line.append(`${name ? ` ${name} ` : ''}${spaced(value)}`)
   }
   return item

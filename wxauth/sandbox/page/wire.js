@@ -1,13 +1,13 @@
-// Requests to the service, as they went over the wire; and what the service said to WeChat and Redis meanwhile.
+// Send requests to the service, and read the calls to WeChat and Redis that each one caused.
 
-/** Headers of an answer that a client has a use for. */
+/** Headers of an answer that a client needs. */
 const TELLING = ['Content-Type', 'WWW-Authenticate', 'Retry-After', 'X-WXAuth-Mode']
 
 export class Unreachable extends Error {}
 
 /**
- * Sends one request. The exchange that comes back has `request` and `answer` as {line, headers, body, bytes}, `status`,
- * `data` (the JSON, or null), `at` (Unix milliseconds), `ms`, and `notes`: what the server said to others.
+ * Send one request. Return `request` and `answer` as {line, headers, body, bytes}, `status`, `data` (the JSON, or
+ * null), `at` (Unix milliseconds), `ms`, and `notes`: the calls of the server to WeChat and Redis.
  */
 export async function send(method, path, { token, data } = {}) {
   const headers = {}
@@ -30,7 +30,7 @@ export async function send(method, path, { token, data } = {}) {
   }
 }
 
-/** What is asked of the sandbox itself: no message of the login. */
+/** Send a request to the sandbox itself. It is not shown as a message. */
 export async function ask(method, path, token) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {}
   const { response, text } = await exchanged(path, { method, headers, cache: 'no-store' })

@@ -1,4 +1,4 @@
-"""How the fake WeChat seals and signs, as WeChat's documents say. It shares no line with what opens and checks."""
+"""The encryption and the signatures of WeChat, from its documentation. Shares no code with `wxauth.wechat`."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-#: Bits to which the padding of user data and of a push fills up the last block.
-OF_USERDATA: Final = 128
-OF_A_PUSH: Final = 256
+#: PKCS#7 block sizes in bits.
+USERDATA_BLOCK: Final = 128
+PUSH_BLOCK: Final = 256
 
 
 def compact(content: Mapping[str, object]) -> str:
-    """JSON as WeChat writes it: no spaces, and Chinese as it is."""
+    """Return JSON in WeChat's format: no spaces, no escapes for Chinese."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
-def seal(session_key: str, content: Mapping[str, object]) -> dict[str, str]:
-    """`content` as a phone is given it: `encryptedData` and `iv`."""
+def encrypt(session_key: str, content: Mapping[str, object]) -> dict[str, str]:
+    """Return `encryptedData` and `iv` of user data."""
     iv = secrets.token_bytes(16)
-    sealed = _aes_cbc(base64.b64decode(session_key), iv, compact(content).encode(), OF_USERDATA)
-    return {"encryptedData": base64.b64encode(sealed).decode(), "iv": base64.b64encode(iv).decode()}
+    encrypted = _aes_cbc(base64.b64decode(session_key), iv, compact(content).encode(), USERDATA_BLOCK)
+    return {"encryptedData": base64.b64encode(encrypted).decode(), "iv": base64.b64encode(iv).decode()}
 
 
 def sign(session_key: str, raw_data: str) -> str:
-    """The `signature` beside `rawData`."""
+    """Return the `signature` of `rawData`."""
     return hashlib.sha1(f"{raw_data}{session_key}".encode()).hexdigest()  # noqa: S324 - as WeChat does
 
 
-def seal_push(aes_key: str, appid: str, message: bytes) -> str:
-    """`message` as it stands under `Encrypt` in the safe mode."""
+def encrypt_push(aes_key: str, appid: str, message: bytes) -> str:
+    """Return the value of `Encrypt` for a push message in safe mode."""
     key = base64.b64decode(f"{aes_key}=")
-    whole = secrets.token_bytes(16) + len(message).to_bytes(4, "big") + message + appid.encode()
-    return base64.b64encode(_aes_cbc(key, key[:16], whole, OF_A_PUSH)).decode()
+    plaintext = secrets.token_bytes(16) + len(message).to_bytes(4, "big") + message + appid.encode()
+    return base64.b64encode(_aes_cbc(key, key[:16], plaintext, PUSH_BLOCK)).decode()
 
 
 def sign_push(*parts: str) -> str:
-    """The `signature` of token, timestamp and nonce, or the `msg_signature` of these and what is sealed."""
+    """Return `signature` (token, timestamp, nonce) or `msg_signature` (these and the value of `Encrypt`)."""
     return hashlib.sha1("".join(sorted(parts)).encode()).hexdigest()  # noqa: S324 - as WeChat does
 
 
-def written(message: Mapping[str, object], form: str) -> bytes:
-    """`message` in the form that was chosen in the console: `json` or `xml`."""
+def serialize(message: Mapping[str, object], form: str) -> bytes:
+    """Return `message` in the format that is set in the WeChat console: `json` or `xml`."""
     if form == "json":
         return compact(message).encode()
     texts = (f"<{name}><![CDATA[{value}]]></{name}>" for name, value in message.items())
