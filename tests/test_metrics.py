@@ -25,7 +25,6 @@ from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
 from wxauth.web.extension import wechat_client
-from wxauth.web.problems import PROBLEMS
 from wxauth.wechat.transport import Transport
 
 Samples = dict[tuple[str, str], float]
@@ -168,7 +167,7 @@ def test_checks_are_counted_by_result_and_source(phone: Phone, gauge: Gauge) -> 
 
 def test_results_of_checks_are_called_as_the_problems_are() -> None:
     """One word for one thing, in the answer, the log and the metrics."""
-    assert {kind: PROBLEMS[kind].code for kind in RESULTS} == RESULTS
+    assert {kind: kind.code for kind in RESULTS} == RESULTS
 
 
 def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:

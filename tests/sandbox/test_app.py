@@ -15,7 +15,7 @@ from wxauth.errors import ConfigurationError
 from wxauth.sandbox import create_app
 from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
 from wxauth.settings import Settings
-from wxauth.web.extension import EXTENSION, WxAuth
+from wxauth.web.extension import EXTENSION, Services
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_trace_holds_no_secret(client: FlaskClient) -> None:
     """No AppSecret, no session_key, no token; and none of that is to be seen in Redis."""
     response = log_in(client, wx_login(client, user="alice"))
     token = response.get_json()["token"]
-    held: WxAuth = client.application.extensions[EXTENSION]
+    held: Services = client.application.extensions[EXTENSION]
     session_key = held.store.resolve(token).session_key or ""
     (secret,) = held.settings.apps.values()
     told = json.dumps([notes(client, response), client.get("/sandbox/redis").get_json()])
