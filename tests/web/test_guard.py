@@ -182,7 +182,7 @@ def test_head_has_no_body_and_a_stream_is_streamed(client: FlaskClient, token: s
     headers = {"Authorization": token}
     client.application.get("/stream")(login_required(lambda: iter(["one", "two"])))
     assert client.head("/orders", headers=headers).data == b""
-    environ = EnvironBuilder(path="/stream", headers=headers).get_environ()
+    environ = EnvironBuilder(path="/stream", headers=[*headers.items()]).get_environ()
     assert list(client.application.wsgi_app(environ, lambda *given: lambda part: None)) == [b"one", b"two"]
 
 

@@ -59,7 +59,7 @@ class RequestId:
 
 
 class ForwardAuth:
-    """Forward auth for nginx, Caddy and Traefik: says whose token `Authorization` has, and reads nothing else.
+    """Forward auth for nginx, Caddy and Traefik: answers the user of the token. It reads only `Authorization`.
 
     The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
     replaces those of the caller.

@@ -1,4 +1,4 @@
-"""`/users`: what the operator's backends see of a user, and how they log one out or ban one. On both kinds of Redis."""
+"""`/users`: a backend lists and ends the sessions of a user, and bans a user. On both kinds of Redis."""
 
 from __future__ import annotations
 
