@@ -13,8 +13,9 @@ from flask import Flask, abort
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
-from tests.conftest import ALICE, Clock
+from tests.conftest import ALICE
 from wxauth import WxAuth, login_required, wx_session
+from wxauth.clock import Clock
 from wxauth.errors import StoreUnavailable
 from wxauth.keys import KeyRing
 from wxauth.models import Identity

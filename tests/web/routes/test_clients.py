@@ -20,8 +20,9 @@ from tests.clients import (
     problem,
     settings_with_clients,
 )
-from tests.conftest import APPID, Clock, Phone
+from tests.conftest import APPID, Phone
 from tests.servers import free_port
+from wxauth.clock import Clock
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings

@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 
 from tests import vectors
 from tests.clients import SECOND
-from tests.conftest import APP_SECRET, APPID, SESSION_KEY, Clock
+from tests.conftest import APP_SECRET, APPID, SESSION_KEY
 from tests.test_metrics import Gauge
 from wxauth import logged_out
+from wxauth.clock import Clock
 from wxauth.models import Identity, Secret, User
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sandbox.sealing import sign_push, written

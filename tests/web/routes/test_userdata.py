@@ -15,9 +15,10 @@ from hypothesis import settings as hypothesis_settings
 from werkzeug.test import TestResponse
 
 from tests import vectors
-from tests.conftest import APP_SECRET, APPID, Clock, Phone
+from tests.conftest import APP_SECRET, APPID, Phone
 from tests.test_properties import House
 from wxauth import WxAuth, login_required, wx_session
+from wxauth.clock import Clock
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
@@ -231,7 +232,7 @@ def test_no_answer_contains_the_session_key(phone: Phone, wechat: FakeWeChat) ->
 def test_userdata_max_age_reaches_the_store(settings: Settings) -> None:
     chosen = Settings(settings.apps, settings.secret_keys, settings.redis_url, userdata_max_age=5)
     WxAuth(shop := Flask("shop"), chosen)
-    assert shop.extensions[EXTENSION].store.userdata_max_age == 5
+    assert shop.extensions[EXTENSION].store.policy.userdata_max_age == 5
 
 
 # --- In an application with the extension
