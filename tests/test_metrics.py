@@ -20,7 +20,6 @@ from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer, environment
 from wxauth.keys import KeyRing
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sessions.cache import RESULTS
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
@@ -163,11 +162,6 @@ def test_checks_are_counted_by_result_and_source(phone: Phone, gauge: Gauge) -> 
     for (_, labels), count in gauge.moved("checks_total").items():
         moved[labels.partition(",")[0]] += count
     assert moved == {"ok": 3, "token_invalid": 1}
-
-
-def test_results_of_checks_are_called_as_the_problems_are() -> None:
-    """One word for one thing, in the answer, the log and the metrics."""
-    assert {kind: vars(kind)["code"] for kind in RESULTS} == RESULTS
 
 
 def test_checks_in_an_outage_are_counted_as_that(ring: KeyRing) -> None:

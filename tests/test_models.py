@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ALICE, APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from wxauth.keys import KeyRing, SigningKey
 from wxauth.models import Identity, Secret, SessionKeys
-from wxauth.sessions.records import Shelf
+from wxauth.sessions.records import UserHash
 from wxauth.settings import Client, Settings
 from wxauth.wechat.push import PushDecoder
 
@@ -24,7 +24,8 @@ TEXT = "a-text-that-must-not-be-shown"
 SECRET = Secret(TEXT)
 RING = KeyRing([Secret(RING_KEY)])
 TOKEN = RING.issue(ALICE)
-SHELF = Shelf.of(RING.newest, ALICE)
+KEYS = RING.newest.for_user(ALICE)
+HASH = UserHash.of(RING.newest, ALICE)
 
 
 def log_line(value: object) -> str:
@@ -62,7 +63,8 @@ HOLDERS = [
     pytest.param(RING, [RING_KEY], id="KeyRing"),
     pytest.param(SigningKey(SECRET), [TEXT], id="SigningKey"),
     pytest.param(TOKEN, [TOKEN.text, TOKEN.text[-43:], repr(TOKEN.seal_key)], id="Token"),
-    pytest.param(SHELF, [ALICE.openid, repr(RING.newest.for_user(ALICE, "seal"))], id="Shelf"),
+    pytest.param(KEYS, [repr(KEYS.seal_key), repr(KEYS.fingerprint_key)], id="UserKeys"),
+    pytest.param(HASH, [ALICE.openid, repr(KEYS.seal_key), repr(KEYS.fingerprint_key)], id="UserHash"),
 ]
 
 #: Operations on a text that must fail on a Secret.
