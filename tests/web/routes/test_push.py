@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests import vectors
-from tests.clients import SECOND
+from tests.clients import CLIENT_SECRET, SECOND
 from tests.conftest import APP_SECRET, APPID, SESSION_KEY
 from tests.test_metrics import Gauge
 from wxauth import logged_out
@@ -31,7 +31,7 @@ FORMS = pytest.mark.parametrize("form", ["json", "xml"])
 
 
 def configured(settings: Settings, **more: Any) -> Settings:
-    clients = {"shop": Client(Secret("client-secret-that-nobody-may-see"), None)}
+    clients = {"shop": Client(Secret(CLIENT_SECRET), None)}
     return dataclasses.replace(settings, push_token=Secret(TOKEN), clients=clients, **more)
 
 
