@@ -1,4 +1,4 @@
-"""The entry: `app:app` for a WSGI server, `python app.py` for a newcomer or a host that starts it by itself."""
+"""The entry point: `app:app` for a WSGI server, `python app.py` to start the server from here."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The operator's other backends as the tests play them: one that may ask about every app, one limited to an app."""
+"""Clients for the tests: one that may ask about every app, one limited to an app."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wxauth.settings import Client, Settings
 SECOND = "wxsecond"
 BACKEND = "shop"
 LIMITED = "second-only"
-CLIENT_SECRET = "client-secret-that-nobody-may-see"
+CLIENT_SECRET = "client-secret-that-must-not-be-shown"
 
 
 def basic(id: str = BACKEND, secret: str = CLIENT_SECRET) -> str:
@@ -23,7 +23,7 @@ def basic(id: str = BACKEND, secret: str = CLIENT_SECRET) -> str:
 
 
 def settings_with_clients(redis_port: int = 1) -> Settings:
-    """Two apps and both clients."""
+    """Return settings with two apps and both clients."""
     apps = {APPID: Secret(APP_SECRET), SECOND: Secret(APP_SECRET)}
     clients = {
         BACKEND: Client(Secret(CLIENT_SECRET), None),

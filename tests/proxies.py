@@ -1,4 +1,4 @@
-"""The shipped proxy files, started for real with other ports in them; behind them an application that takes notes."""
+"""Start the shipped proxy files on free ports, in front of an application that records its requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Headers = list[tuple[str, str]]
 
 
 class Application:
-    """Answers `/status/<number>` with that, everything else with 200 and the openid that it was told."""
+    """Answers `/status/<number>` with that status, everything else with 200 and the openid from the headers."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Headers]] = []
@@ -38,7 +38,7 @@ class Application:
         return port
 
     def identity(self) -> Headers:
-        """Whatever the newest request says of its user, in any spelling of the three names."""
+        """Return the identity headers of the newest request, in any spelling."""
         _, headers = self.seen[-1]
         return [(name, value) for name, value in headers if re.match(r"x.wx.", name, re.IGNORECASE)]
 
@@ -53,7 +53,7 @@ class Application:
         self._thread.join()
         self._server.server_close()
 
-    def _handler(application) -> type[socketserver.StreamRequestHandler]:  # noqa: N805 - the handler has its own self
+    def _handler(application) -> type[socketserver.StreamRequestHandler]:  # noqa: N805 - `self` is the handler's
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 request_line = self.rfile.readline().decode("latin-1").strip()
@@ -79,7 +79,7 @@ class Application:
 
 
 class Proxy(Server):
-    """`kind` is nginx or caddy; `changed` may do more to the file than to replace its ports."""
+    """A proxy of `kind` nginx or caddy. `changed` may edit more of the file than its ports."""
 
     def __init__(
         self, kind: str, service: int, application: int, changed: Callable[[str], str] = lambda text: text
@@ -92,7 +92,7 @@ class Proxy(Server):
         ports = {"8080": self.port, "8000": service, "9000": application, "2019": free_port()}
         config = changed(with_ports(SHIPPED[kind].read_text(), ports)).replace("{folder}", str(self.folder))
         Path(self.folder, "config").write_text(config)
-        # nginx, started by root, lets its workers be nobody, and a cache is theirs.
+        # nginx started by root runs its workers as the user nobody, and they write a cache.
         self.folder.chmod(0o755)
 
     def answers(self) -> bool:
@@ -100,7 +100,7 @@ class Proxy(Server):
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def say(self, text: str) -> tuple[int, str]:
-        """The status and the whole of the answer to a request that is sent as it stands, but for its line ends."""
+        """Send `text` with CRLF line ends. Return the status and the whole answer."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
             connection.sendall(text.replace("\n", "\r\n").encode("latin-1"))
             answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode("latin-1")

@@ -1,4 +1,4 @@
-"""Log lines: JSON on a pipe, a readable form on a terminal, and never a query."""
+"""Log lines: JSON on a pipe, readable text on a terminal, and no query strings."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.conftest import APP_SECRET
 from wxauth import logs
 from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
+from wxauth.web.middleware import RequestId
 from wxauth.wechat.transport import Transport
 
 
@@ -32,7 +33,7 @@ class Terminal(io.StringIO):
 
 
 class Relay(http.server.BaseHTTPRequestHandler):
-    """Answers, well or badly, redirects or hangs up, as the path says."""
+    """Answers, redirects, breaks the connection or sends malformed headers, as the path says."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/hang-up"):
@@ -47,7 +48,7 @@ class Relay(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The test reads the log of the one who asks, not of the one who answers."""
+        """Write nothing. The test reads the log of the client."""
 
 
 @pytest.fixture
@@ -62,14 +63,14 @@ def relay() -> Iterator[str]:
 
 @pytest.fixture
 def in_request() -> Iterator[str]:
-    before = logs.answering.set({logs.REQUEST_ID: "request-7"})
+    before = logs.current_environ.set({logs.REQUEST_ID: "request-7"})
     yield "request-7"
-    logs.answering.reset(before)
+    logs.current_environ.reset(before)
 
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger without handlers, as a new process has it; afterwards as it was."""
+    """The root logger without handlers, as a new process has it. It is restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     root.handlers = []
@@ -98,72 +99,63 @@ def line_of(entry: logging.LogRecord) -> dict[str, Any]:
     return line
 
 
-def test_a_line_says_when_how_bad_and_what() -> None:
-    """A line without fields has three members and nothing else."""
+def test_line_without_fields_has_time_level_and_event() -> None:
     line = line_of(record("login %d", 7))
     assert (line.pop("level"), line.pop("event")) == ("warning", "login 7")
     assert list(line) == ["time"]
 
 
-def test_the_time_is_utc() -> None:
-    """The time can be read by a machine, and names its zone."""
+def test_time_is_iso_8601_in_utc() -> None:
     entry = record()
     entry.created = 1700000000.25
     assert datetime.fromisoformat(line_of(entry)["time"]).timestamp() == 1700000000.25
     assert line_of(entry)["time"].endswith("+00:00")
 
 
-def test_fields_stand_beside_the_event() -> None:
-    """What the caller gave as `extra` is in the line, each in a member of its own."""
+def test_each_extra_field_is_a_member_of_the_line() -> None:
     line = line_of(record(status=200, reason=None, device="手机"))
     assert (line["status"], line["reason"], line["device"]) == (200, None, "手机")
 
 
-def test_an_odd_field_does_not_lose_the_line() -> None:
-    """A value that JSON does not know is written as a text, and a secret still is not."""
+def test_value_that_json_does_not_know_is_written_as_text() -> None:
+    """A secret is still not shown."""
     line = line_of(record(path={1}, key=Secret(APP_SECRET)))
     assert (line["path"], line["key"]) == ("{1}", "Secret(***)")
 
 
-def test_a_record_is_one_line() -> None:
-    """Whatever stands in a field, nobody can forge a second line with it."""
+def test_record_is_one_line() -> None:
+    """No text in a field can forge a second line."""
     crash = record_of_a_crash()
     crash.msg = 'a\nb\r{"event": "forged"}'
     assert logs.JSONFormatter().format(crash).splitlines() == [logs.JSONFormatter().format(crash)]
 
 
-def test_a_traceback_has_a_field() -> None:
-    """A crash is told in the same line, not in lines that belong to nothing."""
+def test_traceback_is_a_field_of_the_same_line() -> None:
     traceback = line_of(record_of_a_crash())["traceback"]
     assert "record_of_a_crash" in traceback
     assert traceback.endswith("ZeroDivisionError: the reason")
 
 
 @pytest.mark.parametrize("form", [logs.JSONFormatter(), logs.TerminalFormatter()], ids=["JSON", "terminal"])
-def test_a_line_names_its_request(form: logging.Formatter, in_request: str) -> None:
-    """Every line that is written during a request has its id."""
+def test_line_in_a_request_has_the_request_id(form: logging.Formatter, in_request: str) -> None:
     assert in_request in form.format(record())
 
 
-def test_a_line_outside_of_a_request_names_none() -> None:
-    """A line of the start has no empty id."""
+def test_line_outside_of_a_request_has_no_request_id() -> None:
     assert "request_id" not in line_of(record())
 
 
-def test_the_callers_own_request_id_goes_before(in_request: str) -> None:
-    """Who names the request himself is believed."""
+def test_request_id_in_extra_wins(in_request: str) -> None:
     assert line_of(record(request_id="other"))["request_id"] == "other"
 
 
-def test_a_terminal_gets_a_form_for_eyes() -> None:
-    """On a terminal a line begins with time, level and event; fields follow as name=value."""
+def test_terminal_line_has_time_level_event_and_fields() -> None:
     entry = record("login", status=200)
     entry.created = time.mktime((2025, 1, 2, 12, 0, 0, 0, 0, -1))
     assert logs.TerminalFormatter().format(entry) == "12:00:00 WARNING login  status=200"
 
 
-def test_fields_stand_before_the_traceback() -> None:
-    """On a terminal, too, the fields belong to the event and not to the last line of a traceback."""
+def test_terminal_line_has_the_fields_before_the_traceback() -> None:
     crash = record_of_a_crash()
     crash.status = 500
     first, *_ = logs.TerminalFormatter().format(crash).splitlines()
@@ -177,13 +169,13 @@ def test_fields_stand_before_the_traceback() -> None:
         pytest.param(io.StringIO(), logs.JSONFormatter, id="pipe"),
     ],
 )
-def test_the_form_suits_the_stream(stream: io.StringIO, form: type[logging.Formatter]) -> None:
-    """A terminal gets the form for eyes, all else JSON."""
+def test_formatter_is_text_for_a_terminal_and_json_for_a_pipe(
+    stream: io.StringIO, form: type[logging.Formatter]
+) -> None:
     assert type(logs.formatter(stream)) is form
 
 
-def test_configure_sends_everything_to_the_stream(root: logging.Logger) -> None:
-    """After it, every library's lines from the level upwards go to the one stream, once."""
+def test_configure_writes_each_line_of_every_library_once_to_the_stream(root: logging.Logger) -> None:
     stream = io.StringIO()
     logs.configure("warning", io.StringIO())
     logs.configure("warning", stream)
@@ -193,7 +185,7 @@ def test_configure_sends_everything_to_the_stream(root: logging.Logger) -> None:
 
 
 def ids_of_two_lines(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """The first comes from another thread, as that of an async view does."""
+    """Log from another thread too, as an async view does."""
     with ThreadPoolExecutor(1) as pool:
         lines = [pool.submit(copy_context().run, line_of, record()).result(), line_of(record())]
     return [line["request_id"].encode() for line in lines]
@@ -204,30 +196,29 @@ def crash(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes
 
 
 def ask(app: WSGIApplication) -> Any:
-    return logs.naming(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
+    return RequestId(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
 
 
 def test_all_lines_of_a_request_have_one_id() -> None:
-    """It is made for the first line, and is that of all others, whichever thread they come from."""
+    """Also the lines of another thread that runs in the request's context."""
     first, second = ask(ids_of_two_lines)
     assert first == second
 
 
-def test_every_request_gets_an_id_of_its_own(in_request: str) -> None:
-    """No two requests share one, of one thread neither."""
+def test_each_request_has_its_own_id(in_request: str) -> None:
     assert len({in_request.encode(), *ask(ids_of_two_lines), *ask(ids_of_two_lines)}) == 3
 
 
 @pytest.mark.parametrize("app", [ids_of_two_lines, crash])
-def test_no_line_belongs_to_a_request_that_is_over(app: WSGIApplication) -> None:
-    """What a thread writes after its request, however that went, has no request's id."""
+def test_request_id_ends_with_the_request(app: WSGIApplication) -> None:
+    """Also after an exception."""
     with contextlib.suppress(ZeroDivisionError):
         ask(app)
     assert "request_id" not in line_of(record())
 
 
-def test_a_request_within_a_request_ends_alone(in_request: str) -> None:
-    """An application that asks another one in its own thread goes on under its own id."""
+def test_inner_request_restores_the_id_of_the_outer_request(in_request: str) -> None:
+    """An application may call another one in its own thread."""
     ask(ids_of_two_lines)
     assert line_of(record())["request_id"] == in_request
 
@@ -240,8 +231,7 @@ def test_a_request_within_a_request_ends_alone(in_request: str) -> None:
         pytest.param("Redirecting to /sns?secret=x", (), False, id="query in the text"),
     ],
 )
-def test_lines_with_a_query_are_dropped(event: str, args: tuple[object, ...], passes: bool) -> None:
-    """A line of urllib3's that shows a query is not written at all."""
+def test_hides_queries_drops_lines_with_a_query(event: str, args: tuple[object, ...], passes: bool) -> None:
     assert logs.HidesQueries().filter(record(event, *args)) is passes
 
 
@@ -254,8 +244,8 @@ def test_lines_with_a_query_are_dropped(event: str, args: tuple[object, ...], pa
         "/malformed",
     ],
 )
-def test_a_real_request_leaks_no_secret_at_debug(relay: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """With every logger of the process at DEBUG, a request to WeChat shows that it was made, and no query of it."""
+def test_request_to_wechat_logs_no_secret_at_debug(relay: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The lines show that the request was made, without its query."""
     caplog.set_level(logging.DEBUG)
     with contextlib.suppress(WeChatUnreachable):
         Transport(relay).get(path, {"secret": Secret(APP_SECRET)}, time.monotonic() + 5)
@@ -264,43 +254,90 @@ def test_a_real_request_leaks_no_secret_at_debug(relay: str, path: str, caplog: 
     assert APP_SECRET not in caplog.text
 
 
-def test_no_more_lines_a_second_than_allowed() -> None:
-    """The rest of the second is dropped; the first line of the next says how many that were, and counts anew."""
-    now = [100.2]
-    at_most = logs.AtMost(3, lambda: now[0])
-    assert [at_most.filter(record()) for _ in range(8)] == [True] * 3 + [False] * 5
-    now[0] = 101.0
-    first, second = record(), record()
-    assert [at_most.filter(entry) for entry in (first, second, record(), record())] == [True] * 3 + [False]
-    assert line_of(first)["suppressed"] == 5
-    assert "suppressed" not in line_of(second)
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    now = 100.2
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_a_second_in_which_nothing_was_dropped_is_followed_by_silence_about_it() -> None:
-    """`suppressed` stands only where something was."""
-    now = [100.2]
-    at_most = logs.AtMost(3, lambda: now[0])
-    assert all(at_most.filter(record()) for _ in range(3))
-    now[0] = 105.0
-    entry = record()
-    assert at_most.filter(entry)
-    assert "suppressed" not in line_of(entry)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-def test_what_the_service_writes_is_bounded(root: logging.Logger) -> None:
-    """A flood of lines in one worker becomes at most LINES_A_SECOND of them in a second."""
+@pytest.fixture
+def written(root: logging.Logger, clock: Clock) -> io.StringIO:
+    """The log of a worker that writes at most three refusals a second."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JSONFormatter())
+    handler.addFilter(logs.CountsRefusals(3, clock))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    return stream
+
+
+def refuse(count: int) -> None:
+    for _ in range(count):
+        logging.getLogger("wxauth").info("request", extra={"status": 401, "problem": "token_invalid"})
+
+
+def events(stream: io.StringIO) -> list[str]:
+    """The events of these tests that were written. Threads of other tests may write others."""
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    lines = [line for line in lines if line["event"] in ("request", "requests_refused", "other", "store_unavailable")]
+    return [f"{line['event']} {line['count']}" if "count" in line else line["event"] for line in lines]
+
+
+def test_refusals_beyond_the_limit_are_counted_in_the_next_second(written: io.StringIO, clock: Clock) -> None:
+    refuse(8)
+    assert events(written) == ["request"] * 3
+    clock.now = 101.0
+    refuse(4)
+    assert events(written) == ["request"] * 3 + ["requests_refused 5"] + ["request"] * 3
+
+
+def test_refusals_are_counted_before_the_next_line_of_any_kind(written: io.StringIO, clock: Clock) -> None:
+    """The flood has ended, and its count must not be lost."""
+    refuse(8)
+    clock.now = 160.0
+    logging.getLogger("somebody").info("other")
+    logging.getLogger("somebody").info("other")
+    assert events(written) == ["request"] * 3 + ["requests_refused 5", "other", "other"]
+
+
+def test_nothing_is_counted_when_every_refusal_was_written(written: io.StringIO, clock: Clock) -> None:
+    refuse(3)
+    clock.now = 105.0
+    refuse(1)
+    assert events(written) == ["request"] * 4
+
+
+def test_flood_of_refusals_hides_no_other_line(written: io.StringIO) -> None:
+    refuse(100)
+    for problem in ("token_missing", "code_invalid", None):
+        for _ in range(10):
+            logging.getLogger("wxauth").info("request", extra={"problem": problem})
+    logging.getLogger("wxauth").warning("store_unavailable")
+    assert events(written) == ["request"] * 33 + ["store_unavailable"]
+
+
+def test_every_refusal_is_written_or_counted_when_threads_log(written: io.StringIO, clock: Clock) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(refuse, [50] * 8))
+    clock.now = 101.0
+    refuse(1)
+    assert events(written) == ["request"] * 3 + ["requests_refused 397", "request"]
+
+
+def test_configure_limits_the_lines_about_refusals(root: logging.Logger) -> None:
+    """A flood of forged tokens writes at most MAX_REFUSALS lines and one count in a second."""
     stream = io.StringIO()
     logs.configure("info", stream)
     start = time.monotonic()
-    for _ in range(20 * logs.LINES_A_SECOND):
-        logging.getLogger("wxauth").info("flood")
+    refuse(20 * logs.MAX_REFUSALS)
     seconds = int(time.monotonic()) - int(start) + 1
-    assert len(stream.getvalue().splitlines()) <= seconds * logs.LINES_A_SECOND
-
-
-def test_a_flood_of_requests_hides_no_warning() -> None:
-    """Warnings have a count of their own."""
-    at_most = logs.AtMost(3, lambda: 100.2)
-    request = logging.makeLogRecord({"levelno": logging.INFO, "msg": "request"})
-    assert [at_most.filter(request) for _ in range(5)] == [True] * 3 + [False] * 2
-    assert [at_most.filter(record()) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert len(stream.getvalue().splitlines()) <= seconds * (logs.MAX_REFUSALS + 1)

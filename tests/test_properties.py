@@ -16,16 +16,16 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY, Phone
+from tests.error_classes import answered
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import MOCK_CODE, FakeWeChat
 from wxauth.settings import Client, Settings
 from wxauth.storage.client import RedisClient
 from wxauth.web.app import create_app
 from wxauth.web.extension import session_store, wechat_client
-from wxauth.web.problems import BY_STATUS, PROBLEMS
 from wxauth.wechat.transport import Transport
 
-DOCUMENTED = {(row.code, row.status, row.action) for row in (*PROBLEMS.values(), *BY_STATUS.values())}
+DOCUMENTED = {(error.code, error.status, error.action) for error in answered()}
 MEMBERS = {"type", "title", "status", "detail", "code", "action", "request_id"}
 
 #: Any header value that a WSGI server passes on: latin-1 text without CR, LF and NUL.

@@ -1,7 +1,6 @@
 """A login service for WeChat mini programs, and a Flask extension for the applications behind it.
 
-Reading order: errors, identity; settings, sealing, tokens; transport, wechat; redis_client, records, opendata,
-roster, sessions; problems, extension, guard; login, userdata, push, health; factory, cli.
+Reading order: `errors`, `models`, `settings`, `keys`; then the folders `storage`, `wechat`, `sessions`, `web`, `cli`.
 """
 
 from .errors import WxAuthError

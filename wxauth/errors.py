@@ -1,54 +1,87 @@
-"""Everything that can go wrong, drawn once. No HTTP here: `problems` says how each error looks from outside.
+"""Every error that this package raises. Each class owns its HTTP status, problem code and action.
 
     WxAuthError
-    ├── ConfigurationError          faults: what the operator must mend before the first request
-    ├── StoreUnavailable            reason, hint: the store can't be asked (never to be read as "absent")
+    ├── ConfigurationError          errors: all mistakes in the configuration
+    ├── InternalError               a bug in this package
+    ├── StoreUnavailable            reason, hint: Redis gave no usable answer. It never means "no such session"
+    ├── ServerBusy                  too many slow request bodies
     ├── CredentialError
-    │   ├── TokenMissing            nothing was presented
-    │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked: one answer for all
-    │   ├── LoginTooOld             max_age: the route asked for a fresher login
-    │   └── ClientUnauthorized      a backend's own credential
+    │   ├── TokenMissing            the request has no token
+    │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked
+    │   ├── LoginTooOld             max_age: the route asks for a fresher login
+    │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
     │   ├── BadRequest
+    │   ├── NotFound
+    │   │   └── SessionNotFound     the user has no such session
+    │   ├── MethodNotAllowed        allowed
     │   ├── TooLarge
-    │   ├── UnsupportedMediaType
-    │   └── SessionNotFound         no such session among the user's own
-    ├── RateLimited                 retry_after, amount, window: too many requests from one address, or of one user
-    ├── UserBanned                  banned here
+    │   └── UnsupportedMediaType
+    ├── RateLimited                 retry_after, amount, window, source: too many requests of one address or user
+    ├── UserBanned                  banned by the operator
     └── WeChatError                 errcode, rid
         ├── CodeInvalid             40029
-        │   └── PhoneCodeInvalid    the same, said of the code of the phone button
+        │   └── PhoneCodeInvalid    40029 for the code of the phone button
         ├── CodeUsed                40163
         ├── UserBlocked             40226
         ├── WeChatRateLimited       45011
-        ├── SessionKeyStale         87007, 87009, or data that is sealed under no session_key held here
-        ├── AccessTokenRefused      40001, 40014, 42001: the access token, not the request
-        ├── WeChatBusy              -1, or too many calls waiting already
-        ├── WeChatMisconfigured     hint, address: the operator's matter
-        └── WeChatUnreachable       reason: no answer, or one that is not WeChat's
+        ├── SessionKeyStale         87007, 87009, or user data that no kept session_key opens
+        ├── AccessTokenRefused      40001, 40014, 42001: about the access token, not about the request
+        ├── WeChatBusy              -1, or too many calls to WeChat in flight
+        ├── WeChatMisconfigured     hint, address: only the operator can fix it
+        └── WeChatUnreachable       reason: no answer, or an answer that is not WeChat's
 
-No message holds a secret, a token, a code or an openid, so every error may be logged.
+No message contains a secret, a token, a code or an openid, so every error may be logged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+REALM: Final = 'realm="wxauth"'
 
 
 class WxAuthError(Exception):
-    """The root: `except WxAuthError` catches whatever this package raises on purpose."""
+    """The base class of all errors of this package, with the HTTP side of an error that has no entry of its own.
+
+    `action` tells the client what to do: `login`, `retry` or `none`. `challenge` is the value of WWW-Authenticate,
+    `retry_after` the seconds of Retry-After.
+    """
+
+    code: str = "internal_error"
+    status: int = 500
+    action: str = "none"
+    title: str = "The service failed"
+    detail: str = "The log says why."
+    challenge: str | None = None
+    retry_after: int | None = None
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the headers that this error adds to its answer."""
+        found = {"WWW-Authenticate": self.challenge, "Retry-After": self.retry_after}
+        return [(name, str(value)) for name, value in found.items() if value is not None]
 
 
 class ConfigurationError(WxAuthError):
-    """The configuration has faults; all of them are listed, not only the first."""
+    """The configuration has mistakes. `errors` lists all of them, each with its variable and the fix."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(["wxauth can't start; mend these first:", *(f"  - {fault}" for fault in faults)]))
-        self.errors = tuple(faults)
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(["wxauth can't start; mend these first:", *(f"  - {error}" for error in errors)]))
+        self.errors = tuple(errors)
+
+
+class InternalError(WxAuthError):
+    """A bug in this package. The log has the traceback."""
 
 
 class StoreUnavailable(WxAuthError):
-    """Redis is down, slow, full, read-only or loading: nothing is known about any session."""
+    """Redis is down, slow, full, read-only or loading. Nothing is known about any session."""
+
+    code, status, action = "store_unavailable", 503, "retry"
+    title = "The session store can't be asked"
+    detail = "Nothing is known about the session just now; it may well be alive. Try again."
+    retry_after = 1
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
         super().__init__(f"the session store can't be asked: {reason}")
@@ -56,59 +89,129 @@ class StoreUnavailable(WxAuthError):
         self.hint = hint
 
 
+class ServerBusy(WxAuthError):
+    """Too many request bodies arrive slowly at the same time."""
+
+    code, status, action = "server_busy", 503, "retry"
+    title = "The service is busy"
+    detail = "Too many request bodies are being received. Try again."
+    retry_after = 1
+
+
 class CredentialError(WxAuthError):
-    """The caller has not shown who it is."""
+    """The caller did not prove its identity."""
 
 
 class TokenMissing(CredentialError):
-    """The request carries no token."""
+    """The request has no token."""
+
+    code, status, action = "token_missing", 401, "login"
+    title = "A token is needed"
+    detail = "Send the token of a login as: Authorization: Bearer <token>."
+    challenge = f"Bearer {REALM}"
 
 
 class TokenInvalid(CredentialError):
-    """The token is no live session's. Why it isn't, is nobody's business but ours."""
+    """The token belongs to no live session. The answer does not say why."""
+
+    code, status, action = "token_invalid", 401, "login"
+    title = "The token is not valid"
+    detail = "The token is no live session's. Log in again."
+    challenge = f'Bearer {REALM}, error="invalid_token"'
 
 
 class LoginTooOld(CredentialError):
-    """The session is alive, but its login is more than `max_age` seconds old (RFC 9470)."""
+    """The session is live, but its login is more than `max_age` seconds old (RFC 9470)."""
+
+    code, status, action = "login_too_old", 401, "login"
+    title = "A fresh login is needed"
+    detail = "This asks for a login of a moment ago. Log in again."
+    challenge = f'Bearer {REALM}, error="insufficient_user_authentication"'
 
     def __init__(self, max_age: int) -> None:
         super().__init__(f"the login is older than {max_age} seconds")
         self.max_age = max_age
+        self.challenge = f'{type(self).challenge}, max_age="{max_age}"'
 
 
 class ClientUnauthorized(CredentialError):
-    """A backend's own id and secret are missing or wrong."""
+    """A client's id or secret is missing or wrong."""
+
+    code, status = "client_unauthorized", 401
+    title = "The client is not known"
+    detail = "Send the id and the secret of a configured client as HTTP Basic."
+    challenge = f"Basic {REALM}"
 
 
 class RequestError(WxAuthError):
-    """The request can't be carried out as it stands; `detail` tells its sender why."""
+    """The request is wrong. `detail` tells the caller how."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or self.detail
+        super().__init__(self.detail)
 
 
 class BadRequest(RequestError):
-    """The request is not of the form that the contract asks for."""
+    """The request does not have the form that the contract requires."""
+
+    code, status = "bad_request", 400
+    title = "The request is not understood"
+    detail = "The request is not of the form that is asked for."
+
+
+class NotFound(RequestError):
+    """The address does not exist."""
+
+    code, status = "not_found", 404
+    title = "There is no such thing"
+    detail = "Nothing is to be found at this address."
+
+
+class SessionNotFound(NotFound):
+    """The user has no live session with this id."""
+
+
+class MethodNotAllowed(RequestError):
+    """The address exists, but not with this method. `allowed` is the value of the Allow header."""
+
+    code, status = "method_not_allowed", 405
+    title = "The method is not allowed"
+    detail = "The address is right, the method is not."
+
+    def __init__(self, allowed: str = "") -> None:
+        super().__init__()
+        self.allowed = allowed
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("Allow", self.allowed)] if self.allowed else []
 
 
 class TooLarge(RequestError):
-    """The body has more bytes than are read."""
+    """The body has more bytes than the service reads."""
+
+    code, status = "too_large", 413
+    title = "The body is too large"
+    detail = "A body may have at most 16 KiB."
 
 
 class UnsupportedMediaType(RequestError):
-    """The body is in a form that this service does not read."""
+    """The body has a type that the service does not read."""
 
-
-class SessionNotFound(RequestError):
-    """The user has no live session of that id."""
+    code, status = "unsupported_media_type", 415
+    title = "The body has the wrong type"
+    detail = "Send plain, uncompressed JSON."
 
 
 class RateLimited(WxAuthError):
-    """More than `amount` requests in `window` seconds from one `source`, "address" or "user".
+    """More than `amount` requests in `window` seconds from one `source`: "address" or "user".
 
-    It is worth trying again in `retry_after` seconds.
+    `retry_after` is the number of seconds until the window ends.
     """
+
+    code, status, action = "rate_limited", 429, "retry"
+    title = "Too many requests"
+    detail = "Too many requests for now. Wait."
+    retry_after: int = 60
 
     def __init__(self, retry_after: int, amount: int, window: int, source: str = "address") -> None:
         super().__init__(f"more than {amount} requests in {window} seconds")
@@ -117,16 +220,30 @@ class RateLimited(WxAuthError):
         self.window = window
         self.source = source
 
+    def headers(self) -> list[tuple[str, str]]:
+        """Add the fields of the IETF draft "RateLimit header fields for HTTP"."""
+        policy = f'"{self.source}";q={self.amount};w={self.window}'
+        state = f'"{self.source}";r=0;t={self.retry_after}'
+        return [*super().headers(), ("RateLimit-Policy", policy), ("RateLimit", state)]
+
 
 class UserBanned(WxAuthError):
-    """The operator has banned this user."""
+    """The operator banned this user."""
+
+    code, status = "user_banned", 403
+    title = "The user is banned"
+    detail = "This account may not log in here."
 
 
 class WeChatError(WxAuthError):
-    """WeChat answered with an errcode that has no entry of its own.
+    """WeChat answered with an errcode that has no class of its own.
 
-    `errcode` is WeChat's number, `rid` its request id for a support case; both may be absent.
+    `errcode` is WeChat's number, `rid` its request id for a support case. Both may be None.
     """
+
+    code, status = "wechat_error", 502
+    title = "WeChat refused"
+    detail = "WeChat refused for a reason that is not known here."
 
     def __init__(self, errcode: int | None = None, rid: str | None = None) -> None:
         super().__init__(f"WeChat answered {errcode}" if errcode is not None else type(self).__name__)
@@ -137,40 +254,79 @@ class WeChatError(WxAuthError):
 class CodeInvalid(WeChatError):
     """40029: WeChat does not know the code."""
 
+    code, status, action = "code_invalid", 400, "login"
+    title = "WeChat does not know this code"
+    detail = (
+        "A code lives five minutes and belongs to one AppID. DevTools without an AppID gives "
+        '"the code is a mock one", and the phone code is not the code of wx.login.'
+    )
+
 
 class PhoneCodeInvalid(CodeInvalid):
-    """40029: WeChat does not know the phone code, or it is another user's."""
+    """40029: WeChat does not know the phone code, or it belongs to another user."""
+
+    title = "WeChat does not know this phone code"
+    detail = (
+        "The code of the phone button lives five minutes, can be used once, belongs to the user who tapped it, and "
+        "is not the code of wx.login. Let the user tap the button again."
+    )
 
 
 class CodeUsed(WeChatError):
     """40163: the code was exchanged before."""
 
+    code, status, action = "code_used", 400, "login"
+    title = "The code was used before"
+    detail = "A code can be exchanged once. Call wx.login again."
+
 
 class UserBlocked(WeChatError):
-    """40226: WeChat holds the user for high-risk."""
+    """40226: WeChat rates the user as high-risk."""
+
+    code, status = "user_blocked", 403
+    title = "WeChat has blocked the login"
+    detail = "WeChat holds this account for high-risk."
 
 
 class WeChatRateLimited(WeChatError):
     """45011: the user logged in too often within this minute."""
 
+    code, status, action = RateLimited.code, RateLimited.status, RateLimited.action
+    title, detail = RateLimited.title, RateLimited.detail
+    retry_after = 60
+
 
 class SessionKeyStale(WeChatError):
-    """The session_key held here is not WeChat's (any more): 87007, 87009, or data that it does not open."""
+    """The kept session_key is not WeChat's current one: 87007, 87009, or user data that it does not open."""
+
+    code, status, action = "session_key_stale", 409, "login"
+    title = "The session_key is out of date"
+    detail = "The data was sealed under another session_key. Log in again, then get the data again."
 
 
 class AccessTokenRefused(WeChatError):
-    """40001, 40014, 42001: WeChat does not take the access token. The request itself was not looked at."""
+    """40001, 40014, 42001: WeChat refuses the access token. It did not look at the request itself."""
 
 
 class WeChatBusy(WeChatError):
-    """-1 after all tries, or too many calls are waiting already."""
+    """-1 after all retries, or too many calls to WeChat in flight."""
+
+    code, status, action = "wechat_busy", 503, "retry"
+    title = "WeChat is busy"
+    detail = "WeChat could not answer just now. Try again."
+    retry_after = 1
 
 
 class WeChatMisconfigured(WeChatError):
-    """AppID, secret, IP list or quota: only the operator can mend it, and `hint` says how.
+    """AppID, secret, IP list or quota: only the operator can fix it, and `hint` says how.
 
-    `address` is this server's own as WeChat saw it, where it was that which WeChat refused.
+    `address` is this server's IP address as WeChat saw it, if WeChat refused the address.
     """
+
+    code, status = "wechat_misconfigured", 503
+    title = "Login is out of order"
+    detail = "The operator has to mend it."
+    retry_after = 60
 
     def __init__(self, errcode: int, rid: str | None, hint: str, address: str | None = None) -> None:
         super().__init__(errcode, rid)
@@ -179,7 +335,12 @@ class WeChatMisconfigured(WeChatError):
 
 
 class WeChatUnreachable(WeChatError):
-    """No answer within the deadline, or one that can't be WeChat's; `reason` is one word."""
+    """No answer within the deadline, or an answer that is not WeChat's. `reason` is one word."""
+
+    code, status, action = "wechat_unreachable", 503, "retry"
+    title = "WeChat can't be reached"
+    detail = "WeChat gave no answer. Try again."
+    retry_after = 2
 
     def __init__(self, reason: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Log lines: one JSON object each on a pipe, a readable form on a terminal. Knows no Flask and no setting's name.
+"""Log lines: one JSON object each on a pipe, readable text on a terminal. Knows no Flask and no settings.
 
-A line is an event (a stable word, the log message) and fields (`extra=`). What may never be in one: a secret, a
-token, a code, an openid, a unionid or a session_key.
+A line has an event (a fixed word, the log message) and fields (`extra=`). It must never contain a secret, a token, a
+code, an openid, a unionid or a session_key.
 """
 
 from __future__ import annotations
@@ -12,44 +12,33 @@ import secrets
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import WSGIEnvironment
 
-#: Which request this thread is answering.
-answering: ContextVar[WSGIEnvironment | None] = ContextVar("wxauth_answering", default=None)
+log = logging.getLogger(__name__)
+
+#: The WSGI environment of the request that this thread is processing.
+current_environ: ContextVar[WSGIEnvironment | None] = ContextVar("wxauth_current_environ", default=None)
 REQUEST_ID: Final = "wxauth.request_id"
 
-#: A flood of requests is not to become a flood of lines; this is for one worker.
-LINES_A_SECOND: Final = 25
+#: Lines about refused tokens in one second, for each worker.
+MAX_REFUSALS: Final = 25
+REFUSED: Final = "token_invalid"
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def request_id() -> str | None:
-    """The id of the request that this thread is answering, if any. Most are never asked for theirs, and get none."""
-    environ = answering.get()
+    """Return the id of the current request, or None outside of a request. The id is made at the first call."""
+    environ = current_environ.get()
     return None if environ is None else environ.setdefault(REQUEST_ID, secrets.token_hex(8))
 
 
-def naming(app: WSGIApplication) -> WSGIApplication:
-    """`app`, with a request id in its lines. Hooks of Flask's would cost each request twenty times as much."""
-
-    def named(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        before = answering.set(environ)
-        try:
-            return app(environ, start_response)
-        finally:
-            answering.reset(before)
-
-    return named
-
-
 def fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller gave as `extra`, and the request it belongs to."""
+    """Return the fields that the caller gave as `extra`, and the request id."""
     found = {name: value for name, value in vars(record).items() if name not in STANDARD}
     if "request_id" not in found and (current := request_id()):
         found["request_id"] = current
@@ -57,7 +46,7 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 class JSONFormatter(logging.Formatter):
-    """`{"time", "level", "event", …}`, and `traceback` where there is one."""
+    """`{"time", "level", "event", …}`, with `traceback` after an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -69,66 +58,71 @@ class JSONFormatter(logging.Formatter):
 
 
 class TerminalFormatter(logging.Formatter):
-    """`12:00:00 INFO  event  field=value`, for eyes."""
+    """`12:00:00 INFO  event  field=value`."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        details = " ".join(f"{name}={_visible(value)}" for name, value in fields(record).items())
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging chose the name
+        details = " ".join(f"{name}={_printable(value)}" for name, value in fields(record).items())
         return f"{super().formatMessage(record)}  {details}".rstrip()
 
 
-def _visible(value: object) -> str:
+def _printable(value: object) -> str:
     text = str(value)
     return text if text.isprintable() else repr(text)
 
 
 class HidesQueries(logging.Filter):
-    """Drops urllib3's lines about requests: at DEBUG they hold the whole query, AppSecret and all."""
+    """Drops urllib3's lines with a query string: at DEBUG they contain the AppSecret."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "?" not in record.getMessage()
 
 
-class AtMost(logging.Filter):
-    """Lets so many lines through in each second; the first of the next says how many were `suppressed`.
+class CountsRefusals(logging.Filter):
+    """Limits the lines about refused tokens to `max_lines` per second and counts the others.
 
-    Each level is counted apart, so that no flood of requests hides a warning, nor one of warnings an alarm.
+    The first line of a later second, of any kind, comes after a line `requests_refused` with that `count`. So a flood
+    of forged tokens fills no disk, and no request is missing from the log without a trace.
     """
 
-    def __init__(self, lines: int = LINES_A_SECOND, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_lines: int = MAX_REFUSALS, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._lines = lines
+        self._max_lines = max_lines
         self._clock = clock
         self._lock = threading.Lock()
         self._second = 0
-        self._counts: Counter[int] = Counter()
+        self._refusals = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
+        is_refusal = getattr(record, "problem", None) == REFUSED
         with self._lock:
-            self._begin_second(record)
-            self._counts[record.levelno] += 1
-            return self._counts[record.levelno] <= self._lines
+            unwritten = self._start_second()
+            self._refusals += is_refusal
+            is_written = not is_refusal or self._refusals <= self._max_lines
+        if unwritten:
+            log.info("requests_refused", extra={"count": unwritten})
+        return is_written
 
-    def _begin_second(self, record: logging.LogRecord) -> None:
+    def _start_second(self) -> int:
+        """Return how many refusals of the last second were not written. Within one second that is 0."""
         second = int(self._clock())
-        if second != self._second:
-            suppressed = sum(max(count - self._lines, 0) for count in self._counts.values())
-            if suppressed:
-                record.suppressed = suppressed
-            self._second = second
-            self._counts.clear()
+        if second == self._second:
+            return 0
+        unwritten = max(self._refusals - self._max_lines, 0)
+        self._second, self._refusals = second, 0
+        return unwritten
 
 
 def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:
-    """The form that suits `stream`."""
+    """Return the formatter for a terminal or a pipe."""
     return TerminalFormatter() if stream.isatty() else JSONFormatter()
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:
-    """Send every line of this process to `stream`. For the service alone: an application has handlers of its own."""
+    """Write every line of this process to `stream`. For the service alone: an application has its own handlers."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(stream))
-    handler.addFilter(AtMost())
+    handler.addFilter(CountsRefusals())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

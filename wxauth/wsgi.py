@@ -1,4 +1,4 @@
-"""The application that a server loads: the service, or the sandbox where that was asked for."""
+"""The application that a WSGI server loads: the service, or the sandbox with WXAUTH_SANDBOX=1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ try:
 except ConfigurationError as error:
     sys.exit(str(error))
 
-# Granian copies the environment into that of every request, where a traceback or an APM would show it.
+# Granian copies os.environ into every WSGI environment, and tracebacks and APM tools show that.
 for name in [name for name, text in os.environ.items() if name in SECRET_NAMES or settings.shown_by(text)]:
     del os.environ[name]
 

@@ -1,4 +1,4 @@
-"""An application of somebody else's, beside the service: the same environment, the same Redis, no line about WeChat.
+"""An application beside the service: the same environment, the same Redis, and no code about WeChat.
 
 pip install <a checkout of wxauth>
 flask --app app run --port 9000

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.error_classes import answered
 from tests.service import ROOT
 from wxauth import metrics
-from wxauth.web.problems import PROBLEMS
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana.json").read_text())
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
@@ -79,7 +79,7 @@ def test_each_outcome_of_an_expression_exists(expression: str) -> None:
     """ok, or the code of a problem."""
     matched = re.findall(r'outcome[=!]~?"([^"]+)"', expression)
     outcomes = {outcome for group in matched for outcome in group.split("|")}
-    assert outcomes <= {"ok", *(problem.code for problem in PROBLEMS.values())}
+    assert outcomes <= {"ok", *(error.code for error in answered())}
 
 
 @expressions

@@ -16,14 +16,13 @@ from typing import Any
 import pytest
 
 import wxauth
+from tests.error_classes import answered
 from tests.servers import RedisServer, program
 from tests.service import Sandbox, WeChatServer, environment
 from wxauth.errors import ConfigurationError
 from wxauth.sandbox import create_app as create_sandbox
 from wxauth.settings import REDIS_URL_NAMES, VARIABLES, Settings
 from wxauth.web.app import create_app
-from wxauth.web.problems import BY_STATUS, PROBLEMS
-from wxauth.web.problems import row as row_of
 from wxauth.wechat.errcodes import ERRCODES, HINTS
 
 ROOT = Path(__file__).parents[2]
@@ -192,7 +191,7 @@ def test_the_configuration_table_says_what_has_no_effect_yet(name: str) -> None:
 def test_the_problem_table_is_the_code_s(name: str) -> None:
     """Code, status and action of every problem that can be answered, and of no other."""
     written = {(bare(row[0]), int(row[1]), bare(row[2])) for row in readme(name).table("`token_missing`")}
-    assert written == {(it.code, it.status, it.action) for it in (*PROBLEMS.values(), *BY_STATUS.values())}
+    assert written == {(it.code, it.status, it.action) for it in answered()}
 
 
 @both_readmes
@@ -218,7 +217,7 @@ def test_the_route_table_is_the_application_s(name: str, settings: Settings) -> 
 def test_the_errcode_table_is_the_code_s(name: str) -> None:
     """Every errcode that the code knows is in the table, with the problem that it is answered as."""
     written = {int(row[0]): bare(row[1]) for row in readme(name).table("40029")}
-    answered = {errcode: row_of(error()).code for errcode, error in ERRCODES.items()}
+    answered = {errcode: error.code for errcode, error in ERRCODES.items()}
     assert written == answered | dict.fromkeys(HINTS, "wechat_misconfigured")
 
 

@@ -26,6 +26,7 @@ PROBLEMS = {
     "user_banned": (403, "none"),
     "rate_limited": (429, "retry"),
     "wechat_busy": (503, "retry"),
+    "server_busy": (503, "retry"),
     "wechat_unreachable": (503, "retry"),
     "wechat_misconfigured": (503, "none"),
     "wechat_error": (502, "none"),

@@ -162,18 +162,18 @@ def test_forged_tokens_cost_redis_nothing(
                 progress(f"forged tokens: {forged.answered} of {needed}")
         return quiet, forged, checks, asked
 
-    start, lines = time.monotonic(), service.output().count("\n")
+    start, lines = time.monotonic(), refusals(service)
     with redis_server.client() as client:
         quiet, forged, checks, asked = asyncio.run(flood())
     seconds = time.monotonic() - start
-    logged = round((service.output().count("\n") - lines) / seconds)
+    logged = round((refusals(service) - lines) / seconds)
     ratio = round(milliseconds(checks, 99) / milliseconds(quiet, 99), 2)
     title = f"{forged.answered:,} forged tokens, {round(forged.answered / forged.seconds)} a second"
     run.figure(title, "other answers than 401, or none", forged.others + forged.unanswered, 0)
     run.figure(title, "Redis commands beyond those of the good", asked["get"] - len(checks), "<= 0")
     run.figure(title, "p99 of the good, quiet, ms", milliseconds(quiet, 99), "-")
     run.figure(title, "p99 of the good, times the quiet one", ratio, "<= 1.5")
-    run.figure(title, "log lines a second", logged, "<= 100")
+    run.figure(title, "log lines about them a second", logged, "<= 100")
     assert forged.answered >= needed
     assert forged.others + forged.unanswered == 0
     assert set(statuses(checks)) == {200}
@@ -182,6 +182,11 @@ def test_forged_tokens_cost_redis_nothing(
     assert logged <= 100
     if FULL:
         assert ratio <= 1.5
+
+
+def refusals(service: Service) -> int:
+    """Return the number of log lines about refused tokens. Every other request is logged one by one."""
+    return sum(service.output().count(word) for word in ("token_invalid", "requests_refused"))
 
 
 @dataclass(frozen=True)

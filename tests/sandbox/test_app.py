@@ -15,7 +15,7 @@ from wxauth.errors import ConfigurationError
 from wxauth.sandbox import create_app
 from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
 from wxauth.settings import Settings
-from wxauth.web.extension import EXTENSION, WxAuth
+from wxauth.web.extension import EXTENSION, Services
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_the_trace_contains_no_secret(client: FlaskClient) -> None:
     """No AppSecret, no session_key and no token, neither in the trace nor in the content of Redis."""
     response = log_in(client, wx_login(client, user="alice"))
     token = response.get_json()["token"]
-    held: WxAuth = client.application.extensions[EXTENSION]
+    held: Services = client.application.extensions[EXTENSION]
     session_key = held.store.resolve(token).session_key or ""
     (secret,) = held.settings.apps.values()
     shown = json.dumps([notes(client, response), client.get("/sandbox/redis").get_json()])

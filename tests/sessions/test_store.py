@@ -45,11 +45,11 @@ def devices(store: SessionStore, user: User = ALICE) -> list[str | None]:
 
 
 def hash_of(raw: redis.Redis, session: WxSession) -> bytes:
-    return next(key for key in keys_of(raw) if b"{" in key and raw.hexists(key, session.id))  # type: ignore[arg-type]
+    return next(key for key in keys_of(raw) if b"{" in key and raw.hexists(key, session.id))
 
 
 def value_of(raw: redis.Redis, session: WxSession) -> bytes:
-    return cast(bytes, raw.hget(hash_of(raw, session), session.id))  # type: ignore[arg-type]
+    return cast(bytes, raw.hget(hash_of(raw, session), session.id))
 
 
 def keys_of(raw: redis.Redis) -> list[bytes]:

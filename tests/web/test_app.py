@@ -1,4 +1,4 @@
-"""What every answer of the service has, and what it refuses before it looks closer."""
+"""What every answer of the service has, and which requests it refuses by their form."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ REQUESTS: dict[str, tuple[str, str, int]] = {
 
 
 @pytest.mark.parametrize(("method", "path", "status"), REQUESTS.values(), ids=REQUESTS.keys())
-def test_every_answer_has_its_headers(client: FlaskClient, method: str, path: str, status: int) -> None:
-    """Never to be kept, never to be guessed at, no cookie, no redirect."""
+def test_every_answer_has_no_store_and_nosniff(client: FlaskClient, method: str, path: str, status: int) -> None:
+    """No answer has a cookie, a redirect or a CORS header."""
     response = client.open(path, method=method)
     assert response.status_code == status
     assert response.headers["Cache-Control"] == "no-store"
@@ -40,14 +40,12 @@ def test_every_answer_has_its_headers(client: FlaskClient, method: str, path: st
 
 @pytest.mark.parametrize(("method", "path", "status"), list(REQUESTS.values())[1:], ids=list(REQUESTS)[1:])
 def test_every_refusal_is_a_problem(client: FlaskClient, method: str, path: str, status: int) -> None:
-    """RFC 9457, with a code, an action and the request_id of the log."""
     response = client.open(path, method=method)
     assert response.mimetype == "application/problem+json"
     assert set(response.get_json()) == {"type", "title", "status", "detail", "code", "action", "request_id"}
 
 
-def test_a_405_says_what_is_allowed(client: FlaskClient) -> None:
-    """As RFC 9110 asks."""
+def test_wrong_method_returns_allow(client: FlaskClient) -> None:
     assert client.put("/login").headers["Allow"] == "POST"
 
 
@@ -72,55 +70,51 @@ BODIES: dict[str, tuple[bytes, str, int]] = {
 
 
 @pytest.mark.parametrize(("body", "kind", "status"), BODIES.values(), ids=BODIES.keys())
-def test_a_body_that_is_no_plain_json_object_is_refused(
+def test_body_that_is_no_plain_json_object_is_refused(
     client: FlaskClient, body: bytes, kind: str, status: int
 ) -> None:
-    """Before WeChat or the store is asked: the fake would have said code_invalid."""
+    """Before WeChat is asked: the fake would answer code_invalid."""
     response = client.post("/login", data=body, content_type=kind)
     assert response.status_code == status
     assert response.get_json()["code"] in ("bad_request", "too_large", "unsupported_media_type")
 
 
-def test_a_compressed_body_is_refused(client: FlaskClient) -> None:
-    """Nothing is ever unpacked."""
+def test_compressed_body_returns_unsupported_media_type(client: FlaskClient) -> None:
     response = client.post("/login", data=b"\x1f\x8b", content_type=JSON, headers={"Content-Encoding": "gzip"})
     assert response.status_code == 415
 
 
 @pytest.fixture
-def dark(settings: Settings) -> FlaskClient:
-    """The service with nobody where Redis should be."""
-    nobody = Settings(settings.apps, settings.secret_keys, Secret(f"redis://127.0.0.1:{free_port()}/0"))
-    return create_app(nobody).test_client()
+def without_redis(settings: Settings) -> FlaskClient:
+    """The service while Redis is down."""
+    changed = Settings(settings.apps, settings.secret_keys, Secret(f"redis://127.0.0.1:{free_port()}/0"))
+    return create_app(changed).test_client()
 
 
-def test_an_outage_logs_nobody_out(dark: FlaskClient, phone: Phone) -> None:
-    """503 and `retry`, never a 401."""
+def test_outage_returns_503_for_a_live_token(without_redis: FlaskClient, phone: Phone) -> None:
+    """A 401 would make the client log in again."""
     token = phone.log_in().token
-    response = dark.get("/session", headers={"Authorization": token})
+    response = without_redis.get("/session", headers={"Authorization": token})
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
     assert response.headers["Retry-After"]
 
 
-def test_health_asks_nobody(dark: FlaskClient) -> None:
-    """The process is well though Redis is not."""
-    assert dark.get("/healthz").get_json() == {"status": "ok"}
+def test_healthz_returns_200_while_redis_is_down(without_redis: FlaskClient) -> None:
+    assert without_redis.get("/healthz").get_json() == {"status": "ok"}
 
 
-def test_readiness_says_what_is_missing(dark: FlaskClient) -> None:
-    """One word for each dependency."""
-    response = dark.get("/readyz")
+def test_readyz_returns_503_and_the_reason_while_redis_is_down(without_redis: FlaskClient) -> None:
+    response = without_redis.get("/readyz")
     assert (response.status_code, response.get_json()) == (503, {"redis": "unreachable", "wechat": "ok"})
 
 
-def test_readiness(client: FlaskClient) -> None:
-    """200 once Redis answers."""
+def test_readyz_returns_200_when_redis_answers(client: FlaskClient) -> None:
     response = client.get("/readyz")
     assert (response.status_code, response.get_json()) == (200, {"redis": "ok", "wechat": "ok"})
 
 
-def test_readiness_names_a_misconfigured_wechat(app: Flask, phone: Phone) -> None:
-    """The user is told nothing of it, the operator is; those who are logged in go on."""
+def test_readyz_names_a_misconfigured_wechat_and_stays_200(app: Flask, phone: Phone) -> None:
+    """Sessions can be checked without WeChat."""
     apps: Any = app.extensions["wxauth"].settings.apps
     phone.log_in()
     apps["wxunknown"] = Secret("s")
@@ -131,8 +125,7 @@ def test_readiness_names_a_misconfigured_wechat(app: Flask, phone: Phone) -> Non
     assert phone.get("/session").status_code == 200
 
 
-def test_a_bug_is_answered_without_its_details(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """The caller sees a problem, the log the traceback."""
+def test_bug_returns_internal_error_and_logs_the_traceback(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
 
     def broken() -> str:
         raise ZeroDivisionError("planted")
@@ -144,8 +137,8 @@ def test_a_bug_is_answered_without_its_details(app: Flask, caplog: pytest.LogCap
     assert "planted" in caplog.text
 
 
-def test_the_log_names_the_route_and_not_the_path(phone: Phone, caplog: pytest.LogCaptureFixture) -> None:
-    """A path may hold an id; the rule it matched does not."""
+def test_access_log_has_the_route_and_not_the_path(phone: Phone, caplog: pytest.LogCaptureFixture) -> None:
+    """A path may contain an id."""
     caplog.set_level("INFO")
     phone.log_in().delete("/sessions/some-id")
     assert [record.__dict__["route"] for record in caplog.records if record.message == "request"][

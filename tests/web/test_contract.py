@@ -1,4 +1,4 @@
-"""The contract, row by row: the service from its Procfile, a real Redis, and a WeChat that is none of ours."""
+"""The contract, row by row: the service from its Procfile, a real Redis, and a WeChat that is not the sandbox's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import requests
 from tests.servers import RedisServer
 from tests.service import Service, environment
 
-#: What a code ends in at this WeChat; any other logs in the user whose name it is.
+#: WeChat's answer for a code. Any other code logs in the user of that name.
 ANSWERS: dict[str, bytes] = {
     "e40029": b'{"errcode": 40029, "errmsg": "invalid code, rid: 1-2-3"}',
     "t40029": b'{"errcode": "40029", "errmsg": "invalid code"}',
@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Write nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,9 @@ def ask(url: str, token: str, path: str = "/session", method: str = "GET") -> re
 
 
 @pytest.mark.parametrize(("code", "status", "problem", "action"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_wechat_refuses(url: str, code: str, status: int, problem: str, action: str) -> None:
-    """Each errcode as the table has it, and nobody is logged in."""
+def test_errcode_of_wechat_returns_the_problem_of_the_contract(
+    url: str, code: str, status: int, problem: str, action: str
+) -> None:
     answer = log_in(url, code)
     body = answer.json()
     assert (answer.status_code, body["code"], body["action"], body["status"]) == (status, problem, action, status)
@@ -97,8 +98,7 @@ def test_what_wechat_refuses(url: str, code: str, status: int, problem: str, act
     assert ("Retry-After" in answer.headers) == (status in (429, 503))
 
 
-def test_a_day_in_the_life(url: str) -> None:
-    """Log in, look, log in elsewhere, end the one, end the others, log out."""
+def test_logins_and_logouts_of_one_user_in_sequence(url: str) -> None:
     first = log_in(url, "ann", device="old phone").json()["token"]
     second = log_in(url, "ann", device="new phone").json()["token"]
     third = log_in(url, "ann").json()["token"]
@@ -117,23 +117,20 @@ def test_a_day_in_the_life(url: str) -> None:
     assert ask(url, second).json()["code"] == "token_invalid"
 
 
-def test_the_token_sent_along_is_ended(url: str) -> None:
-    """One phone, one session."""
-    former = log_in(url, "bob").json()["token"]
-    token = log_in(url, "bob", {"Authorization": f"Bearer {former}"}).json()["token"]
+def test_login_ends_the_session_of_the_token_sent_along(url: str) -> None:
+    first = log_in(url, "bob").json()["token"]
+    token = log_in(url, "bob", {"Authorization": f"Bearer {first}"}).json()["token"]
     assert len(ask(url, token, "/sessions").json()["sessions"]) == 1
 
 
-def test_a_strangers_session_is_not_found(url: str) -> None:
-    """404, and it lives on."""
+def test_session_of_another_user_returns_404_and_stays_live(url: str) -> None:
     ann, bob = (log_in(url, name).json()["token"] for name in ("ann", "bob"))
     id = ask(url, ann).json()["id"]
     assert ask(url, bob, f"/sessions/{id}", "DELETE").status_code == 404
     assert ask(url, ann).status_code == 200
 
 
-def test_the_answers_have_no_more_than_they_should(url: str) -> None:
-    """What is answered is what the contract has, no more."""
+def test_answers_have_exactly_the_members_of_the_contract(url: str) -> None:
     body = log_in(url, "eve").json()
     assert set(body) == {"token", "token_type", "expires_in"}
     assert set(ask(url, body["token"]).json()) == {"id", "appid", "openid", "created_at", "expires_in"}

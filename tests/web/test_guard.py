@@ -1,4 +1,4 @@
-"""`login_required` and `wx_session`, in somebody else's application."""
+"""`login_required` and `wx_session` in an application that uses the extension."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from typing import Any
 import pytest
 from flask import Flask, abort
 from flask.testing import FlaskClient
+from werkzeug.test import EnvironBuilder
 
-from tests.conftest import Clock
+from tests.conftest import ALICE
 from wxauth import WxAuth, login_required, wx_session
+from wxauth.clock import Clock
 from wxauth.errors import StoreUnavailable
+from wxauth.keys import KeyRing
 from wxauth.models import Identity
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
+
+FORGED = f"wxa_{'A' * 47}.{'A' * 43}"
 
 
 @pytest.fixture
@@ -73,14 +78,13 @@ def get(client: FlaskClient, path: str, authorization: str) -> Any:
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", "{}"])
-def test_a_live_token_opens_the_view(client: FlaskClient, token: str, alice: Identity, form: str) -> None:
-    """With the word Bearer in any case, or bare."""
+def test_live_token_opens_the_view(client: FlaskClient, token: str, alice: Identity, form: str) -> None:
     response = get(client, "/orders", form.format(token))
     assert response.get_json() == {"openid": alice.user.openid}
 
 
-def test_without_a_token_the_view_is_not_called(client: FlaskClient) -> None:
-    """401, and a challenge that names no error."""
+def test_missing_token_returns_token_missing_without_calling_the_view(client: FlaskClient) -> None:
+    """The challenge has no `error`."""
     response = client.get("/orders")
     assert response.get_json()["code"] == "token_missing"
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="wxauth"'
@@ -100,16 +104,16 @@ def test_without_a_token_the_view_is_not_called(client: FlaskClient) -> None:
         "Bearer Bearer {}",
     ],
 )
-def test_any_other_credential_is_invalid(client: FlaskClient, token: str, form: str) -> None:
-    """Two headers in one, another scheme, something behind the token: none of it passes."""
+def test_other_credential_returns_token_invalid(client: FlaskClient, token: str, form: str) -> None:
+    """Two headers joined to one, another scheme, and text after the token."""
     response = get(client, "/orders", form.replace("{}", token))
     assert (response.status_code, response.get_json()["code"]) == (401, "token_invalid")
 
 
-def test_all_invalid_tokens_are_answered_alike(
+def test_all_invalid_tokens_get_the_same_answer(
     client: FlaskClient, store: SessionStore, token: str, alice: Identity, clock: Clock
 ) -> None:
-    """Malformed, forged, revoked and expired differ in the request_id alone."""
+    """Malformed, forged, revoked and expired tokens differ in the request_id only."""
     revoked, session = store.create(alice)
     store.revoke(session)
     expired, _ = store.create(alice)
@@ -123,15 +127,26 @@ def test_all_invalid_tokens_are_answered_alike(
     assert answers == [answers[0]] * 4
 
 
+@pytest.mark.parametrize("text", [FORGED, f"Bearer {FORGED}", "Bearer nonsense", "Basic YTpi", "Bearer", "\xff"])
+def test_forged_token_returns_401_without_a_redis_command(settings: Settings, ring: KeyRing, text: str) -> None:
+    """Redis is down here, so any command would end in 503."""
+    shop = Flask("shop")
+    WxAuth(shop, settings)
+    shop.get("/orders")(login_required(lambda: "ok"))
+    response = get(shop.test_client(), "/orders", text)
+    assert (response.status_code, response.get_json()["code"]) == (401, "token_invalid")
+    assert get(shop.test_client(), "/orders", ring.issue(ALICE).text).status_code == 503
+
+
 @pytest.mark.parametrize("query", ["access_token={}", "token={}", "anything={}", "a=1&x={}"])
-def test_a_token_in_the_query_string_is_refused(client: FlaskClient, token: str, query: str) -> None:
-    """400, even beside a good header: every log on the way would keep it."""
+def test_token_in_the_query_string_returns_400(client: FlaskClient, token: str, query: str) -> None:
+    """Even with a good header, because the logs of every proxy would keep it."""
     response = get(client, f"/orders?{query.format(token)}", f"Bearer {token}")
     assert (response.status_code, response.get_json()["code"]) == (400, "bad_request")
 
 
-def test_a_fresh_login_may_be_asked_for(client: FlaskClient, token: str, clock: Clock) -> None:
-    """Young enough passes; later the challenge says how young it must be (RFC 9470)."""
+def test_fresh_refuses_an_old_login_with_login_too_old(client: FlaskClient, token: str, clock: Clock) -> None:
+    """The challenge names the maximal age (RFC 9470)."""
     headers = {"Authorization": token}
     assert client.post("/pay", headers=headers).status_code == 200
     clock.advance(301)
@@ -140,44 +155,48 @@ def test_a_fresh_login_may_be_asked_for(client: FlaskClient, token: str, clock: 
     assert response.headers["WWW-Authenticate"].endswith('error="insufficient_user_authentication", max_age="300"')
 
 
-def test_a_view_may_leave_the_session_untouched(client: FlaskClient, token: str, clock: Clock) -> None:
-    """`touch=False` looks and does not prolong."""
+def test_touch_false_does_not_extend_the_idle_time(client: FlaskClient, token: str, clock: Clock) -> None:
     clock.advance(500000)
     get(client, "/peek", token)
     clock.advance(200000)
     assert get(client, "/peek", token).status_code == 401
 
 
-def test_an_answer_for_one_user_is_not_kept_for_another(client: FlaskClient, token: str) -> None:
-    """`no-store` and `Vary: Authorization`, whatever the view says."""
+def test_answer_of_a_guarded_view_is_not_stored_by_caches(client: FlaskClient, token: str) -> None:
     response = get(client, "/orders", token)
     assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
 
 
 @pytest.mark.parametrize("path", ["/refuse", "/orders"])
-def test_an_answer_other_than_the_views_is_not_kept_either(client: FlaskClient, token: str, path: str) -> None:
-    """`no-store` and `Vary` also where the view raises, or is not called at all."""
-    response = get(client, path, token if path == "/refuse" else "nobody's")
+def test_error_answer_of_a_guarded_view_is_not_stored_by_caches(client: FlaskClient, token: str, path: str) -> None:
+    """Both where the view raises and where it is not called."""
+    response = get(client, path, token if path == "/refuse" else "nonsense")
     assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
 
 
-def test_a_view_may_say_more_about_caches(client: FlaskClient, token: str) -> None:
-    """What it says of other headers stands; that it may be kept does not."""
+def test_cache_control_of_the_view_is_replaced_and_its_vary_is_extended(client: FlaskClient, token: str) -> None:
     response = get(client, "/cached", token)
     assert (response.headers["Cache-Control"], response.vary.as_set()) == ("no-store", {"accept", "authorization"})
 
 
-def test_a_problem_names_the_request_of_the_log(client: FlaskClient, token: str, lines: io.StringIO) -> None:
-    """Whoever reports the request_id of a problem can be helped with the lines."""
+def test_head_has_no_body_and_a_stream_is_streamed(client: FlaskClient, token: str) -> None:
+    headers = {"Authorization": token}
+    client.application.get("/stream")(login_required(lambda: iter(["one", "two"])))
+    assert client.head("/orders", headers=headers).data == b""
+    environ = EnvironBuilder(path="/stream", headers=[*headers.items()]).get_environ()
+    assert list(client.application.wsgi_app(environ, lambda *given: lambda part: None)) == [b"one", b"two"]
+
+
+def test_problem_has_the_request_id_of_the_log(client: FlaskClient, token: str, lines: io.StringIO) -> None:
     problem = get(client, "/broken", token).get_json()
     assert {json.loads(line)["request_id"] for line in lines.getvalue().splitlines()} == {problem["request_id"]}
     assert "about_to_break" in lines.getvalue()
 
 
-def test_an_outage_may_begin_within_the_view(
+def test_outage_inside_the_view_returns_store_unavailable(
     client: FlaskClient, token: str, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `wx_session` has to ask Redis for fails as the guard itself would."""
+    """`wx_session.session_key` is read from Redis when the view asks for it."""
 
     def unavailable(user: object) -> None:
         raise StoreUnavailable("timeout")
@@ -188,15 +207,14 @@ def test_an_outage_may_begin_within_the_view(
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
 
 
-def test_there_is_no_session_without_a_guard(client: FlaskClient) -> None:
-    """Whoever forgets the decorator hears of it, and shows nobody's data."""
+def test_wx_session_raises_without_login_required(client: FlaskClient) -> None:
     client.application.testing = True
     with pytest.raises(RuntimeError, match="login_required"):
         client.get("/open")
 
 
-def test_a_session_ends_with_its_request(client: FlaskClient, token: str) -> None:
-    """Also where the next request has the same context of the application, as in many a test."""
+def test_wx_session_ends_with_its_request(client: FlaskClient, token: str) -> None:
+    """Also if the next request has the same application context, as in many tests."""
     client.application.testing = True
     with client.application.app_context():
         assert get(client, "/orders", token).status_code == 200
@@ -204,6 +222,5 @@ def test_a_session_ends_with_its_request(client: FlaskClient, token: str) -> Non
             client.get("/open")
 
 
-def test_created_at_is_a_unix_time(store: SessionStore, token: str) -> None:
-    """In whole seconds, of this very moment."""
+def test_created_at_is_a_unix_time_in_seconds(store: SessionStore, token: str) -> None:
     assert 0 <= time.time() - store.resolve(token).created_at < 60

@@ -1,8 +1,9 @@
-"""The gate in front of Flask: bodies are read whole before anything is taken for them, and only so many at a time."""
+"""The WSGI middleware: bodies are read before the application is called, and only a bounded number at a time."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import threading
@@ -11,19 +12,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
+from tests.clients import settings_with_clients
 from tests.servers import wait_until
-from wxauth.logs import answering
+from wxauth.logs import current_environ
 from wxauth.models import Secret
+from wxauth.sessions.cache import SessionCache
 from wxauth.settings import Client
-from wxauth.web.middleware import READERS_PER_ADDRESS, wrap
+from wxauth.web.extension import redis_client, session_store
+from wxauth.web.middleware import MAX_PER_ADDRESS, wrap
 from wxauth.web.requests import MAX_BODY
 
 THREADS = 24
-MOST = THREADS // 3
+MAX_READERS = THREADS // 3
 QUICK = 0.3
 
 
@@ -35,7 +39,7 @@ class Answer:
 
 
 class SlowBody(io.BytesIO):
-    """A body whose reader waits until it is let go."""
+    """A body that blocks its reader until it arrives."""
 
     def __init__(self) -> None:
         super().__init__(b"slow")
@@ -47,14 +51,14 @@ class SlowBody(io.BytesIO):
 
 
 class BrokenBody(io.BytesIO):
-    """A body whose sender hangs up in the middle."""
+    """A body with a connection that breaks in the middle."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         raise ConnectionResetError
 
 
 class CountedBody(io.BytesIO):
-    """A body without an end, which knows how much was asked of it."""
+    """An endless body that counts the bytes that were asked for."""
 
     asked = 0
 
@@ -65,7 +69,7 @@ class CountedBody(io.BytesIO):
 
 
 class Echo:
-    """A WSGI application: it says what it read, and from whom."""
+    """A WSGI application that answers the body and the address it saw."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -78,11 +82,12 @@ class Echo:
 
 def request(body: io.BytesIO | None, address: str, headers: dict[str, str]) -> WSGIEnvironment:
     method = "GET" if body is None else "POST"
-    return {"REQUEST_METHOD": method, "REMOTE_ADDR": address, "wsgi.input": body or io.BytesIO(), **headers}
+    known = {"REQUEST_METHOD": method, "PATH_INFO": "/", "REMOTE_ADDR": address}
+    return {**known, "wsgi.input": body or io.BytesIO(), **headers}
 
 
 class Caller:
-    """Calls a WSGI application as so many servers' threads would; in the end every slow body has arrived."""
+    """Calls a WSGI application from many threads, as a server does. `let_go` lets every slow body arrive."""
 
     def __init__(self, app: Any, pool: ThreadPoolExecutor) -> None:
         self._app = app
@@ -102,7 +107,7 @@ class Caller:
         return Answer(found[0], found[1], content)
 
     def begin(self, address: str, count: int = 1, **headers: str) -> list[Future[Answer]]:
-        """`count` requests from `address` whose bodies do not come."""
+        """Start `count` requests from `address` with bodies that do not arrive."""
         bodies = [SlowBody() for _ in range(count)]
         self.slow += bodies
         return [self._pool.submit(self.call, body, address, **headers) for body in bodies]
@@ -117,6 +122,13 @@ def echo() -> Echo:
     return Echo()
 
 
+def wrapped(echo: Echo, **more: Any) -> WSGIApplication:
+    """Return `echo` behind the middleware. The cache is not used: no request goes to /verify."""
+    settings = dataclasses.replace(settings_with_clients(), threads=THREADS, **more)
+    store = session_store(settings, redis_client(settings))
+    return wrap(echo, settings, SessionCache(store, None, 0))
+
+
 def calling(app: Any) -> Iterator[Caller]:
     with ThreadPoolExecutor(64) as pool:
         caller = Caller(app, pool)
@@ -126,12 +138,12 @@ def calling(app: Any) -> Iterator[Caller]:
 
 @pytest.fixture
 def caller(echo: Echo) -> Iterator[Caller]:
-    yield from calling(wrap(echo, 0, THREADS))
+    yield from calling(wrapped(echo))
 
 
 @pytest.fixture
 def proxied(echo: Echo) -> Iterator[Caller]:
-    yield from calling(wrap(echo, 2, THREADS))
+    yield from calling(wrapped(echo, trusted_proxies=2))
 
 
 def refused(answer: Answer) -> bool:
@@ -139,22 +151,21 @@ def refused(answer: Answer) -> bool:
 
 
 def fill(caller: Caller) -> None:
-    """As many slow bodies as the gate reads at a time, from as many addresses as it takes."""
-    for number in range(MOST // READERS_PER_ADDRESS):
-        caller.begin(f"10.1.0.{number}", READERS_PER_ADDRESS)
-    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"), "10.2.0.1")), "the gate is full")
+    """Fill all slots with slow bodies, from as many addresses as that needs."""
+    for number in range(MAX_READERS // MAX_PER_ADDRESS):
+        caller.begin(f"10.1.0.{number}", MAX_PER_ADDRESS)
+    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"), "10.2.0.1")), "the buffer is full")
 
 
-def test_a_body_comes_through_as_it_was(caller: Caller) -> None:
-    """The application reads what the caller sent."""
+def test_application_reads_the_body_that_the_caller_sent(caller: Caller) -> None:
     assert caller.call(io.BytesIO(b"\x00\xff body")).body == b"\x00\xff body"
 
 
-def test_a_backend_is_not_counted(echo: Echo) -> None:
-    """It sends many bodies at once, all from one address; whoever guesses its secret is counted as before."""
+def test_bodies_of_a_client_are_not_counted(echo: Echo) -> None:
+    """A backend sends many at the same time from one address. A wrong secret is counted."""
     (ours, guessed) = (base64.b64encode(text.encode()).decode() for text in ("shop:secret", "shop:guess"))
-    for caller in calling(wrap(echo, 0, THREADS, {"shop": Client(Secret("secret"), None)})):
-        slow = caller.begin("10.0.0.1", MOST + 1, HTTP_AUTHORIZATION=f"Basic {ours}")
+    for caller in calling(wrapped(echo, clients={"shop": Client(Secret("secret"), None)})):
+        slow = caller.begin("10.0.0.1", MAX_READERS + 1, HTTP_AUTHORIZATION=f"Basic {ours}")
         fill(caller)
         assert caller.call(io.BytesIO(b"x"), HTTP_AUTHORIZATION=f"Basic {ours}").body == b"x"
         assert refused(caller.call(io.BytesIO(b"x"), HTTP_AUTHORIZATION=f"Basic {guessed}"))
@@ -162,8 +173,7 @@ def test_a_backend_is_not_counted(echo: Echo) -> None:
         assert {answer.result().body for answer in slow} == {b"slow"}
 
 
-def test_nothing_is_taken_before_the_whole_body_is_there(caller: Caller, echo: Echo) -> None:
-    """The application is called when it no longer has to wait for its caller."""
+def test_application_is_not_called_before_the_body_is_complete(caller: Caller, echo: Echo) -> None:
     (slow,) = caller.begin("10.0.0.1")
     time.sleep(0.05)
     assert echo.calls == 0
@@ -171,146 +181,140 @@ def test_nothing_is_taken_before_the_whole_body_is_there(caller: Caller, echo: E
     assert slow.result().body == b"slow"
 
 
-def test_an_announced_body_is_read_as_far_as_announced(caller: Caller) -> None:
-    """What follows it on the connection is another request's."""
+def test_body_is_read_up_to_its_content_length(caller: Caller) -> None:
+    """The following bytes belong to the next request of the connection."""
     assert caller.call(io.BytesIO(b"mine, not mine"), CONTENT_LENGTH="4").body == b"mine"
 
 
 @pytest.mark.parametrize("length", ["", "0", "-1", "1e3", "٣", "+5"])
-def test_no_length_is_no_body(caller: Caller, length: str) -> None:
-    """Whatever is not a number of digits announces nothing to be read here."""
+def test_content_length_that_is_no_number_needs_no_slot(caller: Caller, length: str) -> None:
     fill(caller)
     assert caller.call(io.BytesIO(), CONTENT_LENGTH=length).status == "200 OK"
 
 
-def test_a_chunked_body_is_bounded(caller: Caller) -> None:
-    """One byte more than may come is read, by which whoever judges sizes sees that it is too large."""
+def test_chunked_body_is_read_up_to_one_byte_over_the_limit(caller: Caller) -> None:
+    """The extra byte shows the application that the body is too large."""
     body = CountedBody()
     answer = caller.call(body, HTTP_TRANSFER_ENCODING="chunked")
     assert body.asked == len(answer.body) == MAX_BODY + 1
 
 
 @pytest.mark.parametrize("length", [str(MAX_BODY + 1), "9" * 5000], ids=["a byte too large", "a long number"])
-def test_a_body_that_is_announced_too_large_is_left_unread(caller: Caller, length: str) -> None:
-    """Whoever judges sizes refuses it by its length alone: it takes no place, not even at a gate that is full."""
+def test_body_with_a_content_length_over_the_limit_is_not_read(caller: Caller, length: str) -> None:
+    """The application refuses it by its length, so it needs no slot."""
     fill(caller)
     assert caller.call(io.BytesIO(b"x"), CONTENT_LENGTH=length).status == "200 OK"
 
 
-def test_zeros_before_the_length_change_nothing(caller: Caller) -> None:
-    """However the length is spelled, such a body is behind the gate."""
+def test_content_length_with_leading_zeros_needs_a_slot(caller: Caller) -> None:
     fill(caller)
     assert refused(caller.call(io.BytesIO(b"x"), CONTENT_LENGTH="0000000001"))
 
 
-def test_one_address_has_so_many_bodies_read_at_a_time(caller: Caller) -> None:
-    """The next from there is refused; another address is served."""
-    slow = caller.begin("10.0.0.1", READERS_PER_ADDRESS)
-    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"))), "the address has all that it may have")
+def test_address_beyond_its_quota_gets_server_busy(caller: Caller) -> None:
+    """Another address is served."""
+    slow = caller.begin("10.0.0.1", MAX_PER_ADDRESS)
+    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"))), "the address has used its quota")
     assert caller.call(io.BytesIO(b"x"), "10.0.0.2").status == "200 OK"
     caller.let_go()
     assert {answer.result().status for answer in slow} == {"200 OK"}
 
 
-def test_only_a_third_of_the_threads_read_bodies(caller: Caller) -> None:
-    """Past that an address is refused that has sent nothing yet."""
+def test_at_most_a_third_of_the_threads_read_bodies(caller: Caller) -> None:
+    """Beyond that, a new address is refused too."""
     fill(caller)
     assert refused(caller.call(io.BytesIO(b"x"), "10.9.0.1"))
 
 
-def test_a_flood_from_one_address_does_not_lock_others_out(caller: Caller) -> None:
-    """Those who wait for their own address's slow bodies leave places to an address that has none."""
-    flood = caller.begin("10.0.0.1", 3 * MOST)
+def test_flood_from_one_address_leaves_slots_to_others(caller: Caller) -> None:
+    """An address over its quota may use only 3/4 of the slots."""
+    flood = caller.begin("10.0.0.1", 3 * MAX_READERS)
     assert caller.call(io.BytesIO(b"x"), "10.0.0.2").status == "200 OK"
     time.sleep(QUICK)
     caller.let_go()
-    assert sum(refused(answer.result()) for answer in flood) == 3 * MOST - READERS_PER_ADDRESS
+    assert sum(refused(answer.result()) for answer in flood) == 3 * MAX_READERS - MAX_PER_ADDRESS
 
 
-def test_a_request_without_a_body_never_waits(caller: Caller) -> None:
-    """Checks are answered however many bodies do not come."""
+def test_request_without_a_body_never_waits(caller: Caller) -> None:
     fill(caller)
     start = time.monotonic()
     assert {caller.call().status for _ in range(100)} == {"200 OK"}
     assert time.monotonic() - start < QUICK
 
 
-def test_a_refusal_is_a_problem(caller: Caller) -> None:
-    """503 with a code, an action, a request_id, and when to try again; nothing may keep it."""
+def test_server_busy_is_a_problem_with_retry_after(caller: Caller) -> None:
     fill(caller)
     start = time.monotonic()
     answer = caller.call(io.BytesIO(b"x"))
     assert time.monotonic() - start < QUICK
     problem = json.loads(answer.body)
-    assert (problem["code"], problem["action"], problem["status"]) == ("wechat_busy", "retry", 503)
+    assert (problem["code"], problem["action"], problem["status"]) == ("server_busy", "retry", 503)
     assert problem["request_id"]
     assert {"Retry-After", "X-Content-Type-Options"} <= set(answer.headers)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_refusal_is_over_once_it_is_answered(caller: Caller) -> None:
-    """What its thread does next is not done for its request."""
+def test_request_id_ends_with_the_refused_request(caller: Caller) -> None:
     fill(caller)
     assert refused(caller.call(io.BytesIO(b"x")))
-    assert answering.get() is None
+    assert current_environ.get() is None
 
 
-def test_a_burst_of_quick_bodies_is_served(caller: Caller) -> None:
-    """An address that many people share is not refused for what is read in no time."""
-    with ThreadPoolExecutor(MOST * 3 // 4) as pool:
+def test_burst_of_quick_bodies_from_one_address_is_served(caller: Caller) -> None:
+    """Many users of a mobile network share one address."""
+    with ThreadPoolExecutor(MAX_READERS * 3 // 4) as pool:
         answers = list(pool.map(lambda _: caller.call(io.BytesIO(b"x")), range(500)))
     assert {answer.status for answer in answers} == {"200 OK"}
 
 
-def test_a_lost_body_leaves_no_count_behind(caller: Caller) -> None:
-    """A caller that hangs up in the middle frees its place."""
-    for _ in range(3 * MOST):
+def test_broken_connection_frees_its_slot(caller: Caller) -> None:
+    for _ in range(3 * MAX_READERS):
         with pytest.raises(ConnectionResetError):
             caller.call(BrokenBody(b"x"))
     assert caller.call(io.BytesIO(b"x")).status == "200 OK"
 
 
-def test_refusals_leave_no_count_behind(caller: Caller) -> None:
-    """Once the slow bodies have come, the gate is as it was."""
+def test_refusals_free_their_slots(caller: Caller) -> None:
+    """After the slow bodies have arrived, the same number of slots is free as before."""
     fill(caller)
-    for _ in range(3 * MOST):
+    for _ in range(3 * MAX_READERS):
         assert refused(caller.call(io.BytesIO(b"x"), "10.1.0.0"))
     caller.let_go()
-    wait_until(lambda: not refused(caller.call(io.BytesIO(b"x"), "10.1.0.0")), "the gate is open again")
-    caller.begin("10.1.0.1", READERS_PER_ADDRESS)
+    wait_until(lambda: not refused(caller.call(io.BytesIO(b"x"), "10.1.0.0")), "the buffer has slots again")
+    caller.begin("10.1.0.1", MAX_PER_ADDRESS)
     assert caller.call(io.BytesIO(b"x"), "10.1.0.0").status == "200 OK"
 
 
 @pytest.mark.parametrize(
     ("forwarded", "address"),
     [
-        pytest.param("6.6.6.6, 203.0.113.7, 10.0.0.8", "203.0.113.7", id="the last two are the proxies' own"),
+        pytest.param("6.6.6.6, 203.0.113.7, 10.0.0.8", "203.0.113.7", id="the proxies wrote the last two"),
         pytest.param("203.0.113.7, 10.0.0.8", "203.0.113.7", id="just two"),
         pytest.param("6.6.6.6", "10.0.0.1", id="fewer than there are proxies"),
         pytest.param("", "10.0.0.1", id="none"),
     ],
 )
-def test_the_address_is_what_the_trusted_proxies_saw(proxied: Caller, forwarded: str, address: str) -> None:
-    """With two proxies it is the last but one of X-Forwarded-For, whatever the caller wrote before that."""
+def test_address_is_the_one_that_the_trusted_proxies_saw(proxied: Caller, forwarded: str, address: str) -> None:
+    """With two proxies it is the second last of X-Forwarded-For. The caller can write those before it."""
     headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
     assert proxied.call(None, "10.0.0.1", **headers).headers["X-Address"] == address
 
 
-def test_without_trusted_proxies_nobody_names_his_own_address(caller: Caller) -> None:
-    """X-Forwarded-For is then any caller's word: a new one each time does not get past the gate."""
-    for number in range(READERS_PER_ADDRESS):
+def test_x_forwarded_for_is_ignored_without_trusted_proxies(caller: Caller) -> None:
+    """A new address in each request does not avoid the quota."""
+    for number in range(MAX_PER_ADDRESS):
         caller.begin("10.0.0.1", HTTP_X_FORWARDED_FOR=f"203.0.113.{number}")
-    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"))), "the address has all that it may have")
+    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"))), "the address has used its quota")
     assert caller.call(HTTP_X_FORWARDED_FOR="203.0.113.9").headers["X-Address"] == "10.0.0.1"
     assert refused(caller.call(io.BytesIO(b"x"), HTTP_X_FORWARDED_FOR="203.0.113.9"))
 
 
-def test_the_gate_counts_the_address_that_the_proxies_saw(proxied: Caller) -> None:
-    """One caller's slow bodies do not use up the places of another behind the same proxy."""
-    proxied.begin("10.0.0.1", READERS_PER_ADDRESS, HTTP_X_FORWARDED_FOR="203.0.113.7, 10.0.0.8")
+def test_quota_counts_the_address_that_the_trusted_proxies_saw(proxied: Caller) -> None:
+    """Slow bodies of one caller do not use the quota of another behind the same proxy."""
+    proxied.begin("10.0.0.1", MAX_PER_ADDRESS, HTTP_X_FORWARDED_FOR="203.0.113.7, 10.0.0.8")
     wait_until(
         lambda: refused(proxied.call(io.BytesIO(b"x"), HTTP_X_FORWARDED_FOR="203.0.113.7, 10.0.0.8")),
-        "the address has all that it may have",
+        "the address has used its quota",
     )
     assert not refused(proxied.call(io.BytesIO(b"x"), HTTP_X_FORWARDED_FOR="203.0.113.9, 10.0.0.8"))

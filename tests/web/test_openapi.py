@@ -1,4 +1,4 @@
-"""The contract as a file: valid, complete, and what the service answers."""
+"""openapi.yaml: valid, complete, and served by the service."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 
-from wxauth.web.problems import BY_STATUS, PROBLEMS
+from tests.error_classes import answered
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-#: It stands in front of Flask, whose map does not know it.
+#: A WSGI middleware answers it, so it is not in Flask's URL map.
 VERIFY = {("/verify", method) for method in METHODS}
 
 
@@ -26,19 +26,16 @@ def contract() -> dict[str, Any]:
     return found
 
 
-def test_the_contract_is_valid(contract: dict[str, Any]) -> None:
-    """OpenAPI 3.1, as its own validator reads it."""
+def test_openapi_is_valid(contract: dict[str, Any]) -> None:
     validate(contract)
     assert contract["openapi"].startswith("3.1")
 
 
-def test_the_service_serves_it(client: FlaskClient, contract: dict[str, Any]) -> None:
-    """The very file that lies in the package."""
+def test_openapi_route_returns_the_file(client: FlaskClient, contract: dict[str, Any]) -> None:
     assert yaml.safe_load(client.get("/openapi.yaml").text) == contract
 
 
-def test_the_contract_has_every_route_and_no_other(app: Flask, contract: dict[str, Any]) -> None:
-    """Method by method."""
+def test_openapi_has_every_route_and_method_and_no_other(app: Flask, contract: dict[str, Any]) -> None:
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
@@ -48,8 +45,8 @@ def test_the_contract_has_every_route_and_no_other(app: Flask, contract: dict[st
     assert told == routes | VERIFY
 
 
-def test_whoever_needs_a_credential_is_told_which(contract: dict[str, Any]) -> None:
-    """Every operation says what guards it, and its 401 carries the challenge that belongs to it."""
+def test_openapi_names_the_credential_of_every_operation(contract: dict[str, Any]) -> None:
+    """The 401 of the operation has the challenge of that credential."""
     challenges = {"token": "Unauthorized", "client": "ClientUnauthorized", "": ""}
     for path, item in contract["paths"].items():
         for operation in (item[method] for method in METHODS & item.keys()):
@@ -58,9 +55,9 @@ def test_whoever_needs_a_credential_is_told_which(contract: dict[str, Any]) -> N
             assert refusal == challenges["".join(needed)], path
 
 
-def test_the_contract_names_every_problem(contract: dict[str, Any]) -> None:
-    """A client's author finds each code in it."""
+def test_openapi_names_every_problem_code(contract: dict[str, Any]) -> None:
     described = str(contract["components"]["responses"])
-    codes = {problem.code for problem in (*PROBLEMS.values(), *BY_STATUS.values())}
-    later = {"login_too_old", "internal_error", "method_not_allowed"}
-    assert [code for code in sorted(codes - later) if code not in described] == []
+    codes = {error.code for error in answered()}
+    # No route of the service asks for a fresh login. The other two can happen at every route.
+    not_listed = {"login_too_old", "internal_error", "method_not_allowed"}
+    assert [code for code in sorted(codes - not_listed) if code not in described] == []

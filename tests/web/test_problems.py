@@ -1,4 +1,4 @@
-"""Problems: how each error looks from outside. The table here is the contract's, written down a second time."""
+"""Errors as HTTP answers. The table here is the contract's, written a second time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from flask import Flask, abort
 from werkzeug.test import TestResponse
 
 from tests.conftest import ALICE, RING_KEY
+from tests.error_classes import answered
 from wxauth import errors
 from wxauth.keys import KeyRing
-from wxauth.logs import REQUEST_ID, answering
+from wxauth.logs import REQUEST_ID, current_environ
 from wxauth.models import Secret
 from wxauth.settings import Settings
 from wxauth.web import problems
 from wxauth.web.app import create_app
 
 RING = KeyRing([Secret(RING_KEY)])
-CAUSE = "a-reason-that-is-nobodys-business"
+REASON = "a-reason-that-only-the-log-may-have"
 BEARER = 'Bearer realm="wxauth"'
 
 # fmt: off
@@ -38,22 +39,31 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.RateLimited(7, 300, 60), 429, "rate_limited", "retry", {"Retry-After": "7"}),
     (errors.WeChatRateLimited(45011), 429, "rate_limited", "retry", {"Retry-After": "60"}),
     (errors.WeChatBusy(-1), 503, "wechat_busy", "retry", {"Retry-After": "1"}),
-    (errors.WeChatUnreachable(CAUSE), 503, "wechat_unreachable", "retry", {"Retry-After": "2"}),
-    (errors.WeChatMisconfigured(40164, CAUSE, CAUSE), 503, "wechat_misconfigured", "none", {"Retry-After": "60"}),
-    (errors.AccessTokenRefused(40001, CAUSE), 502, "wechat_error", "none", {}),
-    (errors.WeChatError(99999, CAUSE), 502, "wechat_error", "none", {}),
+    (errors.ServerBusy(), 503, "server_busy", "retry", {"Retry-After": "1"}),
+    (errors.WeChatUnreachable(REASON), 503, "wechat_unreachable", "retry", {"Retry-After": "2"}),
+    (errors.WeChatMisconfigured(40164, REASON, REASON), 503, "wechat_misconfigured", "none", {"Retry-After": "60"}),
+    (errors.AccessTokenRefused(40001, REASON), 502, "wechat_error", "none", {}),
+    (errors.WeChatError(99999, REASON), 502, "wechat_error", "none", {}),
     (errors.SessionKeyStale(), 409, "session_key_stale", "login", {}),
-    (errors.StoreUnavailable(CAUSE), 503, "store_unavailable", "retry", {"Retry-After": "1"}),
+    (errors.StoreUnavailable(REASON), 503, "store_unavailable", "retry", {"Retry-After": "1"}),
     (errors.BadRequest("say more"), 400, "bad_request", "none", {}),
+    (errors.NotFound(), 404, "not_found", "none", {}),
+    (errors.SessionNotFound("no such session"), 404, "not_found", "none", {}),
+    (errors.MethodNotAllowed("GET"), 405, "method_not_allowed", "none", {"Allow": "GET"}),
     (errors.TooLarge("say less"), 413, "too_large", "none", {}),
     (errors.UnsupportedMediaType("say it in JSON"), 415, "unsupported_media_type", "none", {}),
-    (errors.SessionNotFound("no such session"), 404, "not_found", "none", {}),
+    (errors.InternalError(REASON), 500, "internal_error", "none", {}),
 ]
 # fmt: on
-#: What never reaches a client: the faults of the start, and the tree's inner nodes.
-UNREACHABLE = {errors.WxAuthError, errors.ConfigurationError, errors.CredentialError, errors.RequestError}
 BY_NAME = [pytest.param(*row, id=type(row[0]).__name__) for row in ROWS]
 ERRORS = [pytest.param(row[0], id=type(row[0]).__name__) for row in ROWS]
+WITH_DETAIL = [
+    errors.BadRequest,
+    errors.NotFound,
+    errors.SessionNotFound,
+    errors.TooLarge,
+    errors.UnsupportedMediaType,
+]
 
 REFUSED_TOKENS = {
     "empty": "",
@@ -66,19 +76,15 @@ REFUSED_TOKENS = {
 
 @pytest.fixture(autouse=True)
 def in_request() -> Iterator[str]:
-    before = answering.set({REQUEST_ID: "request-7"})
+    before = current_environ.set({REQUEST_ID: "request-7"})
     yield "request-7"
-    answering.reset(before)
-
-
-def tree(root: type[errors.WxAuthError]) -> set[type[errors.WxAuthError]]:
-    return {root}.union(*map(tree, root.__subclasses__()))
+    current_environ.reset(before)
 
 
 def answer_to(error: Exception) -> TestResponse:
-    """What an application answers whose view raises `error`."""
+    """Return the answer of an application with a view that raises `error`."""
     app = Flask(__name__)
-    problems.register(app)
+    problems.handle_errors(app)
 
     @app.get("/")
     def view() -> str:
@@ -89,9 +95,9 @@ def answer_to(error: Exception) -> TestResponse:
 
 @pytest.fixture
 def service() -> Flask:
-    """An application that answers nothing but problems, as the service does."""
+    """An application that answers every error with a problem, as the service does."""
     app = Flask(__name__)
-    problems.register_all(app)
+    problems.handle_all_errors(app)
 
     @app.get("/abort/<int:status>")
     def view(status: int) -> str:
@@ -99,7 +105,7 @@ def service() -> Flask:
 
     @app.get("/crash")
     def crash() -> str:
-        raise ZeroDivisionError(CAUSE)
+        raise ZeroDivisionError(REASON)
 
     @app.get("/check/<name>")
     def check(name: str) -> str:
@@ -108,26 +114,24 @@ def service() -> Flask:
     return app
 
 
-def test_every_error_has_a_row() -> None:
-    """Whatever can go wrong in a request has a row in the contract's table."""
-    assert {type(row[0]) for row in ROWS} == tree(errors.WxAuthError) - UNREACHABLE
+def test_the_table_has_every_error_class() -> None:
+    assert {type(row[0]) for row in ROWS} == answered()
 
 
 @pytest.mark.parametrize(("error", "status", "code", "action", "headers"), BY_NAME)
-def test_an_error_looks_as_the_contract_says(
+def test_error_is_answered_as_the_contract_says(
     error: errors.WxAuthError, status: int, code: str, action: str, headers: dict[str, str]
 ) -> None:
-    """Status, code and action are the table's, and so are the headers, of which there are no others."""
     response = answer_to(error)
     body = response.get_json()
     assert (response.status_code, body["status"], body["code"], body["action"]) == (status, status, code, action)
-    found = {name: response.headers.get(name) for name in ("WWW-Authenticate", "Retry-After")}
+    found = {name: response.headers.get(name) for name in ("WWW-Authenticate", "Retry-After", "Allow")}
     assert {name: value for name, value in found.items() if value} == headers
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_problem_has_exactly_the_members_of_the_contract(error: errors.WxAuthError, in_request: str) -> None:
-    """Seven members, all filled in; the type is a URN of the code, the request_id that of the log."""
+def test_problem_has_exactly_the_members_of_the_contract(error: errors.WxAuthError, in_request: str) -> None:
+    """The type is a URN of the code, the request_id is that of the log."""
     response = answer_to(error)
     body = response.get_json()
     assert response.content_type == "application/problem+json"
@@ -137,55 +141,49 @@ def test_a_problem_has_exactly_the_members_of_the_contract(error: errors.WxAuthE
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_problem_is_not_to_be_kept(error: errors.WxAuthError) -> None:
-    """No cache on the way keeps an answer that tomorrow is another one, and no browser guesses its type."""
+def test_problem_is_not_stored_by_caches(error: errors.WxAuthError) -> None:
     headers = answer_to(error).headers
     assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_problem_is_the_same_without_flask(error: errors.WxAuthError) -> None:
-    """What answers in front of Flask answers as a view would, byte for byte."""
-    status, headers, body = problems.answer(error)
+def test_render_returns_the_same_as_the_flask_answer(error: errors.WxAuthError) -> None:
+    """The middleware in front of Flask answers byte for byte as a view would."""
+    status, headers, body = problems.render(error)
     response = answer_to(error)
     assert (status.upper(), body) == (response.status.upper(), response.data)
     assert [*headers, ("Content-Length", str(len(body)))] == list(response.headers)
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_problem_tells_nothing_of_the_inside(error: errors.WxAuthError) -> None:
-    """Causes and hints are the operator's matter: the client learns none of them."""
-    assert CAUSE not in answer_to(error).text
+def test_problem_does_not_contain_reason_or_hint(error: errors.WxAuthError) -> None:
+    assert REASON not in answer_to(error).text
 
 
-@pytest.mark.parametrize(
-    "problem", [*problems.PROBLEMS.values(), *problems.BY_STATUS.values()], ids=lambda row: row.code
-)
-def test_a_row_has_the_headers_of_its_status(problem: problems.Problem) -> None:
-    """Every 401 has a challenge, every 429 and 503 a Retry-After, and nothing else has either."""
-    assert (problem.challenge is not None) == (problem.status == 401)
-    assert (problem.retry_after is not None) == (problem.status in (429, 503))
+@pytest.mark.parametrize("error", ERRORS)
+def test_error_has_the_headers_of_its_status(error: errors.WxAuthError) -> None:
+    """Every 401 has a challenge, every 429 and 503 a Retry-After, and no other status has either."""
+    assert (error.challenge is not None) == (error.status == 401)
+    assert (error.retry_after is not None) == (error.status in (429, 503))
 
 
-@pytest.mark.parametrize("kind", errors.RequestError.__subclasses__())
-def test_a_request_error_says_its_own_detail(kind: type[errors.RequestError]) -> None:
-    """Who sent a bad request is told what is bad about it."""
+@pytest.mark.parametrize("kind", WITH_DETAIL)
+def test_request_error_is_answered_with_its_own_detail(kind: type[errors.RequestError]) -> None:
     assert answer_to(kind("say more")).get_json()["detail"] == "say more"
 
 
-def test_all_refused_tokens_look_the_same(service: Flask) -> None:
-    """Malformed, forged or foreign: body and headers are equal byte for byte, but for the request_id."""
+def test_all_refused_tokens_get_the_same_answer(service: Flask) -> None:
+    """Body and headers are equal byte for byte, except for the request_id."""
     answers = set()
     for number, name in enumerate(REFUSED_TOKENS):
-        answering.set({REQUEST_ID: f"request-{number}"})
+        current_environ.set({REQUEST_ID: f"request-{number}"})
         response = service.test_client().get(f"/check/{name}")
         answers.add((response.status, response.text.replace(f"request-{number}", ""), str(response.headers)))
     assert len(answers) == 1
 
 
 @pytest.mark.parametrize("error", [errors.StoreUnavailable("timeout"), errors.WeChatUnreachable("timeout")], ids=repr)
-def test_the_cause_is_logged(error: errors.WxAuthError, caplog: pytest.LogCaptureFixture) -> None:
-    """What the client is not told, the operator is."""
+def test_reason_is_logged(error: errors.WxAuthError, caplog: pytest.LogCaptureFixture) -> None:
     answer_to(error)
     assert [getattr(record, "reason", None) for record in caplog.records] == ["timeout"]
 
@@ -197,28 +195,28 @@ def test_the_cause_is_logged(error: errors.WxAuthError, caplog: pytest.LogCaptur
         pytest.param("/abort/413", 413, "too_large", id="413"),
         pytest.param("/abort/415", 415, "unsupported_media_type", id="415"),
         pytest.param("/abort/400", 400, "bad_request", id="400"),
-        pytest.param("/abort/418", 400, "bad_request", id="a status that the contract does not know"),
+        pytest.param("/abort/418", 400, "bad_request", id="a status that the contract does not have"),
         pytest.param("/crash", 500, "internal_error", id="500"),
     ],
 )
-def test_the_service_answers_nothing_but_problems(service: Flask, path: str, status: int, code: str) -> None:
-    """Flask's own errors and our bugs are problems too, with no action that could help, and tell nothing."""
+def test_service_answers_flask_errors_and_bugs_with_problems(
+    service: Flask, path: str, status: int, code: str
+) -> None:
     response = service.test_client().get(path)
     body = response.get_json()
     assert (response.status_code, body["status"], body["code"], body["action"]) == (status, status, code, "none")
     assert response.content_type == "application/problem+json"
-    assert CAUSE not in response.text
+    assert REASON not in response.text
 
 
-def test_a_wrong_method_is_told_the_right_ones(service: Flask) -> None:
-    """A 405 has the Allow header that HTTP asks for."""
+def test_wrong_method_returns_405_with_allow(service: Flask) -> None:
     response = service.test_client().post("/crash")
     assert (response.status_code, response.get_json()["code"]) == (405, "method_not_allowed")
     assert "GET" in response.headers["Allow"]
 
 
-def test_a_bug_is_one_line_without_the_path(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a 500 the log has the traceback, once, and not the path, which may hold an openid."""
+def test_bug_is_logged_once_without_the_path(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """The line has the traceback. The path may contain an openid."""
 
     def crash(openid: str) -> str:
         raise ZeroDivisionError
@@ -231,9 +229,22 @@ def test_a_bug_is_one_line_without_the_path(settings: Settings, caplog: pytest.L
     assert ALICE.openid not in caplog.text
 
 
-def test_an_application_keeps_its_own_errors() -> None:
-    """`register` alone answers our errors and leaves an application's 404 to it."""
+def test_handle_errors_leaves_the_404_of_an_application_alone() -> None:
     app = Flask(__name__)
-    problems.register(app)
+    problems.handle_errors(app)
     response = app.test_client().get("/nowhere")
     assert (response.status_code, response.mimetype) == (404, "text/html")
+
+
+def test_configuration_error_is_raised_to_the_author_of_the_application() -> None:
+    """A problem would hide what is missing."""
+    app = Flask(__name__)
+    app.testing = True
+    problems.handle_errors(app)
+
+    @app.get("/")
+    def view() -> str:
+        raise errors.ConfigurationError(["WECHAT_APPID: needed."])
+
+    with pytest.raises(errors.ConfigurationError, match="WECHAT_APPID"):
+        app.test_client().get("/")

@@ -1,7 +1,6 @@
-"""The contract against the running service: requests made from openapi.yaml, and answers that are as it says.
+"""The contract against the running service: requests made from openapi.yaml, and answers that match it.
 
-The seed is fixed and printed; another one, and more requests, are chosen with SCHEMATHESIS_SEED and
-SCHEMATHESIS_EXAMPLES.
+The seed is fixed and printed. SCHEMATHESIS_SEED and SCHEMATHESIS_EXAMPLES choose another seed and more requests.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from tests.service import ROOT, Service, WeChatServer, environment
 SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261122"))
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))
 
-#: What the logins of well-formed requests end in, in turn: WeChat's refusals are in the contract, too.
+#: WeChat's answers to well-formed logins, in turn: its refusals are in the contract too.
 OUTCOMES = itertools.cycle([None, None, "40226", None, "45011", None, "garbage"])
 PHONE_OUTCOMES = itertools.cycle([None, "45011", None, "garbage"])
 TURNS = itertools.cycle([True, False])
 
-#: What a run must have seen, or it has proved little.
+#: The statuses that a run must see.
 SEEN = {
     "POST /login": {200, 400, 403, 415, 429, 503},
     "GET /session": {200, 401, 405},
@@ -56,13 +55,13 @@ SEEN = {
     "GET /verify": {204, 401},
 }
 
-#: Where a backend shows its own credential.
+#: The routes that ask for a client's credential.
 BACKENDS = ("/introspect", "/revoke", "/users", "/metrics")
 LATER = "a credential"
 
 
-class House:
-    """The service from its Procfile, over a real Redis; started once, by the fixture below."""
+class Running:
+    """The service from its Procfile, over a real Redis. The fixture below starts it once."""
 
     session = requests.Session()
 
@@ -74,30 +73,30 @@ class House:
         stack.enter_context(self.session)
 
     def log_in(self, user: str) -> str:
-        """A token."""
+        """Log in and return the token."""
         answer = self.session.post(f"{self.url}/login", json={"code": self.wechat.fake.wx_login(user)}, timeout=5)
         token: str = answer.json()["token"]
         LOGGED_IN[token] = user
         return token
 
     def own_id(self, headers: dict[str, str]) -> str:
-        """The id of the session whose token is among `headers`, if it is alive."""
+        """Return the id of the session of the token in `headers`, or "none"."""
         answer = self.session.get(f"{self.url}/session", headers=headers, timeout=5)
         return str(answer.json().get("id", "none"))
 
 
-HOUSE = House()
+RUNNING = Running()
 CONFIG = schemathesis.Config.from_dict(
     {
         "seed": SEED,
         "generation": {"max-examples": EXAMPLES},
-        # 502 and 503 are promises of the contract; 500 is a bug.
+        # 502 and 503 are in the contract. 500 is a bug.
         "checks": {"not_a_server_error": {"expected-statuses": ["2xx", "4xx", "502", "503"]}},
     }
 )
 SCHEMA = schemathesis.openapi.from_path(ROOT / "wxauth" / "openapi.yaml", config=CONFIG)
 USERS = (f"user {number}" for number in itertools.count())
-#: Who is logged in with which token.
+#: The user of each token.
 LOGGED_IN: dict[str, str] = {}
 
 Case = schemathesis.Case[Any]
@@ -105,7 +104,7 @@ Case = schemathesis.Case[Any]
 
 @SCHEMA.auth(refresh_interval=None)
 class Later:
-    """Where a credential belongs: some requests are made up before the service runs."""
+    """Mark where a credential belongs. Some requests are generated before the service runs."""
 
     def get(self, case: Case, context: schemathesis.AuthContext) -> str:
         return LATER
@@ -115,74 +114,74 @@ class Later:
 
 
 def credential(case: Case) -> str:
-    """A backend's own, or the token of a login of somebody new: some requests log out."""
+    """Return a client's credential, or the token of a new user: some requests log out."""
     client = base64.b64encode(b"shop:shop-secret").decode()
-    return f"Basic {client}" if case.path.startswith(BACKENDS) else f"Bearer {HOUSE.log_in(next(USERS))}"
+    return f"Basic {client}" if case.path.startswith(BACKENDS) else f"Bearer {RUNNING.log_in(next(USERS))}"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def running() -> Iterator[None]:
     with ExitStack() as stack:
-        HOUSE.start(stack)
+        RUNNING.start(stack)
         yield
 
 
 @pytest.fixture(scope="module")
 def seen() -> defaultdict[str, set[int]]:
-    """The statuses that each route answered with."""
+    """The statuses of the answers of each route."""
     print(f"seed {SEED}, {EXAMPLES} examples for each route")  # noqa: T201 - shown with a failure
     return defaultdict(set)
 
 
 @SCHEMA.parametrize()
-def test_every_answer_is_as_the_contract_says(case: Case, seen: defaultdict[str, set[int]]) -> None:
-    """Schemathesis's checks, all of them, find nothing, whether the request is well-formed or not."""
+def test_every_answer_matches_the_contract(case: Case, seen: defaultdict[str, set[int]]) -> None:
+    """All checks of Schemathesis pass, for well-formed and malformed requests."""
     if case.headers.get("Authorization") == LATER:
         case.headers["Authorization"] = credential(case)
     if case.meta and case.meta.generation.mode.is_positive:
-        make_true(case)
-    # /verify answers QUERY too, as it does any method; OpenAPI has a word for that from 3.2 on, and this is 3.1.
-    unsayable = [unsupported_method] if (case.method, case.path) == ("QUERY", "/verify") else []
-    response = case.call_and_validate(HOUSE.url, HOUSE.session, excluded_checks=unsayable)
+        make_valid(case)
+    # /verify answers every method, QUERY too. OpenAPI 3.1 cannot describe QUERY, 3.2 can.
+    not_described = [unsupported_method] if (case.method, case.path) == ("QUERY", "/verify") else []
+    response = case.call_and_validate(RUNNING.url, RUNNING.session, excluded_checks=not_described)
     seen[case.operation.label].add(response.status_code)
 
 
-def make_true(case: Case) -> None:
-    """A schema can't say which codes, appids and ids there are, nor what is printable."""
+def make_valid(case: Case) -> None:
+    """Put existing codes, appids and ids into the request: a schema cannot name them."""
     if case.operation.label == "POST /login" and isinstance(case.body, dict):
-        live = {"code": HOUSE.wechat.fake.wx_login(next(USERS), next(OUTCOMES)), "appid": APPID}
+        live = {"code": RUNNING.wechat.fake.wx_login(next(USERS), next(OUTCOMES)), "appid": APPID}
         case.body = {name: live.get(name, value) for name, value in case.body.items()}
         if not str(case.body.get("device")).isprintable():
             case.body["device"] = "手机"
     if isinstance(case.body, dict):
-        give_what_wechat_gave(case, case.body)
+        add_data_of_wechat(case, case.body)
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
-        case.path_parameters["id"] = HOUSE.own_id(dict(case.headers))
+        case.path_parameters["id"] = RUNNING.own_id(dict(case.headers))
     if case.path.startswith("/users") and next(TURNS):
         case.path_parameters["appid"] = APPID
     if case.path in ("/introspect", "/revoke") and isinstance(case.body, dict):
-        # In a form a list is as many fields, and ten are the most.
+        # A list becomes as many form fields, and at most ten are accepted.
         case.body = {name: value for name, value in case.body.items() if isinstance(value, str)}
         if next(TURNS):
-            case.body["token"] = HOUSE.log_in(next(USERS))
+            case.body["token"] = RUNNING.log_in(next(USERS))
 
 
-def give_what_wechat_gave(case: Case, body: dict[str, Any]) -> None:
-    """User data and a phone code of the user whose token is sent along, as far as this is known."""
+def add_data_of_wechat(case: Case, body: dict[str, Any]) -> None:
+    """Put the user data and a phone code of the token's user into the body."""
     if case.path.startswith("/userdata/"):
-        user = bearer(case) if next(TURNS) else "somebody else"
-        given = HOUSE.wechat.fake.wx_get_user_profile(APPID, user or "nobody")
+        user = bearer(case) if next(TURNS) else "another user"
+        given = RUNNING.wechat.fake.wx_get_user_profile(APPID, user or "unknown")
         body |= {name: given[name] for name in body.keys() & given.keys()}
     if case.operation.label == "POST /phone":
-        body["code"] = HOUSE.wechat.fake.tap_phone_button(bearer(case) or "nobody", APPID, next(PHONE_OUTCOMES))
+        body["code"] = RUNNING.wechat.fake.tap_phone_button(bearer(case) or "unknown", APPID, next(PHONE_OUTCOMES))
 
 
 def bearer(case: Case) -> str | None:
-    """Who is logged in with the token that is sent along."""
+    """Return the user of the token in the request."""
     return LOGGED_IN.get(str(case.headers.get("Authorization", "")).removeprefix("Bearer "))
 
 
 @pytest.mark.parametrize("route", SEEN)
-def test_the_run_has_seen_every_kind_of_answer(route: str, seen: defaultdict[str, set[int]]) -> None:
-    """Each route was asked in ways that let it answer well and badly."""
+def test_the_run_saw_every_status_of_the_route(route: str, seen: defaultdict[str, set[int]]) -> None:
+    """A run without these answers proves little."""
     assert SEEN[route] <= seen[route]

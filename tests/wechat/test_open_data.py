@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from tests import vectors
 from wxauth.errors import BadRequest, SessionKeyStale
 from wxauth.models import Secret, SessionKeys
-from wxauth.sandbox import sealing as sealer
+from wxauth.sandbox import crypto as sealer
 from wxauth.wechat.open_data import CLOCK_SKEW, PREVIOUS_KEY_LIFE, EncryptedData, SignedData, Watermark
 
 APPID = "wx0123456789abcdef"

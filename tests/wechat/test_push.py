@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from tests import vectors
 from wxauth.models import Secret
-from wxauth.sandbox import sealing as sealer
+from wxauth.sandbox import crypto as sealer
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.wechat.push import FRESH_FOR, HINTS, InvalidMessage, Message, PushDecoder
 

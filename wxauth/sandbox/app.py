@@ -15,8 +15,7 @@ from ..settings import Settings
 from ..storage.client import RedisClient
 from ..web.app import create_app as create_service
 from ..web.extension import session_store, wechat_client, wxauth
-from ..web.guard import bearer_token
-from ..web.requests import json_object, text
+from ..web.requests import bearer_token, json_object, text
 from ..wechat.transport import Transport
 from . import playground
 from .fake_api import OUTCOMES as PHONE_OUTCOMES

@@ -1,52 +1,94 @@
-"""`WxAuth(app)`: what a Flask application holds of this package, in `app.extensions["wxauth"]`.
+"""The Flask extension: `WxAuth` and what it keeps for each application, in `app.extensions["wxauth"]`.
 
-The service is itself such an application, so whatever it does, another application of the operator's can do too.
+The service is such an application too, so every application can do what the service does.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, Final
 
-from blinker import Namespace
+from blinker import NamedSignal, Namespace
 from flask import Flask, current_app
 
-from ..errors import BadRequest, WxAuthError
+from ..errors import BadRequest, ConfigurationError, WxAuthError
 from ..keys import KeyRing
-from ..logs import naming
 from ..metrics import LOGINS
 from ..models import PhoneNumber, Secret, User
 from ..sessions.cache import SessionCache
 from ..sessions.revocations import RevocationListener
 from ..sessions.store import SessionPolicy, SessionStore, WxSession
 from ..sessions.user_api import UserApi
-from ..settings import Settings
+from ..settings import REDIS_URL_NAMES, Settings
 from ..storage.client import RedisClient
 from ..storage.connections import connector
 from ..wechat.access_tokens import AccessTokens
 from ..wechat.client import WeChatClient
 from ..wechat.transport import Transport
-from . import problems
+from .middleware import RequestId
+from .problems import handle_errors
+from .rate_limits import RateLimits
 
-EXTENSION = "wxauth"
-
-T = TypeVar("T")
+EXTENSION: Final = "wxauth"
+PREFIX: Final = "WXAUTH_"
+#: The names of ours that no other extension reads. REDIS_URL alone says nothing about this one.
+APP_NAMES: Final = ("WECHAT_APPID", "WECHAT_SECRET")
 
 signals = Namespace()
-#: Sent by the application that logged a user in, with `session`.
+#: Sent by the application after a login, with `session`.
 logged_in = signals.signal("wxauth-logged-in")
-#: Sent by the application that ended sessions, with `user`.
+#: Sent by the application after sessions ended, with `user`.
 logged_out = signals.signal("wxauth-logged-out")
 
 
-class WxAuth:
-    """Sessions of WeChat users for a Flask application, from the same environment as the service.
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What one application uses. Nothing connects before its first use."""
 
-    `settings` default to the environment (ConfigurationError lists its faults); `wechat` and `store` are seams for
-    fakes. Nothing is connected before it is needed.
+    auth: WxAuth
+    settings: Settings
+    wechat: WeChatClient
+    store: SessionStore
+    cache: SessionCache
+    user_api: UserApi
+    rate_limits: RateLimits
+
+
+class WxAuth:
+    """Sessions of WeChat users in a Flask application.
+
+    `WxAuth(app)` initializes one application at once. `WxAuth()` with `init_app` is for application factories; one
+    object serves any number of applications. Its methods act for the current application, so they need Flask's
+    application context, which every request has.
+
+        auth = WxAuth()
+
+        def create_app():
+            app = Flask(__name__)
+            auth.init_app(app)
+            return app
+
+    Settings have the names of the service's environment variables. A key of `app.config` (str or int) wins over the
+    variable of the same name; times are seconds. `settings`, `wechat` and `store` replace what would be made from
+    them, for tests. Raises ConfigurationError with all mistakes, as `init_app` says.
     """
 
     def __init__(
+        self,
+        app: Flask | None = None,
+        settings: Settings | None = None,
+        *,
+        wechat: WeChatClient | None = None,
+        store: SessionStore | None = None,
+    ) -> None:
+        self._settings = settings
+        self._wechat = wechat
+        self._store = store
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(
         self,
         app: Flask,
         settings: Settings | None = None,
@@ -54,16 +96,50 @@ class WxAuth:
         wechat: WeChatClient | None = None,
         store: SessionStore | None = None,
     ) -> None:
-        self.settings = settings or Settings.from_env(os.environ)
-        self.wechat = wechat or wechat_client(self.settings, Transport(self.settings.wechat_url))
-        self.store = store or session_store(self.settings, redis_client(self.settings))
-        self._on_behalf = user_api(self.settings, self.wechat, self.store)
-        # The sandbox's Redis is at hand already.
-        feed = None if self.settings.sandbox else RevocationListener(self.store.redis)
-        self.cache = SessionCache(self.store, feed, self.settings.cache_size)
-        app.extensions[EXTENSION] = self
-        app.wsgi_app = naming(app.wsgi_app)  # type: ignore[assignment, method-assign]  # as Flask says to
-        problems.register(app)
+        """Prepare `app`. The arguments go before those of `WxAuth(...)`.
+
+        Adds an error handler for this package's own errors and a request id to the WSGI environment. Raises
+        ConfigurationError if the configuration has mistakes. If nothing is configured at all, the first use of the
+        extension raises it instead.
+        """
+        app.extensions[EXTENSION] = self._services_for(
+            app, settings or self._settings, wechat or self._wechat, store or self._store
+        )
+        app.wsgi_app = RequestId(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
+        handle_errors(app)
+
+    def _services_for(
+        self, app: Flask, settings: Settings | None, wechat: WeChatClient | None, store: SessionStore | None
+    ) -> Services | ConfigurationError:
+        try:
+            settings = settings or Settings.from_env(environment(app))
+        except ConfigurationError as error:
+            if is_configured(environment(app)):
+                raise
+            return error
+        wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
+        store = store or session_store(settings, redis_client(settings))
+        # The sandbox's Redis is in this process, so there is nothing to listen to.
+        listener = None if settings.sandbox else RevocationListener(store.redis)
+        return Services(
+            auth=self,
+            settings=settings,
+            wechat=wechat,
+            store=store,
+            cache=SessionCache(store, listener, settings.cache_size),
+            user_api=user_api(settings, wechat, store),
+            rate_limits=RateLimits(settings, store.redis),
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the current application."""
+        return services().settings
+
+    @property
+    def store(self) -> SessionStore:
+        """The session store of the current application."""
+        return services().store
 
     def log_in(
         self,
@@ -72,49 +148,61 @@ class WxAuth:
         device: str | None = None,
         replacing: WxSession | None = None,
     ) -> tuple[Secret, WxSession]:
-        """Exchange the code of `wx.login`: the token to hand out, and its session.
+        """Exchange the code of `wx.login`. Return the token for the client, and its session.
 
-        `appid` may be left out while one app is configured; `replacing` is a session that this login ends. Raises
-        BadRequest, UserBanned, WeChatError and StoreUnavailable.
+        `appid` may be None if one app is configured. The login ends the session `replacing`. Counts against
+        WXAUTH_LOGIN_RATE of the address. Raises BadRequest, RateLimited, UserBanned, WeChatError or StoreUnavailable.
         """
         try:
-            # A code can be exchanged once: it is not to be spent where no session can be kept.
-            self.store.ping()
-            identity = self.wechat.exchange(self.known_appid(appid), code)
-            token, session = self.store.create(identity, device, replacing)
+            token, session = self._exchange(code, appid, device, replacing)
         except WxAuthError as error:
-            LOGINS.labels(problems.row(error).code).inc()
+            LOGINS.labels(error.code).inc()
             raise
         LOGINS.labels("ok").inc()
         if replacing:
-            logged_out.send(unwrapped(current_app), user=replacing.user)
-        logged_in.send(unwrapped(current_app), session=session)
+            _send(logged_out, user=replacing.user)
+        _send(logged_in, session=session)
         return token, session
 
-    def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
-        """The number behind the code of the phone button, if it was this user who tapped it; else PhoneCodeInvalid.
+    def _exchange(
+        self, code: str, appid: str | None, device: str | None, replacing: WxSession | None
+    ) -> tuple[Secret, WxSession]:
+        current = services()
+        current.rate_limits.check_login()
+        # A code works once. If no session can be stored, the user keeps the code for the next try.
+        current.store.ping()
+        identity = current.wechat.exchange(self.known_appid(appid), code)
+        return current.store.create(identity, device, replacing)
 
-        WeChat bills each success. As the next two, it raises WeChatError and StoreUnavailable.
+    def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
+        """Return the phone number for a code of the phone button. WeChat bills each success.
+
+        Counts against WXAUTH_LOGIN_RATE of the address and WXAUTH_PHONE_RATE of the user. Raises PhoneCodeInvalid if
+        another user tapped the button, RateLimited, WeChatError or StoreUnavailable.
         """
-        return self._on_behalf.phone_number(session.user, code)
+        services().rate_limits.check_phone(session.user)
+        return services().user_api.phone_number(session.user, code)
 
     def check_session_key(self, session: WxSession) -> None:
-        """Returns if `session.session_key` is the one that WeChat has for the user, else SessionKeyStale."""
-        self._on_behalf.check_session_key(session.user)
+        """Return if WeChat accepts `session.session_key`. Raises SessionKeyStale, WeChatError or StoreUnavailable."""
+        services().user_api.check_session_key(session.user)
 
     def reset_session_key(self, session: WxSession) -> None:
-        """Make WeChat and this server forget the user's session_key for a new one; SessionKeyStale if it was old."""
-        self._on_behalf.reset_session_key(session.user)
+        """Replace the user's session_key at WeChat and here.
+
+        Raises SessionKeyStale if the key kept here is not WeChat's, WeChatError or StoreUnavailable.
+        """
+        services().user_api.reset_session_key(session.user)
 
     def log_out(self, session: WxSession) -> None:
-        """End this session."""
+        """End this session. Like all methods below, raises StoreUnavailable."""
         self.store.revoke(session)
-        logged_out.send(unwrapped(current_app), user=session.user)
+        _send(logged_out, user=session.user)
 
     def log_out_one(self, session: WxSession, id: str) -> None:
-        """End a session of the same user; SessionNotFound if it has none of that id."""
+        """End the session `id` of the same user. Raises SessionNotFound."""
         self.store.end(session.user, id)
-        logged_out.send(unwrapped(current_app), user=session.user)
+        _send(logged_out, user=session.user)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
@@ -122,25 +210,25 @@ class WxAuth:
             self.store.end_others(session)
         else:
             self.store.end_all(session.user)
-        logged_out.send(unwrapped(current_app), user=session.user)
+        _send(logged_out, user=session.user)
 
     def log_out_user(self, user: User) -> None:
-        """End all sessions of a user, as the operator's backends may."""
+        """End all sessions of a user."""
         self.store.end_all(user)
-        logged_out.send(unwrapped(current_app), user=user)
+        _send(logged_out, user=user)
 
     def forget(self, user: User) -> None:
-        """End all sessions of a user and forget the session_keys, for whoever has closed the account."""
+        """End all sessions of a user and delete the session_keys: the user closed the account."""
         self.store.purge(user)
-        logged_out.send(unwrapped(current_app), user=user)
+        _send(logged_out, user=user)
 
     def ban(self, user: User) -> None:
-        """End all sessions of a user and refuse the next login."""
+        """End all sessions of a user and refuse the user's logins."""
         self.store.ban(user)
-        logged_out.send(unwrapped(current_app), user=user)
+        _send(logged_out, user=user)
 
     def known_appid(self, appid: str | None) -> str:
-        """The configured app that is meant, or BadRequest; None means the only one."""
+        """Return the configured app that `appid` names. None means the only one. Raises BadRequest."""
         apps = self.settings.apps
         if appid is None and len(apps) == 1:
             return next(iter(apps))
@@ -151,32 +239,59 @@ class WxAuth:
         return appid
 
 
+def services() -> Services:
+    """Return the services of the current application. Raises ConfigurationError if it has no configuration."""
+    found: Services | ConfigurationError = current_app.extensions[EXTENSION]
+    if isinstance(found, ConfigurationError):
+        raise ConfigurationError(found.errors)
+    return found
+
+
 def wxauth() -> WxAuth:
-    """What the current application holds."""
-    found: WxAuth = unwrapped(current_app).extensions[EXTENSION]
-    return found
+    """Return the extension object of the current application."""
+    return services().auth
 
 
-def unwrapped(proxy: T) -> T:
-    """What one of Flask's proxies stands for: no sender of a signal may be one, and their attributes are slow."""
-    found: T = proxy._get_current_object()  # type: ignore[attr-defined]  # its type is that of what it stands for
-    return found
+def environment(app: Flask) -> dict[str, str]:
+    """Return the environment, with the keys of `app.config` that are this package's in place of its variables."""
+    config = {name: str(value) for name, value in app.config.items() if _is_ours(name) and value is not None}
+    # Of the aliases of REDIS_URL the first wins: one from app.config has to be alone.
+    ignored = REDIS_URL_NAMES if not config.keys().isdisjoint(REDIS_URL_NAMES) else ()
+    return {name: value for name, value in os.environ.items() if name not in ignored} | config
+
+
+def is_configured(environ: dict[str, str]) -> bool:
+    """Return whether a variable of this package is set."""
+    return any(value.strip() for name, value in environ.items() if name.startswith(PREFIX) or name in APP_NAMES)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(PREFIX) or name in (*APP_NAMES, *REDIS_URL_NAMES)
+
+
+def _send(signal: NamedSignal, **fields: Any) -> None:
+    # Receivers are registered for the application itself, not for Flask's proxy.
+    signal.send(current_app._get_current_object(), **fields)  # type: ignore[attr-defined]  # typed as Flask
 
 
 def redis_client(settings: Settings) -> RedisClient:
+    """Return the client for the Redis of `settings`."""
     return RedisClient(connector(settings.redis_url.reveal(), settings.redis_tls), settings.wait_replicas)
 
 
 def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
-    limits = SessionPolicy(settings.idle_ttl, settings.max_ttl, settings.max_sessions, settings.userdata_max_age)
-    return SessionStore(redis, KeyRing(settings.secret_keys), limits)
+    """Return the session store over `redis`."""
+    policy = SessionPolicy(settings.idle_ttl, settings.max_ttl, settings.max_sessions, settings.userdata_max_age)
+    return SessionStore(redis, KeyRing(settings.secret_keys), policy)
 
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
+    """Return the client for WeChat. At most half of the worker's threads wait for WeChat at the same time."""
     return WeChatClient(
         settings.apps, transport, settings.wechat_timeout, max_concurrent=max(settings.threads // 2, 1)
     )
 
 
 def user_api(settings: Settings, wechat: WeChatClient, store: SessionStore) -> UserApi:
+    """Return the calls to WeChat about users who are logged in."""
     return UserApi(wechat, AccessTokens(store.redis, KeyRing(settings.secret_keys), wechat), store)

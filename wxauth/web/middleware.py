@@ -1,8 +1,8 @@
-"""What stands in front of Flask as plain WSGI: `/verify`, the gate for slow bodies, and the end of forged tokens.
+"""WSGI middleware: the request id, forward auth at `/verify`, and the buffer for slow request bodies.
 
-Neither Granian nor gunicorn has a time-out for a body, and a body that does not come holds a thread. So a body is
-read whole before anything else is taken for its request, in at most a third of the worker's threads and a few at a
-time for one address; checks, which have no body, never wait behind it.
+Neither Granian nor gunicorn has a timeout for request bodies, and a body that does not arrive blocks a thread. So
+bodies are read before the application is called, in at most a third of the worker's threads and at most
+MAX_PER_ADDRESS at a time for one address. Requests without a body, such as checks, never wait.
 """
 
 from __future__ import annotations
@@ -17,96 +17,75 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ..errors import ClientUnauthorized, CredentialError, StoreUnavailable, TokenInvalid, WeChatBusy, WxAuthError
-from ..logs import answering
+from ..errors import ClientUnauthorized, CredentialError, ServerBusy, StoreUnavailable, WxAuthError
+from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..sessions.store import WxSession
-from ..settings import Client
-from .addresses import client_network
-from .clients import authenticate_client
-from .guard import has_token, token_from_header
-from .problems import NEVER_KEPT, answer, row
-from .requests import MAX_BODY
+from ..settings import Client, Settings
+from .problems import NO_STORE, render
+from .requests import MAX_BODY, authenticate_client, client_network, token_from_header
 
 log = logging.getLogger(__name__)
 
-VARY: Final = ("Vary", "Authorization")
-#: Routes without a parameter at which the token is the first thing that is looked at.
-GUARDED: Final = {(method, path) for method in ("GET", "HEAD", "DELETE") for path in ("/session", "/sessions")}
-
-READERS_PER_ADDRESS: Final = 4
-#: A body that came along with its headers is read in no time, but under load its thread may have to wait for that.
-PATIENCE: Final = 0.1
+VERIFY: Final = "/verify"
+MAX_PER_ADDRESS: Final = 4
+#: Seconds that a request waits for other bodies of its address. A body that came with its headers takes less.
+MAX_WAIT: Final = 0.1
 
 
-def wrap(
-    app: WSGIApplication, trusted_proxies: int, threads: int, clients: Mapping[str, Client] | None = None
-) -> WSGIApplication:
-    """`app` behind the gate, which sees the address that the last trusted proxy saw."""
-    gate = BodyBuffer(app, max(threads // 3, 1), clients or {})
-    return ProxyFix(gate, x_for=trusted_proxies, x_proto=0, x_host=0) if trusted_proxies else gate
+def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache) -> WSGIApplication:
+    """Return `app` behind the middleware of the service, the outermost last."""
+    app = BodyBuffer(app, max(settings.threads // 3, 1), settings.clients)
+    if settings.trusted_proxies:
+        app = ProxyFix(app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
+    return RequestId(ForwardAuth(app, cache, sandbox=settings.sandbox))
+
+
+class RequestId:
+    """Makes the request known to `logs`, so that its lines and its problems have one id.
+
+    Flask's hooks would do the same, twenty times slower.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        before = current_environ.set(environ)
+        try:
+            return self._app(environ, start_response)
+        finally:
+            current_environ.reset(before)
 
 
 class ForwardAuth:
-    """Forward-auth for nginx, Caddy and Traefik: whose token this is, as a function of `Authorization` alone.
+    """Forward auth for nginx, Caddy and Traefik: answers the user of the token. It reads only `Authorization`.
 
-    The names are those that WeChat Cloud Run gives. All three are always there, so that no caller can slip one of
-    its own past a proxy that copies them.
+    The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
+    replaces those of the caller.
     """
 
     def __init__(self, app: WSGIApplication, cache: SessionCache, *, sandbox: bool) -> None:
         self._app = app
-        self._nearby = cache
-        self._always = [VARY, *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
-        self._on_success = [*self._always, *NEVER_KEPT]
+        self._cache = cache
+        self._headers = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/verify":
+        if environ["PATH_INFO"] != VERIFY:
             return self._app(environ, start_response)
         try:
-            session = self._nearby.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
+            session = self._cache.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            return _refuse(error, "/verify", environ, start_response, self._always)
-        # No line in the log, and no name for one: this is asked before every request to everybody.
-        start_response("204 No Content", [*_identity_headers(session), *self._on_success])
+            return self._refuse(error, environ["REQUEST_METHOD"], start_response)
+        # No log line: a proxy asks before every request.
+        start_response("204 No Content", [*_identity_headers(session), *self._headers, *NO_STORE])
         return []
 
-
-class Forgeries:
-    """Ends requests with a token that nobody here has signed; Flask would take three times as long to do that.
-
-    At GUARDED only, which is where a mini program's check goes; at other routes Flask ends them.
-    """
-
-    def __init__(self, app: WSGIApplication, cache: SessionCache) -> None:
-        self._app = app
-        self._nearby = cache
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        header, path = environ.get("HTTP_AUTHORIZATION"), environ["PATH_INFO"]
-        guarded = (environ["REQUEST_METHOD"], path) in GUARDED and not has_token(environ.get("QUERY_STRING", ""))
-        if header and guarded:
-            try:
-                self._nearby.verify_signature(token_from_header(header))
-            except TokenInvalid as error:
-                return _refuse(error, path, environ, start_response, [VARY])
-        return self._app(environ, start_response)
-
-
-def _refuse(
-    error: WxAuthError,
-    route: str,
-    environ: WSGIEnvironment,
-    start_response: StartResponse,
-    more: list[tuple[str, str]],
-) -> list[bytes]:
-    before = answering.set(environ)
-    status, headers, body = answer(error)
-    where = {"method": environ["REQUEST_METHOD"][:16], "route": route}
-    log.info("request", extra={**where, "status": int(status[:3]), "problem": row(error).code})
-    answering.reset(before)
-    start_response(status, [*headers, ("Content-Length", str(len(body))), *more])
-    return [body if environ["REQUEST_METHOD"] != "HEAD" else b""]
+    def _refuse(self, error: WxAuthError, method: str, start_response: StartResponse) -> list[bytes]:
+        fields = {"method": method[:16], "route": VERIFY, "status": error.status, "problem": error.code}
+        log.info("request", extra=fields)
+        body = _reject(error, start_response, self._headers)
+        return body if method != "HEAD" else [b""]
 
 
 def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
@@ -118,79 +97,86 @@ def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
 
 
 class BodyBuffer:
-    """Reads each body before `app` is called; where too many are being read already, the answer is 503 at once.
+    """Reads each request body before it calls `app`.
 
-    The bodies of `clients` are read without being counted: a backend sends many at once, and all from one address.
+    Answers ServerBusy if `max_readers` threads read bodies already. The bodies of `clients` are not counted: a
+    backend sends many at the same time, all from one address.
     """
 
-    def __init__(self, app: WSGIApplication, most: int, clients: Mapping[str, Client]) -> None:
+    def __init__(self, app: WSGIApplication, max_readers: int, clients: Mapping[str, Client]) -> None:
         self._app = app
-        self._most = most
+        self._max_readers = max_readers
         self._clients = clients
-        self._turn = threading.Condition()
-        self._inside = 0
+        self._changed = threading.Condition()
+        self._readers = 0
         self._reading: Counter[str] = Counter()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
         if size == 0:
             return self._app(environ, start_response)
-        if self._is_ours(environ.get("HTTP_AUTHORIZATION", "")):
-            content = environ["wsgi.input"].read(size)
-        else:
-            address = client_network(environ.get("REMOTE_ADDR", ""))
-            if not self._enter(address):
-                return _turn_away(environ, start_response)
-            try:
-                content = environ["wsgi.input"].read(size)
-            finally:
-                self._leave(address)
-        environ["wsgi.input"] = io.BytesIO(content)
+        try:
+            body = self._read(environ, size)
+        except ServerBusy as error:
+            log.warning("too_many_slow_bodies")
+            return _reject(error, start_response)
+        environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.input_terminated"] = True
-        environ.setdefault("CONTENT_LENGTH", str(len(content)))
+        environ.setdefault("CONTENT_LENGTH", str(len(body)))
         return self._app(environ, start_response)
 
-    def _is_ours(self, authorization: str) -> bool:
+    def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
+        stream = environ["wsgi.input"]
+        if self._is_client(environ.get("HTTP_AUTHORIZATION", "")):
+            return bytes(stream.read(size))
+        address = client_network(environ.get("REMOTE_ADDR", ""))
+        self._enter(address)
+        try:
+            return bytes(stream.read(size))
+        finally:
+            self._leave(address)
+
+    def _is_client(self, authorization: str) -> bool:
         try:
             return bool(authenticate_client(authorization, self._clients))
         except ClientUnauthorized:
             return False
 
-    def _enter(self, address: str) -> bool:
-        with self._turn:
-            # Who has to wait for an address's own slow bodies leaves some places to those who need not wait.
-            if self._inside >= (self._most if self._may_read(address) else self._most * 3 // 4):
-                return False
-            self._inside += 1
-            if self._turn.wait_for(lambda: self._may_read(address), PATIENCE):
-                self._reading[address] += 1
-                return True
-            self._inside -= 1
-            return False
+    def _enter(self, address: str) -> None:
+        """Wait for a slot. Raises ServerBusy if there is none."""
+        with self._changed:
+            # An address over its quota may use only 3/4 of the slots.
+            slots = self._max_readers if self._has_quota(address) else self._max_readers * 3 // 4
+            if self._readers >= slots:
+                raise ServerBusy
+            self._readers += 1
+            if not self._changed.wait_for(lambda: self._has_quota(address), MAX_WAIT):
+                self._readers -= 1
+                raise ServerBusy
+            self._reading[address] += 1
 
-    def _may_read(self, address: str) -> bool:
-        return self._reading[address] < READERS_PER_ADDRESS
+    def _has_quota(self, address: str) -> bool:
+        return self._reading[address] < MAX_PER_ADDRESS
 
     def _leave(self, address: str) -> None:
-        with self._turn:
-            self._inside -= 1
+        with self._changed:
+            self._readers -= 1
             self._reading[address] -= 1
             if not self._reading[address]:
                 del self._reading[address]
-            self._turn.notify_all()
+            self._changed.notify_all()
 
 
-def _turn_away(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    before = answering.set(environ)
-    log.warning("too_many_slow_bodies")
-    status, headers, body = answer(WeChatBusy())
-    answering.reset(before)
-    start_response(status, headers)
+def _reject(
+    error: WxAuthError, start_response: StartResponse, more_headers: Iterable[tuple[str, str]] = ()
+) -> list[bytes]:
+    status, headers, body = render(error)
+    start_response(status, [*headers, ("Content-Length", str(len(body))), *more_headers])
     return [body]
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:
-    """As announced; if that is left open, a byte more than may come; nothing if the length alone is a refusal."""
+    """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if the application refuses the length."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return MAX_BODY + 1
     length = environ.get("CONTENT_LENGTH", "").lstrip("0")

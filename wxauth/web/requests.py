@@ -1,21 +1,35 @@
-"""Reading what a caller sent: a strict JSON object, or a form. What is odd is refused before anyone is asked."""
+"""Read a request: its JSON or form, its token, its client credential, its address. Malformed input is refused."""
 
 from __future__ import annotations
 
+import base64
+import ipaddress
+import re
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import unquote
 
 from flask import request
 
 from .. import strict_json
-from ..errors import BadRequest, TooLarge, UnsupportedMediaType
+from ..errors import BadRequest, ClientUnauthorized, TokenMissing, TooLarge, UnsupportedMediaType
+from ..models import Secret
+from ..settings import Client
 
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 10
 
+#: A search is cheaper than parsing a long query.
+TOKEN_IN_QUERY: Final = re.compile(r"(^|&)access_token=|wxa_[A-Za-z0-9_-]{40}")
+BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
+#: An unknown id is compared with this client, so that it takes as long as a known one.
+DUMMY_CLIENT: Final = Client(Secret(""), frozenset())
+#: Some proxies add the port to the addresses in X-Forwarded-For.
+WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
+
 
 def json_object() -> dict[str, Any]:
-    """The body as a JSON object; BadRequest or UnsupportedMediaType if it is none, 413 if it is too large."""
+    """Return the body as a JSON object. Raises BadRequest, TooLarge or UnsupportedMediaType."""
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
     try:
@@ -25,49 +39,94 @@ def json_object() -> dict[str, Any]:
 
 
 def form_field(name: str) -> str:
-    """The one value of `name` in a form; BadRequest if it is not there once, UnsupportedMediaType if it is none."""
+    """Return the value of a form field that must be there once.
+
+    Raises BadRequest, TooLarge or UnsupportedMediaType.
+    """
     if request.mimetype != "application/x-www-form-urlencoded" or request.content_encoding:
         raise UnsupportedMediaType("Send a form, with Content-Type: application/x-www-form-urlencoded.")
-    try:
-        values = parse_qs(raw_body().decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS).get(name, [])
-    except ValueError:
-        values = []
-    if len(values) != 1:
+    raw_body()
+    values = request.form.getlist(name)
+    if len(values) != 1 or sum(map(len, request.form.listvalues())) > MAX_FIELDS:
         raise BadRequest(f"{name} is needed, once.")
     return values[0]
 
 
-def text(found: dict[str, Any], name: str, longest: int) -> str | None:
-    """The text under `name`, of 1 to `longest` printable characters; None if it is not there."""
+def raw_body() -> bytes:
+    """Return the body as bytes. Raises TooLarge, or BadRequest if the connection ended before the body did."""
+    raw = request.get_data()
+    if len(raw) > MAX_BODY:
+        raise TooLarge("A body may have at most 16 KiB.")
+    if request.content_length is not None and len(raw) < request.content_length:
+        raise BadRequest("The body is shorter than its Content-Length.")
+    return raw
+
+
+def text(found: dict[str, Any], name: str, max_length: int) -> str | None:
+    """Return the member `name`, 1 to `max_length` printable characters, or None. Raises BadRequest."""
     value = found.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or not value.isprintable():
-        raise BadRequest(f"{name} must be a text of 1 to {longest} printable characters.")
+    if not isinstance(value, str) or not 1 <= len(value) <= max_length or not value.isprintable():
+        raise BadRequest(f"{name} must be a text of 1 to {max_length} printable characters.")
     return value
 
 
-def required_str(found: dict[str, Any], name: str, longest: int) -> str:
-    """As `text`, and BadRequest if it is not there."""
-    value = text(found, name, longest)
+def required_str(found: dict[str, Any], name: str, max_length: int) -> str:
+    """Like `text`, but raise BadRequest if the member is missing."""
+    value = text(found, name, max_length)
     if value is None:
         raise BadRequest(f"{name} is needed.")
     return value
 
 
 def required_raw_str(found: dict[str, Any], name: str) -> str:
-    """The text under `name`, of any characters at all; BadRequest if it is not there."""
+    """Return the member `name`, a string of any characters. Raises BadRequest if it is missing."""
     value = found.get(name)
     if not isinstance(value, str):
         raise BadRequest(f"{name} is needed, and must be a text.")
     return value
 
 
-def raw_body() -> bytes:
-    """The body as it came, of whatever type; 413 if it is too large."""
-    raw = request.get_data(cache=False)
-    if len(raw) > MAX_BODY:
-        raise TooLarge("A body may have at most 16 KiB.")
-    if request.content_length is not None and len(raw) < request.content_length:
-        raise BadRequest("The body is shorter than its Content-Length.")
-    return raw
+def bearer_token() -> str:
+    """Return the token of the Authorization header.
+
+    Raises TokenMissing, or BadRequest if the query string contains a token: logs of every proxy would keep it.
+    """
+    query = request.environ.get("QUERY_STRING", "")
+    if query and TOKEN_IN_QUERY.search(unquote(query)):
+        raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
+    return token_from_header(request.environ.get("HTTP_AUTHORIZATION", ""))
+
+
+def token_from_header(authorization: str) -> str:
+    """Return the token of `Bearer <token>` or of a bare `<token>`. Raises TokenMissing if the header is empty."""
+    if not authorization:
+        raise TokenMissing
+    scheme = BEARER.match(authorization)
+    return authorization[scheme.end() :] if scheme else authorization
+
+
+def authenticate_client(authorization: str, clients: Mapping[str, Client]) -> Client:
+    """Return the client with this id and secret (HTTP Basic). Raises ClientUnauthorized."""
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        raise ClientUnauthorized from None
+    client = clients.get(id, DUMMY_CLIENT)
+    if not (scheme.lower() == "basic" and client.secret == Secret(secret) and client is not DUMMY_CLIENT):
+        raise ClientUnauthorized
+    return client
+
+
+def client_network(address: str) -> str:
+    """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or "unknown"."""
+    found = WITH_PORT.fullmatch(address)
+    try:
+        parsed = ipaddress.ip_address((found[1] or found[2]) if found else address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 6:
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

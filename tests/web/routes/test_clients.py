@@ -1,4 +1,4 @@
-"""The routes for the operator's other backends, on both kinds of Redis: who may ask, and what is answered."""
+"""The routes for the operator's backends: who may use them, and what they answer. On both kinds of Redis."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from tests.clients import (
     problem,
     settings_with_clients,
 )
-from tests.conftest import APPID, Clock, Phone
+from tests.conftest import APPID, Phone
 from tests.servers import free_port
+from wxauth.clock import Clock
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
@@ -73,18 +74,18 @@ WRONG = {
 
 @pytest.mark.parametrize("authorization", WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize(("method", "path"), GUARDED.values(), ids=GUARDED.keys())
-def test_whoever_is_no_client_is_refused(
+def test_wrong_credential_returns_client_unauthorized(
     client: FlaskClient, method: str, path: str, authorization: str | None
 ) -> None:
-    """One 401 for every reason, with a Basic challenge, before anything else is looked at."""
+    """All wrong credentials get the same 401 with a Basic challenge."""
     response = client.open(path, method=method, headers={"Authorization": authorization} if authorization else {})
     assert problem(response) == (401, "client_unauthorized")
     assert response.headers["WWW-Authenticate"] == 'Basic realm="wxauth"'
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED.values(), ids=GUARDED.keys())
-def test_a_token_is_no_clients_credential(phone: Phone, method: str, path: str) -> None:
-    """Neither as a bearer nor as id and secret."""
+def test_token_of_a_user_is_no_client_credential(phone: Phone, method: str, path: str) -> None:
+    """Neither as a bearer token nor as id or secret."""
     for authorization in (f"Bearer {phone.token}", phone.token, basic(phone.token, ""), basic(BACKEND, phone.token)):
         assert problem(ask(phone.client, method, path, authorization)) == (401, "client_unauthorized")
 
@@ -92,22 +93,22 @@ def test_a_token_is_no_clients_credential(phone: Phone, method: str, path: str) 
 @pytest.mark.parametrize(
     "credential", [basic(), f"Bearer {CLIENT_SECRET}", CLIENT_SECRET, f"{BACKEND}:{CLIENT_SECRET}"]
 )
-def test_a_clients_credential_is_no_token(client: FlaskClient, credential: str) -> None:
-    """It opens nothing that a user's token opens, and introspects as dead."""
+def test_credential_of_a_client_is_no_token(client: FlaskClient, credential: str) -> None:
+    """Routes for users refuse it, and introspection answers inactive."""
     for path in ("/session", "/verify"):
         response = client.get(path, headers={"Authorization": credential})
         assert problem(response) == (401, "token_invalid")
     assert post(client, "/introspect", credential).data == NOT_ALIVE
 
 
-def test_the_scheme_is_taken_in_any_case(phone: Phone) -> None:
-    """As RFC 9110 asks of every scheme."""
+def test_scheme_basic_is_accepted_in_any_case(phone: Phone) -> None:
+    """RFC 9110 makes schemes case-insensitive."""
     for scheme in ("basic", "BASIC"):
         assert post(phone.client, "/introspect", phone.token, basic().replace("Basic", scheme)).get_json()["active"]
 
 
-def test_introspection_tells_whose_token_it_is(phone: Phone) -> None:
-    """Exactly the members of the contract; the times are whole seconds."""
+def test_introspect_returns_exactly_the_members_of_the_contract(phone: Phone) -> None:
+    """The times are whole seconds."""
     session = phone.get("/session").get_json()
     body = post(phone.client, "/introspect", phone.token).get_json()
     assert body == {
@@ -124,22 +125,21 @@ def test_introspection_tells_whose_token_it_is(phone: Phone) -> None:
     assert 0 <= body["exp"] - time.time() - session["expires_in"] + 1 <= 3
 
 
-def test_without_a_unionid_there_is_no_member_for_it(client: FlaskClient, store: SessionStore, alice: Any) -> None:
-    """Absent, not null."""
+def test_introspect_omits_unionid_if_there_is_none(client: FlaskClient, store: SessionStore, alice: Any) -> None:
+    """Omitted, not null."""
     token, _ = store.create(type(alice)(alice.user, alice.session_key))
     body = post(client, "/introspect", token.reveal()).get_json()
     assert set(body) == {"active", "sub", "client_id", "token_type", "iat", "exp"}
 
 
-def test_introspection_keeps_a_session_alive(phone: Phone, clock: Clock) -> None:
+def test_introspect_extends_the_idle_time(phone: Phone, clock: Clock) -> None:
     """A backend asks because its user is active."""
     for _ in range(3):
         clock.advance(500000)
         assert post(phone.client, "/introspect", phone.token).get_json()["active"]
 
 
-def test_every_dead_token_introspects_alike(phone: Phone, clock: Clock) -> None:
-    """Byte for byte: nothing tells a forged one from one that has died."""
+def test_introspect_answers_all_dead_tokens_with_the_same_bytes(phone: Phone, clock: Clock) -> None:
     expired = phone.token
     clock.advance(604801)
     phone.token = ""
@@ -163,15 +163,14 @@ def test_every_dead_token_introspects_alike(phone: Phone, clock: Clock) -> None:
     assert {post(phone.client, "/introspect", token).data for token in dead} == {NOT_ALIVE}
 
 
-def test_a_token_of_another_app_is_dead_to_a_limited_client(phone: Phone) -> None:
-    """It introspects as dead, a revocation says 200, and the session lives on."""
+def test_limited_client_sees_and_ends_no_session_of_another_app(phone: Phone) -> None:
+    """Introspection answers inactive and revocation 200, and the session stays live."""
     assert post(phone.client, "/introspect", phone.token, basic(LIMITED)).data == NOT_ALIVE
     assert post(phone.client, "/revoke", phone.token, basic(LIMITED)).status_code == 200
     assert phone.get("/session").status_code == 200
 
 
-def test_a_limited_client_keeps_no_foreign_session_alive(phone: Phone, clock: Clock) -> None:
-    """However often it asks: the session idles out as if nobody had asked."""
+def test_limited_client_does_not_extend_a_session_of_another_app(phone: Phone, clock: Clock) -> None:
     for _ in range(2):
         clock.advance(300000)
         assert post(phone.client, "/introspect", phone.token, basic(LIMITED)).data == NOT_ALIVE
@@ -179,16 +178,14 @@ def test_a_limited_client_keeps_no_foreign_session_alive(phone: Phone, clock: Cl
     assert phone.get("/session").status_code == 401
 
 
-def test_a_limited_client_keeps_its_own_sessions_alive(client: FlaskClient, wechat: FakeWeChat, clock: Clock) -> None:
-    """As any other client does."""
+def test_limited_client_extends_a_session_of_its_app(client: FlaskClient, wechat: FakeWeChat, clock: Clock) -> None:
     phone = Phone(client, wechat).log_in(appid=SECOND)
     for _ in range(3):
         clock.advance(500000)
         assert post(client, "/introspect", phone.token, basic(LIMITED)).get_json()["active"]
 
 
-def test_a_limited_client_may_ask_about_its_app(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """Everything, as any other client."""
+def test_limited_client_may_use_every_route_for_its_app(client: FlaskClient, wechat: FakeWeChat) -> None:
     phone = Phone(client, wechat).log_in(appid=SECOND)
     body = post(client, "/introspect", phone.token, basic(LIMITED)).get_json()
     assert body["client_id"] == SECOND
@@ -197,8 +194,7 @@ def test_a_limited_client_may_ask_about_its_app(client: FlaskClient, wechat: Fak
     assert phone.get("/session").status_code == 401
 
 
-def test_revocation_ends_the_session(phone: Phone) -> None:
-    """200 with nothing in it, now and for the dead token ever after."""
+def test_revoke_ends_the_session_and_can_be_repeated(phone: Phone) -> None:
     for _ in range(2):
         response = post(phone.client, "/revoke", phone.token)
         assert (response.status_code, response.data) == (200, b"")
@@ -206,8 +202,8 @@ def test_revocation_ends_the_session(phone: Phone) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "wxa_" + "a" * 91])
-def test_what_is_no_token_is_revoked_already(client: FlaskClient, token: str) -> None:
-    """RFC 7009 section 2.2: 200."""
+def test_revoke_of_an_invalid_token_returns_200(client: FlaskClient, token: str) -> None:
+    """RFC 7009, section 2.2."""
     assert post(client, "/revoke", token).status_code == 200
 
 
@@ -227,25 +223,24 @@ BAD_BODIES: dict[str, tuple[bytes, str, int, str]] = {
 
 @pytest.mark.parametrize(("body", "kind", "status", "code"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
 @pytest.mark.parametrize("path", ["/introspect", "/revoke"])
-def test_what_is_no_form_with_one_token_is_refused(
+def test_body_that_is_no_form_with_one_token_is_refused(
     client: FlaskClient, path: str, body: bytes, kind: str, status: int, code: str
 ) -> None:
-    """Never answered as a dead token: the caller has a bug, and hears of it."""
+    """An inactive token would hide the bug of the caller."""
     response = client.post(path, data=body, content_type=kind, headers={"Authorization": basic()})
     assert problem(response) == (status, code)
 
 
 @pytest.mark.parametrize("path", ["/introspect", "/revoke"])
-def test_a_token_in_the_query_string_is_not_looked_at(phone: Phone, path: str) -> None:
-    """Only the form counts."""
+def test_token_in_the_query_string_is_ignored(phone: Phone, path: str) -> None:
     assert problem(ask(phone.client, "POST", f"{path}?token={phone.token}"))[0] in (400, 415)
     assert phone.get("/session").status_code == 200
 
 
-def test_an_outage_is_never_a_dead_token(phone: Phone) -> None:
-    """503 with Retry-After from every route: a backend that read {"active": false} would log its user out."""
-    dark = create_app(settings_with_clients(free_port())).test_client()
-    answers = [post(dark, "/introspect", phone.token), post(dark, "/revoke", phone.token)]
-    answers += [ask(dark, method, path) for method, path in GUARDED.values() if path.startswith("/users")]
+def test_outage_returns_503_from_every_route(phone: Phone) -> None:
+    """A backend that got {"active": false} would log its user out."""
+    without_redis = create_app(settings_with_clients(free_port())).test_client()
+    answers = [post(without_redis, "/introspect", phone.token), post(without_redis, "/revoke", phone.token)]
+    answers += [ask(without_redis, method, path) for method, path in GUARDED.values() if path.startswith("/users")]
     assert {problem(response) for response in answers} == {(503, "store_unavailable")}
     assert all(response.headers["Retry-After"] for response in answers)

@@ -1,4 +1,4 @@
-"""`/phone`: the number goes to the user who tapped, and nowhere else; on both kinds of Redis."""
+"""`/phone`: the number goes to the user who tapped the button, and nowhere else. On both kinds of Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(phone: Phone, body: object) -> TestResponse:
 
 
 def tap(phone: Phone, user: str | None = None, outcome: str | None = None) -> TestResponse:
-    """The phone sends a code that its own button gave, or that of `user`."""
+    """Send a code of this user's phone button, or of the button of `user`."""
     return ask(phone, {"code": phone.wechat.tap_phone_button(user or phone.user, APPID, outcome)})
 
 
@@ -36,8 +36,8 @@ def problem(response: TestResponse) -> tuple[int, str, str]:
     return response.status_code, body["code"], body["action"]
 
 
-def test_the_button_gives_a_number(phone: Phone) -> None:
-    """Exactly the three fields of the contract, and no cache may keep them."""
+def test_phone_returns_exactly_the_fields_of_the_contract(phone: Phone) -> None:
+    """Caches must not store the answer."""
     response = tap(phone.log_in())
     body = response.get_json()
     assert response.status_code == 200, response.text
@@ -46,24 +46,23 @@ def test_the_button_gives_a_number(phone: Phone) -> None:
     assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
 
 
-def test_another_users_code_is_refused(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """Whoever has taken it from somebody else learns nothing by it; and its owner still can use it."""
+def test_code_of_another_user_returns_code_invalid(client: FlaskClient, wechat: FakeWeChat) -> None:
+    """Its owner can still use it."""
     alice, bob = (Phone(client, wechat, user).log_in() for user in ("alice", "bob"))
     code = wechat.tap_phone_button("alice", APPID)
     assert problem(ask(bob, {"code": code})) == (400, "code_invalid", "login")
     assert ask(alice, {"code": code}).status_code == 200
 
 
-def test_a_code_of_another_mini_program_is_the_callers_fault(phone: Phone) -> None:
-    """WeChat says 40013 to it; but the AppID that the operator configured is right, and no alarm is due."""
+def test_code_of_another_mini_program_returns_code_invalid(phone: Phone) -> None:
+    """WeChat answers 40013, but the configured AppID is right: the operator must not be alarmed."""
     phone.log_in()
     code = phone.wechat.tap_phone_button(phone.user, "wxfedcba9876543210")
     assert problem(ask(phone, {"code": code})) == (400, "code_invalid", "login")
     assert phone.get("/readyz").get_json()["wechat"] == "ok"
 
 
-def test_nobody_gets_a_number_without_a_session(phone: Phone) -> None:
-    """And no code is spent."""
+def test_phone_without_a_session_returns_401_and_keeps_the_code(phone: Phone) -> None:
     code = phone.wechat.tap_phone_button(phone.user, APPID)
     assert problem(ask(phone, {"code": code})) == (401, "token_missing", "login")
     phone.token = "wxa_forged"
@@ -72,16 +71,16 @@ def test_nobody_gets_a_number_without_a_session(phone: Phone) -> None:
     assert ask(phone.log_in(), {"code": code}).status_code == 200
 
 
-def test_a_code_can_be_used_once(phone: Phone) -> None:
-    """The user is told to tap again, and that this is not the code of a login."""
+def test_used_code_returns_code_invalid(phone: Phone) -> None:
+    """The detail tells the user to tap again."""
     code = phone.log_in().wechat.tap_phone_button(phone.user, APPID)
     first, second = ask(phone, {"code": code}), ask(phone, {"code": code})
     assert (first.status_code, problem(second)) == (200, (400, "code_invalid", "login"))
     assert "tap the button again" in second.get_json()["detail"]
 
 
-def test_the_code_of_a_login_is_refused(phone: Phone) -> None:
-    """The two are mixed up more than anything else."""
+def test_code_of_wx_login_returns_code_invalid(phone: Phone) -> None:
+    """Developers confuse the two codes often."""
     assert problem(ask(phone.log_in(), {"code": phone.wechat.wx_login(phone.user)}))[1] == "code_invalid"
 
 
@@ -94,8 +93,7 @@ def test_the_code_of_a_login_is_refused(phone: Phone) -> None:
         ("garbage", (503, "wechat_unreachable", "retry")),
     ],
 )
-def test_what_wechat_refuses_is_a_problem(phone: Phone, outcome: str, expected: tuple[int, str, str]) -> None:
-    """As the contract's table says."""
+def test_errcode_of_wechat_returns_its_problem(phone: Phone, outcome: str, expected: tuple[int, str, str]) -> None:
     assert problem(tap(phone.log_in(), outcome=outcome)) == expected
 
 
@@ -114,26 +112,24 @@ BAD_CODES: dict[str, object] = {
 
 
 @pytest.mark.parametrize("code", BAD_CODES.values(), ids=BAD_CODES.keys())
-def test_a_code_that_can_be_none_is_refused_before_anybody_is_asked(phone: Phone, code: object) -> None:
-    """400 from us alone."""
+def test_malformed_code_returns_bad_request_without_asking_wechat(phone: Phone, code: object) -> None:
     assert problem(ask(phone.log_in(), {"code": code})) == (400, "bad_request", "none")
 
 
-def test_only_json_is_read(phone: Phone) -> None:
-    """A form is none."""
+def test_form_returns_unsupported_media_type(phone: Phone) -> None:
     response = phone.log_in().client.post("/phone", data={"code": "a"}, headers=phone.headers)
     assert problem(response) == (415, "unsupported_media_type", "none")
 
 
-def test_a_token_that_was_reset_elsewhere_is_replaced(phone: Phone, wechat: FakeWeChat) -> None:
-    """The user notices nothing."""
+def test_refused_access_token_is_replaced(phone: Phone, wechat: FakeWeChat) -> None:
+    """Another server may have reset it."""
     assert tap(phone.log_in()).status_code == 200
     wechat.api.reject_access_token(APPID)
     assert tap(phone).status_code == 200
 
 
-def test_one_that_can_not_be_replaced_is_wechats_refusal(phone: Phone, wechat: FakeWeChat) -> None:
-    """502: it was forced a moment ago, and may not be again."""
+def test_access_token_refused_twice_returns_wechat_error(phone: Phone, wechat: FakeWeChat) -> None:
+    """WeChat allows one forced refresh in a while."""
     phone.log_in()
     for _ in range(2):
         tap(phone)
@@ -141,14 +137,14 @@ def test_one_that_can_not_be_replaced_is_wechats_refusal(phone: Phone, wechat: F
     assert problem(tap(phone)) == (502, "wechat_error", "none")
 
 
-def test_logins_need_no_access_token(phone: Phone, app: Flask, raw_redis: redis.Redis) -> None:
-    """None is fetched before a number is asked for."""
+def test_login_fetches_no_access_token(phone: Phone, app: Flask, raw_redis: redis.Redis) -> None:
     phone.log_in()
     assert [key for key in cast(list[bytes], raw_redis.keys()) if APPID.encode() in key] == []
 
 
-def test_the_number_goes_nowhere_else(phone: Phone, raw_redis: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither into a log, nor into Redis, nor into a metric; nor do the code and the access token."""
+def test_number_code_and_access_token_are_in_no_log_redis_key_or_metric(
+    phone: Phone, raw_redis: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         phone.log_in()
         code = phone.wechat.tap_phone_button(phone.user, APPID)
@@ -163,10 +159,10 @@ def test_the_number_goes_nowhere_else(phone: Phone, raw_redis: redis.Redis, capl
     assert [secret for secret in (number, code, token) if secret in told] == []
 
 
-def test_a_user_has_a_limit_of_his_own(
+def test_user_beyond_the_phone_rate_returns_rate_limited(
     settings: Settings, wechat: FakeWeChat, store: SessionStore, raw_redis: redis.Redis
 ) -> None:
-    """Each number is billed, so past the limit a user waits, in whichever session; another does not."""
+    """The limit holds in all sessions of the user, and for this user only: WeChat bills each number."""
     limited = dataclasses.replace(settings, phone_rate="2/hour")
     transport = Transport(settings.wechat_url, wechat)
     client = create_app(limited, wechat=wechat_client(limited, transport), store=store).test_client()
@@ -179,8 +175,10 @@ def test_a_user_has_a_limit_of_his_own(
     assert [key for key in cast(list[bytes], raw_redis.keys("wxa:l:*")) if openid.encode() in key] == []
 
 
-def test_an_address_is_limited_as_with_logins(settings: Settings, wechat: FakeWeChat, store: SessionStore) -> None:
-    """Counted apart from those."""
+def test_address_beyond_the_login_rate_returns_rate_limited(
+    settings: Settings, wechat: FakeWeChat, store: SessionStore
+) -> None:
+    """Phone numbers and logins are counted apart."""
     limited = dataclasses.replace(settings, login_rate="2/minute")
     transport = Transport(settings.wechat_url, wechat)
     client = create_app(limited, wechat=wechat_client(limited, transport), store=store).test_client()

@@ -1,4 +1,4 @@
-"""`/wechat/push` over HTTP: off until it is configured, `success` once all is done, and who has left is gone."""
+"""`/wechat/push`: off until it is configured. Answers `success` when the message is processed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests import vectors
-from tests.clients import SECOND
-from tests.conftest import APP_SECRET, APPID, SESSION_KEY, Clock
+from tests.clients import CLIENT_SECRET, SECOND
+from tests.conftest import APP_SECRET, APPID, SESSION_KEY
 from tests.test_metrics import Gauge
 from wxauth import logged_out
+from wxauth.clock import Clock
 from wxauth.models import Identity, Secret, User
 from wxauth.sandbox.crypto import serialize, sign_push
 from wxauth.sandbox.fake_wechat import FakeWeChat
@@ -30,7 +31,7 @@ FORMS = pytest.mark.parametrize("form", ["json", "xml"])
 
 
 def configured(settings: Settings, **more: Any) -> Settings:
-    clients = {"shop": Client(Secret("client-secret-that-nobody-may-see"), None)}
+    clients = {"shop": Client(Secret(CLIENT_SECRET), None)}
     return dataclasses.replace(settings, push_token=Secret(TOKEN), clients=clients, **more)
 
 
@@ -55,7 +56,7 @@ def fake(settings: Settings, clock: Clock) -> FakeWeChat:
 
 @pytest.fixture
 def alices(fake: FakeWeChat, store: SessionStore) -> Identity:
-    """The fake's alice, who is logged in twice."""
+    """The user alice of the fake. She is logged in twice."""
     identity = identity_of(fake, "alice")
     store.create(identity)
     store.create(identity)
@@ -72,15 +73,15 @@ def identity_of(fake: FakeWeChat, user: str, appid: str = APPID) -> Identity:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_it_is_off_until_the_token_is_configured(client: FlaskClient, method: str) -> None:
-    """As if it were not there, however well the request is signed."""
+def test_push_returns_404_without_a_token(client: FlaskClient, method: str) -> None:
+    """Even if the request is signed correctly."""
     query = {"timestamp": "1714036504", "nonce": "1", "signature": sign_push("", "1714036504", "1")}
     response = client.open("/wechat/push", method=method, query_string=query, data=b"{}")
     assert answered(response) == (404, "not_found")
 
 
-def test_the_official_check_of_the_address_is_echoed(settings: Settings, store: SessionStore, clock: Clock) -> None:
-    """As plain text, which no browser takes for a page."""
+def test_official_check_of_the_address_is_echoed(settings: Settings, store: SessionStore, clock: Clock) -> None:
+    """As plain text, so that no browser runs it as a page."""
     clock.advance(1714036504 - clock())
     app = create_app(dataclasses.replace(settings, push_token=vectors.PUSH_TOKEN), store=store)
     response = app.test_client().get("/wechat/push", query_string=vectors.ECHO_QUERY)
@@ -88,8 +89,8 @@ def test_the_official_check_of_the_address_is_echoed(settings: Settings, store: 
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_official_message_is_acknowledged(settings: Settings, store: SessionStore, clock: Clock) -> None:
-    """In safe mode, for the mini program of the documents."""
+def test_official_message_returns_success(settings: Settings, store: SessionStore, clock: Clock) -> None:
+    """The example of WeChat's documentation, in safe mode."""
     clock.advance(1714112445 - clock())
     chosen = dataclasses.replace(
         settings,
@@ -102,12 +103,12 @@ def test_the_official_message_is_acknowledged(settings: Settings, store: Session
     assert answered(deliver(client, (vectors.SAFE_QUERY, body))) == (200, "success")
 
 
-# --- Whose account is closed
+# --- A closed account
 
 
 @MODES
 @FORMS
-def test_who_closes_the_account_is_gone(
+def test_cancellation_deletes_sessions_and_session_keys_of_the_user(
     settings: Settings,
     store: SessionStore,
     fake: FakeWeChat,
@@ -116,17 +117,18 @@ def test_who_closes_the_account_is_gone(
     aes_key: str,
     form: str,
 ) -> None:
-    """Of the user nothing is left: no session, no list, no session_key."""
     client = service(settings, store, aes_key)
-    assert len(raw_redis.keys()) == 3
+    assert len(raw_redis.keys()) == 1
     response = deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN, aes_key, form))
     assert answered(response) == (200, "success")
     assert raw_redis.keys() == []
     assert store.session_keys(alices.user) is None
 
 
-def test_nobody_else_is(settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity) -> None:
-    """Neither another user nor the same person in another app."""
+def test_cancellation_deletes_nothing_of_other_users(
+    settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
+) -> None:
+    """Not even of the same openid in another app."""
     bob = identity_of(fake, "bob")
     elsewhere = Identity(User(SECOND, alices.user.openid), Secret(SESSION_KEY))
     for other in (bob, elsewhere):
@@ -136,41 +138,37 @@ def test_nobody_else_is(settings: Settings, store: SessionStore, fake: FakeWeCha
     assert [len(store.sessions_of(it.user)) for it in (alices, bob, elsewhere)] == [0, 1, 1]
 
 
-def test_a_key_that_no_session_is_left_of_goes_too(
+def test_cancellation_deletes_a_session_key_without_sessions(
     settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity, raw_redis: Any
 ) -> None:
-    """Whatever became of the list."""
-    (hash,) = [key for key in raw_redis.scan_iter() if b":u:" in key]
-    for id in raw_redis.hkeys(hash):
-        if id != b"k":
-            raw_redis.hdel(hash, id)
-    assert store.session_keys(alices.user)
+    (hash,) = raw_redis.keys()
+    raw_redis.hdel(hash, *(id for id in raw_redis.hkeys(hash) if id != b"k"))
+    assert raw_redis.hkeys(hash) == [b"k"]
     deliver(service(settings, store), fake.push(APPID, "alice", CANCELLED, TOKEN))
-    assert store.session_keys(alices.user) is None
+    assert raw_redis.keys() == []
 
 
-def test_the_same_message_may_come_again(
+def test_repeated_message_returns_success(
     settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
 ) -> None:
-    """WeChat sends it three times if the answer is late."""
+    """WeChat sends a message three times if the answer is late."""
     client, request = service(settings, store), fake.push(APPID, "alice", CANCELLED, TOKEN)
     assert [answered(deliver(client, request)) for _ in range(3)] == [(200, "success")] * 3
 
 
-def test_the_application_hears_of_it(
+def test_cancellation_sends_the_signal_logged_out(
     settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
 ) -> None:
-    """As of any other logout."""
     heard: list[User] = []
     with logged_out.connected_to(lambda sender, user: heard.append(user)):
         deliver(service(settings, store), fake.push(APPID, "alice", CANCELLED, TOKEN))
     assert heard == [alices.user]
 
 
-def test_an_app_that_is_not_named_is_the_only_one(
+def test_message_without_appid_is_for_the_only_app(
     settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity
 ) -> None:
-    """With several configured it is refused instead: an openid means nothing without its app."""
+    """With several apps it is refused, because an openid belongs to one app."""
     query, body = fake.push(APPID, "alice", CANCELLED, TOKEN)
     unnamed = query, body.replace(b'"AppID"', b'"NoID"')
     two = service(settings, store, apps={APPID: Secret(APP_SECRET), SECOND: Secret(APP_SECRET)})
@@ -181,41 +179,38 @@ def test_an_app_that_is_not_named_is_the_only_one(
 
 
 @pytest.mark.parametrize("openid", [b"", b"o ALICE", b"o" * 129, b"../../x"])
-def test_a_user_that_can_be_none_is_refused(
+def test_malformed_openid_returns_bad_request(
     settings: Settings, store: SessionStore, fake: FakeWeChat, openid: bytes
 ) -> None:
-    """It is no message of WeChat's."""
     query, body = fake.push(APPID, "alice", CANCELLED, TOKEN)
     head, _, tail = body.partition(b'"OpenID":"')
     odd = head + b'"OpenID":"' + openid + b'"' + tail.partition(b'"')[2]
     assert answered(deliver(service(settings, store), (query, odd))) == (400, "bad_request")
 
 
-def test_while_redis_is_down_it_is_not_done(settings: Settings, fake: FakeWeChat) -> None:
-    """The answer is 503, and WeChat sends it again."""
+def test_cancellation_returns_503_while_redis_is_down(settings: Settings, fake: FakeWeChat) -> None:
+    """WeChat sends the message again."""
     client = create_app(configured(settings)).test_client()
     response = deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN))
     assert answered(response) == (503, "store_unavailable")
 
 
-# --- Everything else
+# --- Other messages
 
 
 @pytest.mark.parametrize("event", ["user_authorization_revoke", "user_info_modified", "debug_demo", ""])
-def test_any_other_event_is_acknowledged(
+def test_other_event_returns_success_and_changes_nothing(
     settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity, event: str
 ) -> None:
-    """And changes nothing."""
     response = deliver(service(settings, store), fake.push(APPID, "alice", event, TOKEN))
     assert answered(response) == (200, "success")
     assert len(store.sessions_of(alices.user)) == 2
 
 
 @MODES
-def test_a_message_that_is_not_wechat_s_ends_nothing(
+def test_message_with_a_wrong_signature_app_or_age_ends_nothing(
     settings: Settings, store: SessionStore, fake: FakeWeChat, alices: Identity, aes_key: str
 ) -> None:
-    """SignedData with another token, about another app, or too old."""
     client = service(settings, store, aes_key)
     for appid, token in ((APPID, "another"), (SECOND, TOKEN)):
         response = deliver(client, fake.push(appid, "alice", CANCELLED, token, aes_key))
@@ -225,10 +220,10 @@ def test_a_message_that_is_not_wechat_s_ends_nothing(
     assert len(store.sessions_of(alices.user)) == 2
 
 
-def test_the_cause_is_the_operator_s_alone(
+def test_reason_of_a_refusal_is_in_the_log_only(
     settings: Settings, store: SessionStore, fake: FakeWeChat, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log has it with its hint; the answers differ in the request_id alone."""
+    """The answers differ in the request_id only."""
     client = service(settings, store)
     wrong = [fake.push(APPID, "a", "x", "another"), fake.push(APPID, "a", "x", TOKEN, AES_KEY)]
     wrong.append((fake.push(APPID, "a", "x", TOKEN)[0], b"nonsense"))
@@ -241,14 +236,13 @@ def test_the_cause_is_the_operator_s_alone(
     assert answers == [answers[0]] * 3
 
 
-def test_a_body_has_its_limit_here_too(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
-    """16 KiB, as everywhere."""
+def test_body_over_16_kib_returns_too_large(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
     query, _ = fake.push(APPID, "alice", "x", TOKEN)
     assert answered(deliver(service(settings, store), (query, b"x" * 16385))) == (413, "too_large")
 
 
-def test_events_are_counted_under_names_of_our_own(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
-    """Nobody makes up a label."""
+def test_events_are_counted_under_fixed_labels(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
+    """A request must not create a label."""
     client = service(settings, store)
     gauge = Gauge(client)
     for event in (*sorted(COUNTED), "debug_demo", 'x"} 1', ""):
@@ -258,8 +252,8 @@ def test_events_are_counted_under_names_of_our_own(settings: Settings, store: Se
     assert gauge.moved("pushes_total") == {("pushes_total", event): count for event, count in counts.items()}
 
 
-def test_what_is_not_done_is_not_counted(settings: Settings, fake: FakeWeChat) -> None:
-    """It will come again."""
+def test_failed_message_is_not_counted(settings: Settings, fake: FakeWeChat) -> None:
+    """WeChat will send it again."""
     client = create_app(configured(settings)).test_client()
     gauge = Gauge(client)
     deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN))

@@ -19,105 +19,95 @@ def problem(response: Any) -> tuple[int, str, str]:
     return response.status_code, body["code"], body["action"]
 
 
-def test_a_code_gives_a_token(phone: Phone) -> None:
-    """The answer has exactly what the contract says, no session_key among it."""
+def test_login_returns_exactly_the_members_of_the_contract(phone: Phone) -> None:
+    """No session_key is among them."""
     body = phone.try_to_log_in().get_json()
     assert body == {"token": body["token"], "token_type": "Bearer", "expires_in": body["expires_in"]}
     assert 604800 - body["expires_in"] in (0, 1)
     assert body["token"].startswith("wxa_")
 
 
-def test_the_token_knows_its_user(phone: Phone) -> None:
-    """`/session` answers the identity behind the token."""
+def test_session_returns_the_identity_of_the_token(phone: Phone) -> None:
     body = phone.log_in(device="iPhone").get("/session").get_json()
     assert set(body) == {"id", "appid", "openid", "unionid", "device", "created_at", "expires_in"}
     assert (body["appid"], body["device"], body["openid"][:8]) == (APPID, "iPhone", "oSANDBOX")
 
 
-def test_what_there_is_none_of_is_left_out(phone: Phone) -> None:
-    """No device was given, so none is shown."""
+def test_session_omits_device_if_there_is_none(phone: Phone) -> None:
     assert "device" not in phone.log_in().get("/session").get_json()
 
 
-def test_a_bare_token_is_taken(phone: Phone) -> None:
+def test_bare_token_is_accepted(phone: Phone) -> None:
     """Much mini-program code sends it without the word Bearer."""
     phone.log_in()
     assert phone.client.get("/session", headers={"Authorization": phone.token}).status_code == 200
 
 
-def test_two_users_are_two(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """Each token answers its own openid."""
+def test_tokens_of_two_users_return_two_openids(client: FlaskClient, wechat: FakeWeChat) -> None:
     alice, bob = (Phone(client, wechat, user).log_in().get("/session").get_json() for user in ("alice", "bob"))
     assert alice["openid"] != bob["openid"]
 
 
-def test_logout_ends_the_session(phone: Phone) -> None:
-    """204, and from then on 401."""
+def test_logout_returns_204_and_the_token_then_401(phone: Phone) -> None:
     assert phone.log_in().delete("/session").status_code == 204
     assert problem(phone.get("/session")) == (401, "token_invalid", "login")
 
 
-def test_the_list_shows_which_one_is_current(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """Oldest first, each with its label."""
+def test_sessions_are_listed_oldest_first_with_the_current_one_marked(
+    client: FlaskClient, wechat: FakeWeChat
+) -> None:
     Phone(client, wechat).log_in(device="old")
     rows = Phone(client, wechat).log_in(device="new").get("/sessions").get_json()["sessions"]
     assert [(row["device"], row["current"]) for row in rows] == [("old", False), ("new", True)]
 
 
-def test_all_but_this_one_can_be_ended(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """`keep=current` keeps the caller in."""
+def test_logout_everywhere_with_keep_current_keeps_this_session(client: FlaskClient, wechat: FakeWeChat) -> None:
     old, new = Phone(client, wechat).log_in(), Phone(client, wechat).log_in()
     assert new.delete("/sessions?keep=current").status_code == 204
     assert (old.get("/session").status_code, new.get("/session").status_code) == (401, 200)
 
 
-def test_all_can_be_ended(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """The caller's own goes too."""
+def test_logout_everywhere_ends_all_sessions(client: FlaskClient, wechat: FakeWeChat) -> None:
     old, new = Phone(client, wechat).log_in(), Phone(client, wechat).log_in()
     assert new.delete("/sessions").status_code == 204
     assert (old.get("/session").status_code, new.get("/session").status_code) == (401, 401)
 
 
-def test_another_word_than_current_is_refused(phone: Phone) -> None:
-    """A typo must not log anybody out."""
+def test_logout_everywhere_with_a_misspelt_keep_ends_nothing(phone: Phone) -> None:
     assert problem(phone.log_in().delete("/sessions?keep=curent")) == (400, "bad_request", "none")
     assert phone.get("/session").status_code == 200
 
 
-def test_one_session_can_be_ended(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """By its id from the list."""
+def test_session_is_ended_by_its_id(client: FlaskClient, wechat: FakeWeChat) -> None:
     old, new = Phone(client, wechat).log_in(), Phone(client, wechat).log_in()
     id = old.get("/session").get_json()["id"]
     assert new.delete(f"/sessions/{id}").status_code == 204
     assert old.get("/session").status_code == 401
 
 
-def test_a_strangers_session_is_not_found(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """Nor does it end."""
+def test_session_of_another_user_returns_404_and_stays_live(client: FlaskClient, wechat: FakeWeChat) -> None:
     alice, bob = Phone(client, wechat, "alice").log_in(), Phone(client, wechat, "bob").log_in()
     id = alice.get("/session").get_json()["id"]
     assert problem(bob.delete(f"/sessions/{id}")) == (404, "not_found", "none")
     assert alice.get("/session").status_code == 200
 
 
-def test_a_token_sent_along_is_ended_by_the_login(phone: Phone) -> None:
-    """One phone, one session."""
-    former = phone.log_in().token
+def test_login_ends_the_session_of_the_token_sent_along(phone: Phone) -> None:
+    first = phone.log_in().token
     phone.log_in()
-    assert phone.client.get("/session", headers={"Authorization": former}).status_code == 401
+    assert phone.client.get("/session", headers={"Authorization": first}).status_code == 401
     assert len(phone.get("/sessions").get_json()["sessions"]) == 1
 
 
 @pytest.mark.parametrize("header", ["wxa_nonsense", "Bearer ", "Basic YTpi", "a, b"])
-def test_a_dead_token_sent_along_is_no_hindrance(phone: Phone, header: str) -> None:
-    """Whoever logs in anew often still sends the old token."""
+def test_login_ignores_a_dead_token(phone: Phone, header: str) -> None:
+    """Many clients send the old token with a new login."""
     code = phone.wechat.wx_login()
     response = phone.client.post("/login", json={"code": code}, headers={"Authorization": header})
     assert response.status_code == 200
 
 
-def test_a_failed_login_ends_nothing(phone: Phone) -> None:
-    """The token sent along stays good when WeChat refuses the new code."""
+def test_failed_login_keeps_the_session_of_the_token_sent_along(phone: Phone) -> None:
     phone.log_in()
     assert problem(phone.try_to_log_in("40226")) == (403, "user_blocked", "none")
     assert phone.get("/session").status_code == 200
@@ -134,26 +124,22 @@ def test_a_failed_login_ends_nothing(phone: Phone) -> None:
         ("garbage", (503, "wechat_unreachable", "retry")),
     ],
 )
-def test_what_wechat_refuses_is_a_problem(phone: Phone, outcome: str, expected: tuple[int, str, str]) -> None:
-    """Each errcode as the contract's table says."""
+def test_errcode_of_wechat_returns_its_problem(phone: Phone, outcome: str, expected: tuple[int, str, str]) -> None:
     assert problem(phone.try_to_log_in(outcome)) == expected
 
 
-def test_a_code_can_be_used_once(phone: Phone) -> None:
-    """The second exchange is refused by WeChat, and by us in its words."""
+def test_used_code_returns_400(phone: Phone) -> None:
     code = phone.wechat.wx_login()
     answers = [phone.client.post("/login", json={"code": code}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 400]
 
 
-def test_the_appid_may_be_given(phone: Phone) -> None:
-    """It must then be one that is configured."""
+def test_login_accepts_a_configured_appid_only(phone: Phone) -> None:
     assert phone.try_to_log_in(appid=APPID).status_code == 200
     assert problem(phone.try_to_log_in(appid="wxother")) == (400, "bad_request", "none")
 
 
-def test_with_several_apps_the_appid_is_needed(app: Flask, phone: Phone) -> None:
-    """Nobody guesses which mini program it is."""
+def test_login_without_appid_returns_bad_request_if_there_are_several_apps(app: Flask, phone: Phone) -> None:
     apps = app.extensions["wxauth"].settings.apps
     apps["wxsecond"] = Secret("s")
     assert problem(phone.try_to_log_in()) == (400, "bad_request", "none")
@@ -175,22 +161,20 @@ BAD_CODES: dict[str, object] = {
 
 
 @pytest.mark.parametrize("code", BAD_CODES.values(), ids=BAD_CODES.keys())
-def test_a_code_that_can_be_none_is_refused_before_anybody_is_asked(phone: Phone, code: object) -> None:
-    """400 from us alone: the fake WeChat would have said code_invalid."""
+def test_malformed_code_returns_bad_request_without_asking_wechat(phone: Phone, code: object) -> None:
+    """The fake WeChat would answer code_invalid."""
     assert problem(phone.client.post("/login", json={"code": code})) == (400, "bad_request", "none")
 
 
 @pytest.mark.parametrize("device", ["", "x" * 65, 5, "two\nlines"], ids=["empty", "65", "number", "two lines"])
-def test_a_device_that_is_no_label_is_refused_before_wechat(phone: Phone, device: object) -> None:
-    """And the code is still good afterwards."""
+def test_malformed_device_returns_bad_request_and_keeps_the_code(phone: Phone, device: object) -> None:
     code = phone.wechat.wx_login()
     first = phone.client.post("/login", json={"code": code, "device": device})
     second = phone.client.post("/login", json={"code": code, "device": "x" * 64})
     assert (problem(first), second.status_code) == ((400, "bad_request", "none"), 200)
 
 
-def test_signals_tell_of_logins_and_logouts(app: Flask, phone: Phone) -> None:
-    """An application can listen to what happens to its users."""
+def test_login_and_logout_send_their_signals(app: Flask, phone: Phone) -> None:
     heard: list[str] = []
 
     def on_login(sender: Flask, session: Any) -> None:

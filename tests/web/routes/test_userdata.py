@@ -1,4 +1,4 @@
-"""`/userdata` and `wx_session.decrypt`: what the session_key opens, over HTTP, while two phones replace that key."""
+"""`/userdata` and `wx_session.decrypt`: what the session_key opens, while two phones replace that key."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from hypothesis import settings as hypothesis_settings
 from werkzeug.test import TestResponse
 
 from tests import vectors
-from tests.conftest import APP_SECRET, APPID, Clock, Phone
+from tests.conftest import APP_SECRET, APPID, Phone
 from tests.test_properties import House
 from wxauth import WxAuth, login_required, wx_session
+from wxauth.clock import Clock
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
+from wxauth.web.extension import EXTENSION
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
 
 STALE = (409, "session_key_stale", "login")
@@ -48,14 +50,14 @@ def problem(response: TestResponse) -> tuple[int, str, str]:
 
 
 def log_in(phone: Phone, *, new_key: bool = False) -> dict[str, str]:
-    """Log in, and get this user's data from WeChat under the session_key of that moment."""
+    """Log in. Return this user's data from WeChat under the new session_key."""
     code = phone.wechat.wx_login(phone.user, new_key=new_key)
     response = phone.client.post("/login", json={"code": code})
     phone.token = response.get_json()["token"]
     return phone.wechat.wx_get_user_profile(APPID, phone.user)
 
 
-#: What the official data says, in its order.
+#: The members of the official data, in its order.
 NAMES = ["openId", "nickName", "gender", "language", "city", "province", "country", "avatarUrl", "unionId"]
 
 
@@ -64,35 +66,34 @@ NAMES = ["openId", "nickName", "gender", "language", "city", "province", "countr
 
 @pytest.fixture
 def official(store: SessionStore, clock: Clock) -> FlaskClient:
-    """The service of the documents' own mini program, on the day of its example."""
+    """The service of the mini program in WeChat's documentation, on the day of the example."""
     clock.advance(vectors.SEALED_AT - clock())
     apps = {vectors.SEALED_FOR.appid: Secret(APP_SECRET)}
     return create_app(Settings(apps, (Secret("k" * 32),), Secret("redis://127.0.0.1:1/0")), store=store).test_client()
 
 
-def test_the_official_user_data_opens(official: FlaskClient, store: SessionStore) -> None:
-    """Of the user, the key and the day of the documents."""
+def test_official_user_data_is_decrypted(official: FlaskClient, store: SessionStore) -> None:
+    """With the user, the key and the day of WeChat's documentation."""
     token, _ = store.create(Identity(vectors.SEALED_FOR, vectors.SEALED_UNDER))
     body = {"encryptedData": vectors.ENCRYPTED_DATA, "iv": vectors.IV}
     response = post(official, "decrypt", token.reveal(), body)
     assert response.status_code == 200
-    # In the order of the documents, of which we have the hash.
+    # The hash is that of the members in the documentation's order.
     answer = response.get_json()
     watermark = {name: answer["watermark"][name] for name in ("timestamp", "appid")}
     text = json.dumps({name: answer[name] for name in NAMES} | {"watermark": watermark}, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest() == vectors.PLAINTEXT_SHA256
 
 
-def test_the_official_signature_holds(official: FlaskClient, store: SessionStore) -> None:
-    """Whatever day it is: what is signed names none."""
+def test_official_signature_is_verified(official: FlaskClient, store: SessionStore) -> None:
+    """Signed data has no date."""
     token, _ = store.create(Identity(vectors.SEALED_FOR, vectors.SIGNED_UNDER))
     body = {"rawData": vectors.RAW_DATA, "signature": vectors.SIGNATURE}
     response = post(official, "verify", token.reveal(), body)
     assert (response.status_code, response.get_json()) == (200, json.loads(vectors.RAW_DATA))
 
 
-def test_the_official_user_data_is_too_old_by_now(official: FlaskClient, store: SessionStore, clock: Clock) -> None:
-    """Ten minutes and a second later."""
+def test_user_data_older_than_ten_minutes_is_stale(official: FlaskClient, store: SessionStore, clock: Clock) -> None:
     clock.advance(601)
     token, _ = store.create(Identity(vectors.SEALED_FOR, vectors.SEALED_UNDER))
     body = {"encryptedData": vectors.ENCRYPTED_DATA, "iv": vectors.IV}
@@ -102,8 +103,7 @@ def test_the_official_user_data_is_too_old_by_now(official: FlaskClient, store: 
 # --- Phones and their keys
 
 
-def test_a_phone_s_data_opens(phone: Phone) -> None:
-    """What WeChat gave the phone, sealed and signed."""
+def test_data_of_a_phone_is_decrypted_and_verified(phone: Phone) -> None:
     data = log_in(phone)
     profile = json.loads(data["rawData"])
     opened = decrypt(phone, data).get_json()
@@ -111,8 +111,8 @@ def test_a_phone_s_data_opens(phone: Phone) -> None:
     assert opened == profile == verify(phone, data).get_json()
 
 
-def test_two_phones_replace_each_other_s_key(phone: Phone) -> None:
-    """What was on its way when the other phone logged in still opens, and so does what comes after."""
+def test_data_under_the_newest_and_the_previous_key_is_accepted(phone: Phone) -> None:
+    """Two phones of one user replace each other's key."""
     other = Phone(phone.client, phone.wechat, phone.user)
     first, second = log_in(phone), log_in(other, new_key=True)
     assert first["signature"] != second["signature"]
@@ -121,24 +121,22 @@ def test_two_phones_replace_each_other_s_key(phone: Phone) -> None:
             assert (decrypt(holder, data).status_code, verify(holder, data).status_code) == (200, 200)
 
 
-def test_the_key_before_the_previous_is_stale(phone: Phone) -> None:
-    """Two logins with new keys later nothing opens any more, and one more login is what helps."""
+def test_data_under_the_key_before_the_previous_is_stale(phone: Phone) -> None:
     first = log_in(phone)
     for _ in range(2):
         log_in(phone, new_key=True)
     assert problem(decrypt(phone, first)) == problem(verify(phone, first)) == STALE
 
 
-def test_the_previous_key_is_stale_after_ten_minutes(phone: Phone, clock: Clock) -> None:
-    """Counted from when it was replaced."""
+def test_data_under_the_previous_key_is_stale_after_ten_minutes(phone: Phone, clock: Clock) -> None:
+    """Ten minutes after the key was replaced."""
     first, second = log_in(phone), log_in(phone, new_key=True)
     clock.advance(PREVIOUS_KEY_LIFE)
     assert problem(verify(phone, first)) == STALE
     assert verify(phone, second).status_code == 200
 
 
-def test_a_key_that_wechat_replaced_unseen_is_stale_until_the_next_login(phone: Phone) -> None:
-    """As when the phone logged in elsewhere: the answer says what to do, and then the data opens."""
+def test_data_under_a_key_of_a_login_elsewhere_is_stale_until_the_next_login(phone: Phone) -> None:
     log_in(phone)
     elsewhere = FakeWeChat({APPID: Secret(APP_SECRET)})
     data = elsewhere.wx_get_user_profile(APPID, phone.user)
@@ -146,23 +144,23 @@ def test_a_key_that_wechat_replaced_unseen_is_stale_until_the_next_login(phone: 
     assert decrypt(phone, log_in(phone)).status_code == 200
 
 
-def test_the_data_of_another_user_is_stale(phone: Phone) -> None:
-    """It is sealed under that user's key."""
+def test_data_of_another_user_is_stale(phone: Phone) -> None:
     log_in(phone)
     theirs = log_in(Phone(phone.client, phone.wechat, "bob"))
     assert problem(decrypt(phone, theirs)) == problem(verify(phone, theirs)) == STALE
 
 
-def test_a_user_without_a_key_is_stale(phone: Phone, raw_redis: Any) -> None:
-    """Redis may have lost it: the session lives, and a login brings a new one."""
+def test_data_is_stale_if_no_session_key_is_kept(phone: Phone, raw_redis: Any) -> None:
+    """Redis may have lost it. The session is live, and a login brings a new key."""
     data = log_in(phone)
-    hashes = [key for key in raw_redis.scan_iter() if b":u:" in key]
-    assert raw_redis.delete(*hashes) == 1
+    (hash,) = raw_redis.keys("wxa:{*")
+    assert raw_redis.hdel(hash, "k") == 1
+    assert phone.get("/session").status_code == 200
     assert problem(decrypt(phone, data)) == problem(verify(phone, data)) == STALE
 
 
-def test_all_that_does_not_open_is_answered_alike(phone: Phone) -> None:
-    """Byte by byte but for the request_id, whichever key, padding, JSON, app or age is at fault."""
+def test_all_data_that_does_not_open_gets_the_same_answer(phone: Phone) -> None:
+    """The answers differ in the request_id only, so they do not show what is wrong."""
     data = log_in(phone)
     sealed = data["encryptedData"]
     theirs = FakeWeChat({}).wx_get_user_profile(APPID, phone.user)
@@ -175,12 +173,11 @@ def test_all_that_does_not_open_is_answered_alike(phone: Phone) -> None:
     assert len(answers) == 1
 
 
-# --- What is asked for
+# --- Requests
 
 
 @pytest.mark.parametrize("path", ["decrypt", "verify"])
-def test_a_token_is_needed(client: FlaskClient, path: str) -> None:
-    """Before the body is looked at."""
+def test_userdata_without_a_token_returns_401_before_reading_the_body(client: FlaskClient, path: str) -> None:
     response = client.post(f"/userdata/{path}", data=b"nonsense")
     assert problem(response) == (401, "token_missing", "login")
 
@@ -207,40 +204,39 @@ def test_a_token_is_needed(client: FlaskClient, path: str) -> None:
     ],
     ids=str,
 )
-def test_what_can_not_be_user_data_is_a_bad_request(phone: Phone, path: str, body: object) -> None:
-    """A new login would not mend it, so the answer does not ask for one."""
+def test_malformed_user_data_returns_bad_request(phone: Phone, path: str, body: object) -> None:
+    """A new login would not help, so the action is not `login`."""
     assert problem(post(phone.client, path, phone.log_in().token, body)) == (400, "bad_request", "none")
 
 
-def test_a_plus_that_came_as_a_space_is_understood(phone: Phone) -> None:
-    """Also where a mini program's framework sent the body through a form on its way."""
+def test_space_in_place_of_a_plus_is_accepted(phone: Phone) -> None:
+    """Some frameworks of mini programs send the data through a form."""
     data = log_in(phone)
     spaced = {name: text.replace("+", " ") for name, text in data.items()}
     assert decrypt(phone, spaced).status_code == 200
 
 
-def test_names_that_are_not_printable_are_signed_as_they_are(client: FlaskClient, wechat: FakeWeChat) -> None:
-    """A family of emoji is held together by characters that nothing prints."""
+def test_nickname_with_unprintable_characters_is_accepted(client: FlaskClient, wechat: FakeWeChat) -> None:
+    """Emoji of families contain such characters."""
     phone = Phone(client, wechat, "👨\u200d👩\u200d👧\n\u0000")
     data = log_in(phone)
     assert verify(phone, data).get_json()["nickName"] == phone.user == decrypt(phone, data).get_json()["nickName"]
 
 
-def test_no_answer_holds_the_key(phone: Phone, wechat: FakeWeChat) -> None:
-    """The session_key stays on the server, whatever comes of it."""
+def test_no_answer_contains_the_session_key(phone: Phone, wechat: FakeWeChat) -> None:
     data = log_in(phone)
     ((key, _),) = wechat._session_keys.values()
     answers = [decrypt(phone, data), verify(phone, data), decrypt(phone, {**data, "iv": vectors.IV})]
     assert [answer.text for answer in answers if key in answer.text or key in str(answer.headers)] == []
 
 
-def test_a_shorter_age_may_be_asked_for(settings: Settings) -> None:
-    """WXAUTH_USERDATA_MAX_AGE reaches the store, in an application as in the service."""
+def test_userdata_max_age_reaches_the_store(settings: Settings) -> None:
     chosen = Settings(settings.apps, settings.secret_keys, settings.redis_url, userdata_max_age=5)
-    assert WxAuth(Flask("shop"), chosen).store.userdata_max_age == 5
+    WxAuth(shop := Flask("shop"), chosen)
+    assert shop.extensions[EXTENSION].store.policy.userdata_max_age == 5
 
 
-# --- In somebody else's application
+# --- In an application with the extension
 
 
 @pytest.fixture
@@ -260,21 +256,19 @@ def shop(settings: Settings, store: SessionStore) -> FlaskClient:
     return shop.test_client()
 
 
-def test_an_application_opens_its_users_data_itself(shop: FlaskClient, phone: Phone) -> None:
-    """With the session at hand it takes one call."""
+def test_application_decrypts_and_verifies_with_wx_session(shop: FlaskClient, phone: Phone) -> None:
     data = log_in(phone)
     answer = shop.post("/profile", data=data, headers=phone.headers).get_json()
     assert answer["opened"]["nickName"] == answer["checked"]["nickName"] == phone.user
 
 
-def test_an_application_s_stale_data_is_the_same_problem(shop: FlaskClient, phone: Phone) -> None:
-    """The view need not know of it."""
+def test_application_answers_stale_data_with_the_same_problem(shop: FlaskClient, phone: Phone) -> None:
     log_in(phone)
     data = FakeWeChat({}).wx_get_user_profile(APPID, phone.user)
     assert problem(shop.post("/profile", data=data, headers=phone.headers)) == STALE
 
 
-# --- Whatever WeChat seals
+# --- Random data
 
 
 @pytest.fixture(scope="module")
@@ -284,8 +278,9 @@ def house() -> House:
 
 @hypothesis_settings(deadline=None, max_examples=60)
 @given(user=st.text(min_size=1, max_size=5), new_key=st.booleans(), data=st.data())
-def test_what_the_fake_seals_the_service_opens(house: House, user: str, new_key: bool, data: st.DataObject) -> None:
-    """And with one bit of it changed, of what is sealed or of what is signed, it is refused."""
+def test_data_of_the_fake_is_accepted_and_refused_after_a_bit_flip(
+    house: House, user: str, new_key: bool, data: st.DataObject
+) -> None:
     phone = Phone(house.app.test_client(), house.wechat, user)
     given_data = log_in(phone, new_key=new_key)
     assert (
@@ -297,13 +292,13 @@ def test_what_the_fake_seals_the_service_opens(house: House, user: str, new_key:
 
 
 def one_bit_changed(text: str) -> st.SearchStrategy[str]:
-    """Of its UTF-8; where that is none any more, of the first letter."""
+    """Change one bit of the UTF-8 text."""
 
     def changed(place: int) -> str:
         raw = bytearray(text.encode())
         raw[place // 8] ^= 1 << place % 8
         spoilt = raw.decode(errors="replace")
-        # A space is taken for the plus that it once was.
+        # A space is accepted in place of a plus, so it would change nothing.
         return spoilt if spoilt.replace(" ", "+") != text else "!" + text
 
     return st.integers(0, len(text.encode()) * 8 - 1).map(changed)

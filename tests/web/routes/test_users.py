@@ -1,4 +1,4 @@
-"""`/users`: what the operator's backends see of a user, and how they put one out; on both kinds of Redis."""
+"""`/users`: a backend lists and ends the sessions of a user, and bans a user. On both kinds of Redis."""
 
 from __future__ import annotations
 
@@ -25,33 +25,32 @@ def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
 
 @pytest.fixture
 def user(phone: Phone) -> str:
-    """Where the backends find the user."""
+    """The path of the user."""
     return f"/users/{APPID}/{phone.get('/session').get_json()['openid']}"
 
 
-def test_a_users_sessions_are_listed(phone: Phone, user: str) -> None:
-    """As the user's own list, but that none is the caller's."""
+def test_sessions_of_a_user_are_listed(phone: Phone, user: str) -> None:
+    """Like the user's own list, but no session is the current one."""
     mine = phone.get("/sessions").get_json()["sessions"]
     theirs = ask(phone.client, "GET", f"{user}/sessions").get_json()["sessions"]
     assert theirs == [{**row, "current": False} for row in mine]
     assert theirs[0]["device"] == "iPhone"
 
 
-def test_who_never_logged_in_has_no_sessions(client: FlaskClient) -> None:
-    """An empty list: nobody can tell that from a user who has logged out."""
+def test_unknown_user_has_an_empty_list(client: FlaskClient) -> None:
+    """A user who logged out has the same list."""
     assert ask(client, "GET", f"/users/{APPID}/oNOBODY/sessions").get_json() == {"sessions": []}
 
 
-def test_a_user_is_logged_out_everywhere(phone: Phone, wechat: FakeWeChat, user: str) -> None:
-    """All sessions of this one, none of another."""
+def test_delete_sessions_ends_all_sessions_of_this_user_only(phone: Phone, wechat: FakeWeChat, user: str) -> None:
     other = Phone(phone.client, wechat, "bob").log_in(appid=APPID)
     second = Phone(phone.client, wechat).log_in(appid=APPID)
     assert ask(phone.client, "DELETE", f"{user}/sessions").status_code == 204
     assert [who.get("/session").status_code for who in (phone, second, other)] == [401, 401, 200]
 
 
-def test_a_ban_ends_all_and_lets_nobody_in_again(phone: Phone, user: str) -> None:
-    """Until it is lifted; both can be said twice."""
+def test_ban_ends_all_sessions_and_refuses_logins_until_unban(phone: Phone, user: str) -> None:
+    """Both can be repeated."""
     assert [ask(phone.client, "PUT", f"{user}/ban").status_code for _ in range(2)] == [204, 204]
     assert phone.get("/session").status_code == 401
     assert problem(phone.try_to_log_in(appid=APPID)) == (403, "user_banned")
@@ -59,8 +58,7 @@ def test_a_ban_ends_all_and_lets_nobody_in_again(phone: Phone, user: str) -> Non
     phone.log_in(appid=APPID)
 
 
-def test_a_ban_holds_in_its_app_alone(phone: Phone, user: str, store: SessionStore) -> None:
-    """A user is the pair of appid and openid."""
+def test_ban_holds_in_its_app_only(phone: Phone, user: str, store: SessionStore) -> None:
     ask(phone.client, "PUT", f"{user}/ban")
     assert phone.try_to_log_in(appid=SECOND).status_code == 200
     store.unban(User(SECOND, user.rpartition("/")[2]))
@@ -68,16 +66,13 @@ def test_a_ban_holds_in_its_app_alone(phone: Phone, user: str, store: SessionSto
 
 
 @pytest.mark.parametrize(("method", "what"), [("GET", "sessions"), ("DELETE", "sessions"), ("PUT", "ban")])
-def test_users_of_another_app_are_not_found_by_a_limited_client(
-    phone: Phone, user: str, method: str, what: str
-) -> None:
-    """As if there were no such user; nothing happens to it."""
+def test_limited_client_gets_404_for_users_of_another_app(phone: Phone, user: str, method: str, what: str) -> None:
+    """Nothing happens to the user."""
     assert problem(ask(phone.client, method, f"{user}/{what}", basic(LIMITED))) == (404, "not_found")
     assert phone.get("/session").status_code == 200
 
 
-def test_a_limited_client_lifts_no_ban_of_another_app(phone: Phone, user: str) -> None:
-    """404, and the user stays out."""
+def test_limited_client_cannot_unban_in_another_app(phone: Phone, user: str) -> None:
     ask(phone.client, "PUT", f"{user}/ban")
     assert problem(ask(phone.client, "DELETE", f"{user}/ban", basic(LIMITED))) == (404, "not_found")
     assert problem(phone.try_to_log_in(appid=APPID)) == (403, "user_banned")
@@ -86,7 +81,6 @@ def test_a_limited_client_lifts_no_ban_of_another_app(phone: Phone, user: str) -
 @pytest.mark.parametrize(
     "user", ["wxunknown/oX", f"{APPID}/o.X", f"{APPID}/{'o' * 129}", f"{APPID}/%00", f"{APPID}/o%2fX"]
 )
-def test_who_can_be_no_user_is_not_found(client: FlaskClient, user: str) -> None:
-    """An app that is not configured here, or no openid."""
+def test_unknown_app_or_malformed_openid_returns_404(client: FlaskClient, user: str) -> None:
     for method, what in (("GET", "sessions"), ("DELETE", "sessions"), ("PUT", "ban"), ("DELETE", "ban")):
         assert problem(ask(client, method, f"/users/{user}/{what}")) == (404, "not_found")

@@ -1,4 +1,4 @@
-"""`/verify`: forward-auth as a function of `Authorization` alone, on both kinds of Redis."""
+"""`/verify`: forward auth, decided by `Authorization` only. On both kinds of Redis."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from tests.clients import problem, settings_with_clients
 from tests.conftest import ALICE, APPID, Phone
 from tests.servers import free_port
-from wxauth.logs import answering
+from wxauth.logs import current_environ
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionStore
 from wxauth.web.app import create_app
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "X"]
-#: Headers that others' forward-auth has believed.
+#: Headers that other forward-auth services trusted.
 TEMPTING = [
     "X-Forwarded-Uri",
     "X-Forwarded-Method",
@@ -66,7 +66,7 @@ def token(store: SessionStore, alice: Identity) -> str:
 
 
 def verify(app: Flask, authorization: str | None, method: str = "GET", **more: Any) -> Answer:
-    """What `/verify` answers, less the request_id, which is never the same; `more` goes into the WSGI environment."""
+    """Return the answer of `/verify` without its request_id. `more` goes into the WSGI environment."""
     environ = EnvironBuilder("/verify", method=method).get_environ() | more
     if authorization is not None:
         environ["HTTP_AUTHORIZATION"] = authorization
@@ -77,8 +77,8 @@ def verify(app: Flask, authorization: str | None, method: str = "GET", **more: A
     return status, list(headers), body
 
 
-def test_a_live_token_gives_its_identity(app: Flask, token: str, alice: Identity) -> None:
-    """204 without a body, the three names of WeChat Cloud Run, and nothing that a cache could keep."""
+def test_verify_returns_204_with_the_identity_of_the_token(app: Flask, token: str, alice: Identity) -> None:
+    """The headers have the names of WeChat Cloud Run, and caches must not store the answer."""
     assert verify(app, f"Bearer {token}") == (
         "204 No Content",
         [
@@ -93,15 +93,14 @@ def test_a_live_token_gives_its_identity(app: Flask, token: str, alice: Identity
     )
 
 
-def test_all_three_headers_are_there_without_a_unionid(app: Flask, store: SessionStore) -> None:
-    """Empty, so that a proxy which copies them overwrites what a caller has sent."""
+def test_verify_sends_an_empty_unionid_header_if_there_is_none(app: Flask, store: SessionStore) -> None:
+    """A proxy that copies it replaces the header of the caller."""
     token, _ = store.create(Identity(User(APPID, "oNOUNION"), Secret("k")))
     assert ("X-WX-UnionID", "") in verify(app, token.reveal())[1]
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "{}"])
-def test_the_token_is_taken_as_everywhere(app: Flask, token: str, form: str) -> None:
-    """With the word Bearer or bare."""
+def test_verify_accepts_bearer_and_bare_tokens(app: Flask, token: str, form: str) -> None:
     assert verify(app, form.format(token))[0] == "204 No Content"
 
 
@@ -117,30 +116,31 @@ def test_the_token_is_taken_as_everywhere(app: Flask, token: str, form: str) -> 
         ("\xff", "token_invalid", 'Bearer realm="wxauth", error="invalid_token"'),
     ],
 )
-def test_no_live_token_is_a_401(app: Flask, token: str, authorization: str | None, code: str, challenge: str) -> None:
-    """The same problem as from any other route, with its challenge and without any identity."""
+def test_verify_returns_401_without_identity_for_other_credentials(
+    app: Flask, token: str, authorization: str | None, code: str, challenge: str
+) -> None:
+    """The problem is that of every other route."""
     status, headers, body = verify(app, authorization and authorization.replace("{}", token))
     assert (status, json.loads(body)["code"]) == ("401 Unauthorized", code)
     assert ("WWW-Authenticate", challenge) in headers
     assert not [name for name, _ in headers if name.startswith("X-WX-")]
 
 
-def test_a_refusal_names_the_request_of_its_line(app: Flask, lines: io.StringIO) -> None:
-    """The problem has the id of the line, and what the thread does next is not done for that request."""
+def test_refusal_has_the_request_id_of_its_log_line(app: Flask, lines: io.StringIO) -> None:
+    """The id ends with the request."""
     chunks, *_ = run_wsgi_app(app.wsgi_app, EnvironBuilder("/verify").get_environ())
     assert json.loads(b"".join(chunks))["request_id"] == json.loads(lines.getvalue())["request_id"]
-    assert answering.get() is None
+    assert current_environ.get() is None
 
 
-def test_each_header_of_an_answer_is_there_once(app: Flask, token: str) -> None:
+def test_verify_sends_each_header_once(app: Flask, token: str) -> None:
     """A proxy may take the first or the last."""
     for authorization in (token, "nonsense", None):
         names = [name for name, _ in verify(app, authorization)[1]]
         assert len(names) == len(set(names))
 
 
-def test_a_logout_holds_here_too(app: Flask, phone: Phone) -> None:
-    """From the moment it was confirmed."""
+def test_verify_returns_401_after_logout(app: Flask, phone: Phone) -> None:
     phone.log_in()
     assert verify(app, phone.token)[0] == "204 No Content"
     phone.delete("/session")
@@ -148,16 +148,15 @@ def test_a_logout_holds_here_too(app: Flask, phone: Phone) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_any_method_will_do(app: Flask, token: str, method: str) -> None:
-    """The proxy may ask with the caller's own; only HEAD has no body."""
+def test_verify_answers_every_method_alike(app: Flask, token: str, method: str) -> None:
+    """A proxy may use the caller's method. Only HEAD has no body."""
     assert verify(app, token, method) == verify(app, token)
     status, headers, body = verify(app, None)
     assert verify(app, None, method) == (status, headers, b"" if method == "HEAD" else body)
 
 
 @pytest.mark.parametrize("path", ["//verify", "/verify/", "/Verify", "/verify/x", "/x/verify", "/verify%00"])
-def test_only_its_own_path_is_answered(client: FlaskClient, token: str, path: str) -> None:
-    """Whatever is spelled otherwise is nobody's."""
+def test_other_spelling_of_the_path_returns_404(client: FlaskClient, token: str, path: str) -> None:
     response = client.get(path, headers={"Authorization": token})
     assert problem(response) == (404, "not_found")
 
@@ -169,10 +168,9 @@ def name_in_wsgi(name: str) -> str:
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(headers=st.dictionaries(NAMES.map(name_in_wsgi), VALUES), query=VALUES, method=st.sampled_from(METHODS[2:]))
-def test_nothing_but_authorization_changes_the_answer(
+def test_other_headers_query_and_method_change_nothing(
     app: Flask, token: str, headers: dict[str, str], query: str, method: str
 ) -> None:
-    """Whatever other headers say, whatever they are called, whatever the query and the method are."""
     more = {name: value for name, value in headers.items() if name != "HTTP_AUTHORIZATION"}
     for authorization in (token, "Bearer nonsense", None):
         assert verify(app, authorization, method, QUERY_STRING=query, **more) == verify(app, authorization)
@@ -180,31 +178,28 @@ def test_nothing_but_authorization_changes_the_answer(
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(name=NAMES.map(name_in_wsgi), form=st.sampled_from(["{}", "Bearer {}", "access_token={}", "token={}; a=b"]))
-def test_a_token_elsewhere_does_not_pass(app: Flask, token: str, name: str, form: str) -> None:
-    """Not in any other header, nor in the query, nor in a cookie."""
+def test_token_in_another_header_query_or_cookie_returns_401(app: Flask, token: str, name: str, form: str) -> None:
     text = form.replace("{}", token)
     more = {"QUERY_STRING": text, "HTTP_COOKIE": text} | ({} if name == "HTTP_AUTHORIZATION" else {name: text})
     assert verify(app, None, **more) == verify(app, None)
 
 
-def test_a_body_changes_nothing(client: FlaskClient, token: str) -> None:
-    """It is not even read."""
+def test_verify_does_not_read_the_body(client: FlaskClient, token: str) -> None:
     for body in ({"token": token}, {"access_token": token}):
         assert problem(client.post("/verify", data=body)) == (401, "token_missing")
         assert client.post("/verify", data=body, headers={"Authorization": token}).status_code == 204
 
 
-def test_an_outage_is_no_401(token: str, caplog: pytest.LogCaptureFixture) -> None:
-    """503 with Retry-After for a live token; and the log says what to do."""
-    dark = create_app(settings_with_clients(free_port()))
-    status, headers, body = verify(dark, token)
+def test_outage_returns_503_and_logs_the_reason(token: str, caplog: pytest.LogCaptureFixture) -> None:
+    without_redis = create_app(settings_with_clients(free_port()))
+    status, headers, body = verify(without_redis, token)
     assert (status, json.loads(body)["code"]) == ("503 Service Unavailable", "store_unavailable")
     assert ("Retry-After", "1") in headers
     events = [record for record in caplog.records if record.message == "store_unavailable"]
     assert [(event.levelno, event.__dict__["reason"]) for event in events] == [(logging.WARNING, "unreachable")]
 
 
-def test_a_forged_token_is_refused_in_an_outage_too(token: str) -> None:
-    """Its signature tells it; nobody has to be asked."""
-    dark = create_app(settings_with_clients(free_port()))
-    assert verify(dark, f"{token[:-8]}AAAAAAAA")[0] == "401 Unauthorized"
+def test_forged_token_returns_401_while_redis_is_down(token: str) -> None:
+    """The signature is checked without Redis."""
+    without_redis = create_app(settings_with_clients(free_port()))
+    assert verify(without_redis, f"{token[:-8]}AAAAAAAA")[0] == "401 Unauthorized"

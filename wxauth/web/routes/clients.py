@@ -1,7 +1,7 @@
-"""The routes for the operator's other backends: what is this token, end it, who is logged in, ban.
+"""The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users.
 
-Each is guarded by the client's own id and secret (HTTP Basic). A client that is limited to an app is answered about
-any other app as if that app had no users.
+Each route asks for the client's id and secret (HTTP Basic). A client that is limited to an app gets the same answers
+about other apps as if they had no users.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from ...models import User
 from ...sessions.store import WxSession
 from ...settings import Client
 from ...wechat.answers import OPENID
-from ..clients import authenticate_client
-from ..extension import wxauth
-from ..requests import form_field
+from ..extension import services, wxauth
+from ..requests import authenticate_client, form_field
 from .sessions import EMPTY, session_json
 
 bp = Blueprint("backends", __name__)
@@ -29,11 +28,15 @@ R = TypeVar("R")
 
 
 def client_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Let a view be called only by a configured client, which it finds in `g.wx_client`."""
+    """Call the view only for a configured client, which is then in `g.wx_client`.
+
+    The limit comes first, because it slows down guesses.
+    """
 
     @functools.wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        g.wx_client = authenticate_client(request.headers.get("Authorization", ""), wxauth().settings.clients)
+        services().rate_limits.check_client()
+        g.wx_client = authenticate_client(request.headers.get("Authorization", ""), services().settings.clients)
         return view(*args, **kwargs)
 
     return guarded
@@ -42,7 +45,7 @@ def client_required(view: Callable[P, R]) -> Callable[P, R]:
 @bp.post("/introspect")
 @client_required
 def introspect() -> dict[str, Any]:
-    """RFC 7662. A backend asks because its user is active, so the session is kept alive."""
+    """RFC 7662. A backend asks because its user is active, so this extends the idle time."""
     session = _session_of_token()
     if session is None:
         return {"active": False}
@@ -60,7 +63,7 @@ def introspect() -> dict[str, Any]:
 @bp.post("/revoke")
 @client_required
 def revoke() -> tuple[str, int]:
-    """RFC 7009: 200 also for a token that is not alive."""
+    """RFC 7009: the answer is 200 for a dead token too."""
     session = _session_of_token(touch=False)
     if session:
         wxauth().log_out(session)
@@ -70,7 +73,7 @@ def revoke() -> tuple[str, int]:
 @bp.get("/users/<appid>/<openid>/sessions")
 @client_required
 def list_sessions(appid: str, openid: str) -> dict[str, Any]:
-    return {"sessions": [session_json(entry) for entry in wxauth().store.sessions_of(_user(appid, openid))]}
+    return {"sessions": [session_json(entry) for entry in services().store.sessions_of(_user(appid, openid))]}
 
 
 @bp.delete("/users/<appid>/<openid>/sessions")
@@ -90,16 +93,16 @@ def ban(appid: str, openid: str) -> tuple[str, int]:
 @bp.delete("/users/<appid>/<openid>/ban")
 @client_required
 def unban(appid: str, openid: str) -> tuple[str, int]:
-    wxauth().store.unban(_user(appid, openid))
+    services().store.unban(_user(appid, openid))
     return EMPTY
 
 
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
-    """The live session of the token in the form, if this client may know of it."""
-    token, resolve = form_field("token"), wxauth().cache.resolve
+    """Return the live session of the token in the form, or None if the client may not see it."""
+    token, resolve = form_field("token"), services().cache.resolve
     client: Client = g.wx_client
     try:
-        # Whoever is limited looks before it touches: what it may not know of, it can't keep alive either.
+        # A limited client must not extend the idle time of a session that it may not see.
         if client.appids is not None and not _may_see(resolve(token, touch=False).appid):
             return None
         return resolve(token, touch=touch)
@@ -108,7 +111,7 @@ def _session_of_token(*, touch: bool = True) -> WxSession | None:
 
 
 def _user(appid: str, openid: str) -> User:
-    if not _may_see(appid) or appid not in wxauth().settings.apps or not OPENID.fullmatch(openid):
+    if not _may_see(appid) or appid not in services().settings.apps or not OPENID.fullmatch(openid):
         raise SessionNotFound("There is no such user.")
     return User(appid, openid)
 

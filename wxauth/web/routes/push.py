@@ -1,6 +1,6 @@
-"""The route for WeChat itself: its message push, where it tells that a user has closed the account.
+"""The route for WeChat's message push: WeChat reports here that a user closed the account.
 
-Off, as if nothing were behind it, until the token is configured that is agreed upon with WeChat.
+The route is 404 unless WXAUTH_PUSH_TOKEN is set.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ import logging
 from typing import Final
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import NotFound
 
-from ...errors import BadRequest
+from ...errors import BadRequest, NotFound
 from ...metrics import PUSHES
 from ...models import User
 from ...wechat.answers import OPENID
 from ...wechat.push import HINTS, InvalidMessage, Message, PushDecoder
-from ..extension import wxauth
-from ..problems import respond
+from ..extension import services, wxauth
+from ..problems import to_response
 from ..requests import raw_body
 
 log = logging.getLogger(__name__)
@@ -25,21 +24,21 @@ log = logging.getLogger(__name__)
 bp = Blueprint("push", __name__)
 
 CANCELLED: Final = "user_authorization_cancellation"
-#: What is counted by its own name: nobody may make up a label.
+#: The events with a metric label of their own. Labels must not come from a request.
 COUNTED: Final = frozenset({CANCELLED, "user_authorization_revoke", "user_info_modified"})
 
 
 @bp.get("/wechat/push")
 def echo() -> Response:
-    """So the WeChat console finds out that the address is the operator's."""
-    return Response(_postbox().echo(request.args, wxauth().store.now()), mimetype="text/plain")
+    """Prove to the WeChat console that the operator owns this address."""
+    return Response(_decoder().echo(request.args, services().store.now()), mimetype="text/plain")
 
 
 @bp.post("/wechat/push")
 def receive() -> Response:
-    """`success` once all is done that the message asks for; at any other answer WeChat sends it again."""
-    message = _postbox().decode(request.args, raw_body(), wxauth().store.now())
-    if message.appid is not None and message.appid not in wxauth().settings.apps:
+    """Answer `success` after the message is processed. WeChat repeats the message after any other answer."""
+    message = _decoder().decode(request.args, raw_body(), services().store.now())
+    if message.appid is not None and message.appid not in services().settings.apps:
         raise InvalidMessage("app")
     if message.event == CANCELLED:
         wxauth().forget(_user(message))
@@ -49,21 +48,21 @@ def receive() -> Response:
 
 @bp.errorhandler(InvalidMessage)
 def refuse(refused: InvalidMessage) -> Response:
-    """One answer for all reasons: only the operator is told which."""
+    """Give one answer for all reasons. The log has the reason."""
     log.warning("push_refused", extra={"reason": refused.reason, "hint": HINTS[refused.reason]})
     PUSHES.labels("refused").inc()
-    return respond(BadRequest("This is no message of WeChat's."))
+    return to_response(BadRequest("This is no message of WeChat's."))
 
 
-def _postbox() -> PushDecoder:
-    settings = wxauth().settings
+def _decoder() -> PushDecoder:
+    settings = services().settings
     if settings.push_token is None:
         raise NotFound
     return PushDecoder(settings.push_token, settings.push_aes_key)
 
 
 def _user(message: Message) -> User:
-    apps = wxauth().settings.apps
+    apps = services().settings.apps
     appid = message.appid or (next(iter(apps)) if len(apps) == 1 else None)
     if appid is None:
         raise InvalidMessage("app")

@@ -1,4 +1,4 @@
-"""The routes for the mini program: log in, look at the sessions, log out."""
+"""The routes for the mini program: log in, show the sessions, log out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from flask import Blueprint, request
 from ...errors import BadRequest, CredentialError
 from ...sessions.records import SessionEntry
 from ...sessions.store import WxSession
-from ..extension import wxauth
-from ..guard import bearer_token, login_required, wx_session
-from ..requests import json_object, required_str, text
+from ..extension import services, wxauth
+from ..guard import login_required, wx_session
+from ..requests import bearer_token, json_object, required_str, text
 
 bp = Blueprint("login", __name__)
 
-#: What wx.login gives, or DevTools without an AppID. WeChat publishes no shape, so this is only what can't be one.
+#: A code of wx.login, or of DevTools without an AppID. WeChat documents no format: refuse only what cannot be one.
 CODE: Final = re.compile(r"[!-~]+|the code is a mock one")
-LONGEST: Final = 128
-LONGEST_LABEL: Final = 64
+MAX_CODE: Final = 128
+MAX_LABEL: Final = 64
 
 Answer = dict[str, Any]
 EMPTY: Final = ("", 204)
@@ -28,11 +28,11 @@ EMPTY: Final = ("", 204)
 @bp.post("/login")
 def log_in() -> Answer:
     body = json_object()
-    code, device = required_str(body, "code", LONGEST), text(body, "device", LONGEST_LABEL)
+    code, device = required_str(body, "code", MAX_CODE), text(body, "device", MAX_LABEL)
     if not CODE.fullmatch(code):
         raise BadRequest("code must be what wx.login gave.")
-    appid = wxauth().known_appid(text(body, "appid", LONGEST_LABEL))
-    token, session = wxauth().log_in(code, appid, device, replacing=_live_session_sent_along())
+    appid = wxauth().known_appid(text(body, "appid", MAX_LABEL))
+    token, session = wxauth().log_in(code, appid, device, replacing=_current_session())
     return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
 
 
@@ -54,7 +54,7 @@ def log_out() -> tuple[str, int]:
 @bp.get("/sessions")
 @login_required
 def list_sessions() -> Answer:
-    entries = wxauth().store.sessions_of(wx_session.user)
+    entries = services().store.sessions_of(wx_session.user)
     return {"sessions": [session_json(entry, wx_session.id) for entry in entries]}
 
 
@@ -76,14 +76,14 @@ def log_out_one(id: str) -> tuple[str, int]:
 
 
 def session_json(entry: SessionEntry, current: str | None = None) -> Answer:
-    """A session as a list shows it."""
+    """Return a session as the lists show it. `current` is the id of the caller's session."""
     device = {"device": entry.device} if entry.device else {}
     return {"id": entry.id, **device, "created_at": entry.created_at, "current": entry.id == current}
 
 
-def _live_session_sent_along() -> WxSession | None:
-    """The session that this login replaces: a token that is not alive is no reason to refuse a new one."""
+def _current_session() -> WxSession | None:
+    """Return the live session of the token that came with the login. A dead token does not stop the login."""
     try:
-        return wxauth().cache.resolve(bearer_token(), touch=False)
+        return services().cache.resolve(bearer_token(), touch=False)
     except CredentialError:
         return None

@@ -1,4 +1,4 @@
-"""The routes for what only the session_key opens: user data that the mini program was given sealed or signed."""
+"""The routes for user data that WeChat encrypted or signed with the session_key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Secret`: a text that nobody prints, copies or compares by accident."""
+"""`Secret`: a text that is not printed, copied or compared by accident."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import pytest
 from tests.conftest import ALICE, APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from wxauth.keys import KeyRing, SigningKey
 from wxauth.models import Identity, Secret, SessionKeys
-from wxauth.sessions.records import Shelf
+from wxauth.sessions.records import UserHash
 from wxauth.settings import Client, Settings
 from wxauth.wechat.push import PushDecoder
 
-TEXT = "a-text-that-nobody-may-see"
+TEXT = "a-text-that-must-not-be-shown"
 SECRET = Secret(TEXT)
 RING = KeyRing([Secret(RING_KEY)])
 TOKEN = RING.issue(ALICE)
-SHELF = Shelf.of(RING.newest, ALICE)
+KEYS = RING.newest.for_user(ALICE)
+HASH = UserHash.of(RING.newest, ALICE)
 
 
 def log_line(value: object) -> str:
@@ -45,14 +46,14 @@ PRINTERS = [
     pytest.param(format, id="format"),
     pytest.param("{}".format, id="str.format"),
     pytest.param(lambda value: f"{value} {value!s} {value!r}", id="f-string"),
-    pytest.param(lambda value: "%s %r" % (value, value), id="percent"),  # noqa: UP031 - one of the ways
+    pytest.param(lambda value: "%s %r" % (value, value), id="percent"),  # noqa: UP031 - one of the printers
     pytest.param(pprint.pformat, id="pprint"),
     pytest.param(lambda value: json.dumps({"field": value}, default=str), id="json with default=str"),
     pytest.param(log_line, id="log line"),
     pytest.param(traceback_with_locals, id="traceback"),
 ]
 
-#: A value, and the texts that its printed form must not hold.
+#: A value, and the texts that its printed form must not contain.
 HOLDERS = [
     pytest.param(Identity(ALICE, Secret(SESSION_KEY)), [SESSION_KEY], id="Identity"),
     pytest.param(Client(SECRET, None), [TEXT], id="Client"),
@@ -62,10 +63,11 @@ HOLDERS = [
     pytest.param(RING, [RING_KEY], id="KeyRing"),
     pytest.param(SigningKey(SECRET), [TEXT], id="SigningKey"),
     pytest.param(TOKEN, [TOKEN.text, TOKEN.text[-43:], repr(TOKEN.seal_key)], id="Token"),
-    pytest.param(SHELF, [ALICE.openid, repr(RING.newest.for_user(ALICE, "seal"))], id="Shelf"),
+    pytest.param(KEYS, [repr(KEYS.seal_key), repr(KEYS.fingerprint_key)], id="UserKeys"),
+    pytest.param(HASH, [ALICE.openid, repr(KEYS.seal_key), repr(KEYS.fingerprint_key)], id="UserHash"),
 ]
 
-#: What one does with a text, and must not be able to do with a Secret.
+#: Operations on a text that must fail on a Secret.
 TEXT_OPERATIONS: list[tuple[str, Callable[[Secret], object]]] = [
     ("add", lambda secret: "key: " + secret),  # type: ignore[operator]
     ("join", lambda secret: ", ".join([secret])),  # type: ignore[list-item]
@@ -92,14 +94,12 @@ COPIERS = [
 ]
 
 
-def test_reveal_gives_the_text() -> None:
-    """There is one way in, and it has a name to search for."""
+def test_reveal_returns_the_text() -> None:
     assert SECRET.reveal() == TEXT
 
 
 @pytest.mark.parametrize("printed", PRINTERS)
-def test_a_secret_is_not_printed(printed: Callable[[object], str]) -> None:
-    """No way of making a text of it shows it, and each shows that something is there."""
+def test_printed_secret_shows_that_there_is_one_but_not_the_text(printed: Callable[[object], str]) -> None:
     line = printed(SECRET)
     assert TEXT not in line
     assert "Secret(***)" in line
@@ -107,30 +107,31 @@ def test_a_secret_is_not_printed(printed: Callable[[object], str]) -> None:
 
 @pytest.mark.parametrize("printed", PRINTERS)
 @pytest.mark.parametrize(("holder", "texts"), HOLDERS)
-def test_no_holder_prints_what_it_holds(holder: object, texts: list[str], printed: Callable[[object], str]) -> None:
-    """Whatever holds a secret, a key or a token may be printed, too."""
+def test_objects_with_secrets_do_not_print_them(
+    holder: object, texts: list[str], printed: Callable[[object], str]
+) -> None:
     line = printed(holder)
     assert [text for text in texts if text in line] == []
 
 
 @pytest.mark.parametrize("operation", [pytest.param(operation, id=name) for name, operation in TEXT_OPERATIONS])
-def test_a_secret_is_no_text(operation: Callable[[Secret], object]) -> None:
-    """It can't be used where a text is wanted, so it does not slip into one."""
+def test_text_operation_on_a_secret_raises_type_error(operation: Callable[[Secret], object]) -> None:
+    """The message does not show the text."""
     with pytest.raises(TypeError) as caught:
         operation(SECRET)
     assert TEXT not in str(caught.value)
 
 
 @pytest.mark.parametrize("copied", COPIERS)
-def test_a_secret_is_neither_pickled_nor_copied(copied: Callable[[Secret], object]) -> None:
-    """It does not leave the process by way of a cache or a queue."""
+def test_pickling_or_copying_a_secret_raises_type_error(copied: Callable[[Secret], object]) -> None:
+    """It must not leave the process through a cache or a queue."""
     with pytest.raises(TypeError, match="not to be pickled"):
         copied(SECRET)
 
 
 @pytest.mark.parametrize("text", ["", "a", "密钥", TEXT], ids=["empty", "one letter", "Chinese", "long"])
-def test_secrets_of_one_text_are_equal(text: str) -> None:
-    """Equal texts make equal secrets, with equal hashes."""
+def test_secrets_with_equal_texts_are_equal(text: str) -> None:
+    """Their hashes are equal too."""
     assert Secret(text) == Secret(text)
     assert hash(Secret(text)) == hash(Secret(text))
 
@@ -140,6 +141,5 @@ def test_secrets_of_one_text_are_equal(text: str) -> None:
     [Secret(TEXT + "x"), Secret(""), TEXT, TEXT.encode(), None],
     ids=["longer", "empty", "str", "bytes", "None"],
 )
-def test_a_secret_equals_nothing_else(other: object) -> None:
-    """Another text, or the text itself outside of a Secret, is not equal."""
+def test_secret_is_not_equal_to_another_text_or_a_str(other: object) -> None:
     assert other != SECRET
