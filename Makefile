@@ -9,20 +9,19 @@ BIN := $(VENV)/bin
 run: $(VENV)/run
 	$(BIN)/python app.py
 
-# The tests of the mini program's client need Node; the check of its types needs npm too. Without npm it is skipped.
-NODE_MODULES := tests/miniprogram/node_modules
-TOOLS := $(VENV)/dev $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
 # A file stays in one process: several share a server, or are in order. conftest.py says which tests `check` marks.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
-test: $(TOOLS)
+test: $(VENV)/dev
 	$(PYTEST) -m "not check"
 
-check: lint
+# Without npm, the check of the types of the mini program's client is skipped.
+NODE_MODULES := tests/miniprogram/node_modules
+check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
 	$(BIN)/lint-imports
 	$(PYTEST) -m check
 
-lint: $(TOOLS)
+lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
