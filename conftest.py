@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 #: Tests of `make check`, by the beginning of their names. `make test` runs all others.
@@ -29,7 +31,14 @@ def needs_topology(item: pytest.Item) -> bool:
     return parameters.get("raw_redis") in TOPOLOGIES or any(f"{name}_set" in fixtures for name in TOPOLOGIES)
 
 
+def repeated_ids(items: list[pytest.Item]) -> list[str]:
+    return [node_id for node_id, count in Counter(item.nodeid for item in items).items() if count > 1]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raise UsageError if two tests have the same node id, because pytest-xdist would run only one of them."""
+    if repeated := repeated_ids(items):
+        raise pytest.UsageError(f"these node ids stand for more than one test: {', '.join(repeated)}")
     for item in items:
         if is_check(item):
             item.add_marker("check")
