@@ -19,9 +19,9 @@ import redis
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from wxauth.clock import Clock
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import ROOT, WeChatServer, environment
+from wxauth.clock import Clock
 from wxauth.errors import (
     AccessTokenRefused,
     CodeUsed,
