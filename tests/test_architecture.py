@@ -17,6 +17,7 @@ GRAPH = grimp.build_graph("wxauth", include_external_packages=True)
 #: The folders and modules of wxauth/ that may import a library. A new library needs a line here.
 IMPORTERS = {
     "blinker": {"web"},
+    "cachetools": {"sessions"},
     "click": {"cli"},
     "cryptography": {"keys", "wechat.crypto", "sandbox.sealing"},
     "fakeredis": {"sandbox.fake_redis"},
