@@ -1,23 +1,36 @@
-# Two commands: `make run` (the sandbox) and `make test`. Both set up what they need in .venv.
+# `make run` starts the sandbox. `make test` (about two minutes) is for every change, `make check` is the rest of the gate.
+# All set up what they need in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults fuzz bench bench-report screenshot lint clean
+.PHONY: run test check lint faults fuzz bench bench-report screenshot clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
 
-# The mini program's client is tested where there is Node; its types, where there is npm too.
+# A file stays in one process: several share a server, or are in order. conftest.py says which tests `check` marks.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
+
+test: $(VENV)/dev
+	$(PYTEST) -m "not check"
+
+# Without npm, the check of the types of the mini program's client is skipped.
 NODE_MODULES := tests/miniprogram/node_modules
-test: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
-	$(BIN)/python -m pytest
+check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
+	$(BIN)/lint-imports
+	$(PYTEST) -m check
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(NODE_MODULES)/done: tests/miniprogram/package-lock.json
 	cd tests/miniprogram && npm ci --no-audit --no-fund
 	touch $@
 
-# The faults with the counts of the specification; `make test` runs them small.
+# The faults with the counts of the specification; `make check` runs them with small ones.
 faults: $(VENV)/dev
 	FAULTS=full $(BIN)/python -m pytest tests/faults -v --timeout 3600
 
@@ -54,11 +67,6 @@ benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
 screenshot: $(VENV)/dev
 	$(BIN)/python -m tests.browser docs/playground.png
 	pngquant --force --strip --ext .png docs/playground.png
-
-lint: $(VENV)/dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 $(VENV)/run: requirements.txt
 	$(PYTHON) -m venv $(VENV)

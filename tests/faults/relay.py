@@ -90,6 +90,9 @@ class Relay:
             writer.transport.abort()
 
     async def _end_tasks(self) -> None:
+        """Cancel all tasks. A connection that was just accepted becomes a task after some turns of the loop."""
+        for _ in range(5):
+            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,44 @@
+"""Split the tests between `make test` and `make check`: mark those of `make check`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+#: Tests of `make check`, by the beginning of their names. `make test` runs all others.
+CHECK = (
+    "tests/deploy/",
+    "tests/docs/test_client.py::test_tsc_finds_no_fault",
+    "tests/faults/",
+    "tests/sandbox/test_playground.py",  # clicks in a browser
+    "tests/test_benchmarks.py",
+    "tests/test_fuzz.py::test_the_fuzzers_run",
+    "tests/web/test_schemathesis.py",
+)
+#: A test that runs on one of these is a test of `make check` too.
+TOPOLOGIES = {"sentinel", "cluster"}
+
+
+def is_check(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(CHECK) or needs_topology(item)
+
+
+def needs_topology(item: pytest.Item) -> bool:
+    """Say whether the test needs a Sentinel or Cluster set, as a fixture or as its kind of Redis."""
+    fixtures = getattr(item, "fixturenames", ())
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return parameters.get("raw_redis") in TOPOLOGIES or any(f"{name}_set" in fixtures for name in TOPOLOGIES)
+
+
+def repeated_ids(items: list[pytest.Item]) -> list[str]:
+    return [node_id for node_id, count in Counter(item.nodeid for item in items).items() if count > 1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raise UsageError if two tests have the same node id, because pytest-xdist would run only one of them."""
+    if repeated := repeated_ids(items):
+        raise pytest.UsageError(f"these node ids stand for more than one test: {', '.join(repeated)}")
+    for item in items:
+        if is_check(item):
+            item.add_marker("check")
