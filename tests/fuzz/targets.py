@@ -17,9 +17,9 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wxauth.errors import CodeInvalid, CodeUsed, TokenInvalid, UserBlocked, WeChatError, WeChatUnreachable
-from wxauth.keys import InvalidSeal, KeyRing, unseal
+from wxauth.keys import InvalidSeal, KeyRing, Token
 from wxauth.models import Identity, Secret, User
-from wxauth.sessions.records import Record, Shelf, open_record, record_name
+from wxauth.sessions.records import CLEAR, MICROSECONDS, Record, UserHash, open_session
 from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Fields, Transport
 
@@ -31,10 +31,11 @@ RING_KEYS: Final = ("ring-key-that-nobody-may-see-0001", "1000-ees-yam-ydobon-ta
 RING: Final = KeyRing([Secret(key) for key in RING_KEYS])
 ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
-SEAL_KEY: Final = bytes(range(32))
-NAME: Final = record_name("rout", "id-1")
+SESSION: Final = Token("", "hash-tag", "id-1", bytes(range(32)))
 RECORD: Final = Record(ALICE, None, "手机", 1_700_000_000, 1_702_592_000)
-SHELF: Final = Shelf.of(RING.newest, ALICE)
+HASH: Final = UserHash.of(RING.newest, ALICE)
+#: The part of a value that is not sealed: idle end, login time and kind may have any value.
+UNSEALED: Final = CLEAR.size - 2
 
 #: What asks for a signature, or an edit, in place of the bytes as they are.
 SIGN: Final = b"S"
@@ -66,32 +67,33 @@ def _signature(key: str, value: bytes) -> bytes:
 
 def _is_ours(raw: bytes) -> bool:
     value, _, signature = raw.rpartition(b".")
-    shaped = len(value) == 51 and value[:4] == b"wxa_" and ALPHABET.issuperset(value)
+    shaped = len(value) == 69 and value[:4] == b"wxa_" and ALPHABET.issuperset(value)
     return shaped and signature in {_signature(key, value) for key in RING_KEYS}
 
 
 def _sealed_by_hand() -> bytes:
     payload = json.dumps([ALICE.appid, ALICE.openid, None, "手机", RECORD.created_at]).encode()
-    head, nonce = struct.pack(">BQ", 2, RECORD.ends_at), bytes(12)
-    return head + nonce + AESGCM(SEAL_KEY).encrypt(nonce, payload, head + NAME.encode())
+    head, nonce = struct.pack(">BQ", 3, RECORD.ends_at), bytes(12)
+    sealed = head + nonce + AESGCM(SESSION.seal_key).encrypt(nonce, payload, head + b"hash-tag id-1")
+    return struct.pack(">QQcH", 1_700_604_800_000_000, 1_700_000_000_000_000, b"w", 0) + sealed
 
 
 GENUINE: Final = _sealed_by_hand()
 
 
 def record(data: bytes) -> bool:
-    """Any bytes are the one record that was sealed, or InvalidSeal; in a user's hash they are nobody's."""
-    sealed = _edited(data[1:]) if data[:1] == EDIT else data
-    assert SHELF.entries({b"id-1": sealed}) == []
-    assert SHELF.session_keys({b"k": sealed, b"p": sealed}) is None
+    """Any bytes are the one record that was sealed, or raise InvalidSeal. They never open as a label or session_key."""
+    value = _edited(data[1:]) if data[:1] == EDIT else data
+    assert all(entry.device is None for entry in HASH.entries({b"id-1": value}))
+    assert HASH.session_keys({b"k": value, b"p": value}) == []
     try:
-        found = open_record(SEAL_KEY, NAME, sealed)
-        ends_at, _ = unseal(SEAL_KEY, NAME, sealed)
+        found, idle_until = open_session(SESSION, value)
     except InvalidSeal:
-        assert sealed != GENUINE
+        assert len(value) < CLEAR.size or value[UNSEALED:] != GENUINE[UNSEALED:]
         return False
-    assert sealed == GENUINE
-    assert (found, ends_at) == (RECORD, RECORD.ends_at)
+    assert value[UNSEALED:] == GENUINE[UNSEALED:]
+    assert found == RECORD
+    assert idle_until == int.from_bytes(value[:8]) / MICROSECONDS
     return True
 
 

@@ -152,7 +152,7 @@ class SessionStore:
         token = self._ring.issue(user)
         record = Record(user, identity.unionid, device, now, now + self.policy.max_ttl)
         if self._write(token, record, identity.session_key, replacing):
-            self._end(user, "these", [token.id], "ban")
+            self._end(user, "these", [token.id], None)
             raise UserBanned
         if replacing and replacing.user != user:
             self.revoke(replacing)
@@ -268,15 +268,19 @@ class SessionStore:
             parse=lambda ended, banned: (_ids(ended), bool(banned)),
         )
 
-    def _end(self, user: User, which: str, ids: list[str], reason: str) -> list[str]:
-        """End `these` sessions, or all `others`, under each ring key. Return the ids of those that were alive."""
+    def _end(self, user: User, which: str, ids: list[str], reason: str | None) -> list[str]:
+        """End `these` sessions, or all `others`, under each ring key. Return the ids of those that were alive.
+
+        The metric counts them under `reason`; None for a session that was never handed out.
+        """
         if which == "these" and not ids:
             return []
         ended: list[str] = []
         with self._reporting(ended):
             for user_hash in self._hashes(user):
                 ended += self._run(END, user_hash, which, *ids, parse=_ids)
-        ENDED.labels(reason).inc(len(ended))
+        if reason:
+            ENDED.labels(reason).inc(len(ended))
         return ended
 
     @contextlib.contextmanager

@@ -41,7 +41,7 @@ WAIT_MILLISECONDS: Final = 150
 #: The reasons that mean: this command is not allowed.
 FORBIDDEN: Final = ("noperm", "error")
 #: What a login needs of Redis: a script that writes, and the channel.
-PROBE_SCRIPT: Final = "return redis.call('SET', KEYS[1], '', 'EX', 10)"
+PROBE_SCRIPT: Final = "redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)"
 COUNT_SCRIPT: Final = """
 local sum = redis.call('INCRBY', KEYS[1], ARGV[2])
 if sum == tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end

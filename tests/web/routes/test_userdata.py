@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from tests import vectors
 from tests.conftest import APP_SECRET, APPID, Phone
-from tests.test_properties import House
+from tests.test_properties import Service
 from wxauth import WxAuth, login_required, wx_session
 from wxauth.clock import Clock
 from wxauth.models import Identity, Secret
@@ -272,16 +272,16 @@ def test_application_answers_stale_data_with_the_same_problem(shop: FlaskClient,
 
 
 @pytest.fixture(scope="module")
-def house() -> House:
-    return House()
+def service() -> Service:
+    return Service()
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
 @given(user=st.text(min_size=1, max_size=5), new_key=st.booleans(), data=st.data())
 def test_data_of_the_fake_is_accepted_and_refused_after_a_bit_flip(
-    house: House, user: str, new_key: bool, data: st.DataObject
+    service: Service, user: str, new_key: bool, data: st.DataObject
 ) -> None:
-    phone = Phone(house.app.test_client(), house.wechat, user)
+    phone = Phone(service.app.test_client(), service.wechat, user)
     given_data = log_in(phone, new_key=new_key)
     assert (
         decrypt(phone, given_data).get_json()["nickName"] == user == verify(phone, given_data).get_json()["nickName"]
