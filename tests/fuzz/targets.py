@@ -82,7 +82,7 @@ GENUINE: Final = _sealed_by_hand()
 
 
 def record(data: bytes) -> bool:
-    """Any bytes are the one record that was sealed, or raise InvalidSeal. They never open as a label or session_key."""
+    """Any bytes are the one sealed record, or raise InvalidSeal. They never open as a label or session_key."""
     value = _edited(data[1:]) if data[:1] == EDIT else data
     assert all(entry.device is None for entry in HASH.entries({b"id-1": value}))
     assert HASH.session_keys({b"k": value, b"p": value}) == []
