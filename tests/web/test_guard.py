@@ -22,7 +22,7 @@ from wxauth.models import Identity
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 
-FORGED = f"wxa_{'A' * 47}.{'A' * 43}"
+FORGED = f"wxa_{'A' * 65}.{'A' * 43}"
 
 
 @pytest.fixture
