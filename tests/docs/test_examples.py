@@ -50,7 +50,7 @@ def other_backend(wxauth_url: str, **more: str) -> Example:
 
 
 @dataclass
-class House:
+class Applications:
     """The service, both examples, and a user of all three."""
 
     service: str
@@ -64,11 +64,11 @@ class House:
         token: str = requests.post(f"{self.service}/login", json=body, timeout=5).json()["token"]
         return token
 
-    def doors(self) -> dict[str, str]:
+    def urls(self) -> dict[str, str]:
         return {"service": f"{self.service}/session", "flask": f"{self.flask}/orders", "node": f"{self.node}/orders"}
 
     def statuses(self, token: str) -> dict[str, int]:
-        return {name: ask(url, token).status_code for name, url in self.doors().items()}
+        return {name: ask(url, token).status_code for name, url in self.urls().items()}
 
 
 def ask(url: str, token: str, scheme: str = "Bearer ") -> requests.Response:
@@ -76,56 +76,58 @@ def ask(url: str, token: str, scheme: str = "Bearer ") -> requests.Response:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def applications() -> Iterator[Applications]:
     with ExitStack() as stack:
         redis, wechat = stack.enter_context(RedisServer()), stack.enter_context(WeChatServer())
         environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT)
         service = stack.enter_context(Service(environ))
         flask = stack.enter_context(flask_app(environ))
         node = stack.enter_context(other_backend(service.url))
-        yield House(service.url, flask.url, node.url, wechat, redis)
+        yield Applications(service.url, flask.url, node.url, wechat, redis)
 
 
 EVERYWHERE = dict.fromkeys(("service", "flask", "node"), 200)
 NOWHERE = dict.fromkeys(EVERYWHERE, 401)
 
 
-def test_login_at_the_service_is_valid_in_both_examples(house: House) -> None:
+def test_login_at_the_service_is_valid_in_both_examples(applications: Applications) -> None:
     """Both applications return the same openid as the service."""
-    token = house.log_in()
-    assert house.statuses(token) == EVERYWHERE
-    assert len({ask(url, token).json()["openid"] for url in house.doors().values()}) == 1
+    token = applications.log_in()
+    assert applications.statuses(token) == EVERYWHERE
+    assert len({ask(url, token).json()["openid"] for url in applications.urls().values()}) == 1
 
 
-@pytest.mark.parametrize("door", ["service", "flask"])
-def test_logout_in_one_application_ends_the_session_in_all(door: str, house: House) -> None:
-    token = house.log_in()
-    assert house.statuses(token) == EVERYWHERE
-    root = {"service": house.service, "flask": house.flask}[door]
+@pytest.mark.parametrize("place", ["service", "flask"])
+def test_logout_in_one_application_ends_the_session_in_all(place: str, applications: Applications) -> None:
+    token = applications.log_in()
+    assert applications.statuses(token) == EVERYWHERE
+    root = {"service": applications.service, "flask": applications.flask}[place]
     assert requests.delete(f"{root}/session", headers={"Authorization": token}, timeout=5).status_code == 204
-    assert house.statuses(token) == NOWHERE
+    assert applications.statuses(token) == NOWHERE
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer nonsense", "Basic YTpi", "Bearer a&token=b"])
-def test_request_without_a_live_token_returns_401_with_a_challenge(authorization: str, house: House) -> None:
-    for url in house.doors().values():
+def test_request_without_a_live_token_returns_401_with_a_challenge(
+    authorization: str, applications: Applications
+) -> None:
+    for url in applications.urls().values():
         answer = requests.get(url, headers={"Authorization": authorization}, timeout=5)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_token_without_a_scheme_is_accepted_by_all(house: House) -> None:
+def test_token_without_a_scheme_is_accepted_by_all(applications: Applications) -> None:
     """Many mini programs send the token without `Bearer`."""
-    token = house.log_in()
-    assert {ask(url, token, scheme="").status_code for url in house.doors().values()} == {200}
+    token = applications.log_in()
+    assert {ask(url, token, scheme="").status_code for url in applications.urls().values()} == {200}
 
 
-def test_node_refuses_a_user_of_another_mini_program(house: House) -> None:
+def test_node_refuses_a_user_of_another_mini_program(applications: Applications) -> None:
     """Openids of another mini program mean nothing to a backend."""
-    with other_backend(house.service, WXAUTH_APPID="wxffffffffffffffff") as node:
-        assert ask(f"{node.url}/orders", house.log_in()).status_code == 401
-    with other_backend(house.service, WXAUTH_APPID=APPID) as node:
-        assert ask(f"{node.url}/orders", house.log_in()).status_code == 200
+    with other_backend(applications.service, WXAUTH_APPID="wxffffffffffffffff") as node:
+        assert ask(f"{node.url}/orders", applications.log_in()).status_code == 401
+    with other_backend(applications.service, WXAUTH_APPID=APPID) as node:
+        assert ask(f"{node.url}/orders", applications.log_in()).status_code == 200
 
 
 ACTIVE = b'{"active": true, "sub": "o1", "client_id": "wx1"}'
@@ -149,10 +151,10 @@ def test_node_returns_503_if_the_service_gives_no_valid_answer(place: Place) -> 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
-def test_node_with_a_wrong_credential_returns_503_and_does_not_show_it(house: House) -> None:
+def test_node_with_a_wrong_credential_returns_503_and_does_not_show_it(applications: Applications) -> None:
     """Only the operator can fix a wrong credential, so the user is not logged out."""
-    with other_backend(house.service, WXAUTH_CLIENT="shop:wrong") as node:
-        answer = ask(f"{node.url}/orders", house.log_in())
+    with other_backend(applications.service, WXAUTH_CLIENT="shop:wrong") as node:
+        answer = ask(f"{node.url}/orders", applications.log_in())
     assert (answer.status_code, "wrong" in answer.text) == (503, False)
 
 
@@ -161,10 +163,10 @@ def test_all_applications_return_503_while_redis_is_down() -> None:
     with WeChatServer() as wechat, RedisServer() as redis:
         environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT, WEB_CONCURRENCY="1")
         with Service(environ) as service, flask_app(environ) as flask, other_backend(service.url) as node:
-            house = House(service.url, flask.url, node.url, wechat, redis)
-            token = house.log_in()
+            applications = Applications(service.url, flask.url, node.url, wechat, redis)
+            token = applications.log_in()
             redis.stop()
-            answers = [ask(url, token) for url in house.doors().values()]
+            answers = [ask(url, token) for url in applications.urls().values()]
     assert [(answer.status_code, "Retry-After" in answer.headers) for answer in answers] == [(503, True)] * 3
 
 
