@@ -9,7 +9,7 @@ import pytest
 #: Tests of `make check`, by the beginning of their names. `make test` runs all others.
 CHECK = (
     "tests/deploy/",
-    "tests/docs/test_client.py::test_tsc_finds_no_fault",
+    "tests/docs/test_client.py::test_tsc_accepts_the_client",
     "tests/faults/",
     "tests/sandbox/test_playground.py",  # clicks in a browser
     "tests/test_benchmarks.py",

@@ -1,4 +1,4 @@
-"""A server that misbehaves to order: whatever the other side can do to a connection, on a port of 127.0.0.1."""
+"""A server on 127.0.0.1 that misbehaves as a script says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DRIP = 0.1
 
 
 class Line:
-    """One accepted connection, as a script sees it."""
+    """One accepted connection, for use in a script."""
 
     def __init__(self, sock: socket.socket, over: threading.Event, heard: list[bytes]) -> None:
         self._sock = sock
@@ -40,7 +40,7 @@ class Line:
         self._sock.sendall(data)
 
     def read_request(self) -> bytes:
-        """The head of the next request; empty once the other side has hung up."""
+        """Return the head of the next request, or nothing if the client has closed the connection."""
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             byte = self._sock.recv(1)
@@ -52,18 +52,18 @@ class Line:
         return head
 
     def read(self, length: int) -> bytes:
-        """So many bytes of a body."""
+        """Read `length` bytes of a body."""
         return self._sock.recv(length, socket.MSG_WAITALL)
 
     def drip(self, data: bytes) -> None:
-        """`data` over and over, a byte at a time, for three seconds."""
+        """Send `data` again and again, one byte at a time, for 3 seconds."""
         for byte in itertools.islice(itertools.cycle(data), round(3 / DRIP)):
             self.send(bytes([byte]))
             if self._over.wait(DRIP):
                 return
 
     def flood(self, block: bytes = BLOCK) -> None:
-        """`block` over and over, as fast as it goes; 64 MiB in all, and then silence."""
+        """Send `block` again and again at full speed, 64 MiB in total. Then send nothing."""
         for _ in range(FLOOD // len(block)):
             self.send(block)
         self.hold()
@@ -80,7 +80,7 @@ Place = Callable[[], contextlib.AbstractContextManager[str]]
 
 
 class Rogue:
-    """Hears one request on each connection, then plays `script`, in a thread; all is gone after the `with` block."""
+    """Read one request on each connection, then run `script` in a thread. The `with` block ends all threads."""
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, *, speaks_first: bool = False) -> None:
         self.connections = 0
@@ -136,13 +136,13 @@ class Rogue:
 
 @contextlib.contextmanager
 def nobody() -> Iterator[str]:
-    """An address where nothing listens."""
+    """Yield an address where nothing listens."""
     yield f"http://127.0.0.1:{free_port()}"
 
 
 @contextlib.contextmanager
 def full_house() -> Iterator[str]:
-    """An address whose queue of connections is full, so that one more is not even accepted."""
+    """Yield an address with a full queue of connections: it accepts no more."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -153,7 +153,7 @@ def full_house() -> Iterator[str]:
 
 
 def at(script: Script, scheme: str = "http", *, speaks_first: bool = False) -> Place:
-    """The address of a server that plays `script`."""
+    """Return a context manager for the address of a server that runs `script`."""
 
     @contextlib.contextmanager
     def place() -> Iterator[str]:
@@ -164,7 +164,7 @@ def at(script: Script, scheme: str = "http", *, speaks_first: bool = False) -> P
 
 
 def saying(data: bytes, then: Script = lambda line: None) -> Script:
-    """Sends `data`, plays on, and hangs up."""
+    """Return a script that sends `data`, runs `then`, and closes the connection."""
 
     def script(line: Line) -> None:
         line.send(data)
@@ -182,7 +182,7 @@ def flooding(block: bytes = BLOCK) -> Script:
 
 
 def answering(body: bytes, head: bytes = b"") -> Script:
-    """The same answer to each request of a connection that is kept open."""
+    """Return a script that gives the same answer to each request of a connection."""
     answer = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
     def script(line: Line) -> None:
@@ -213,7 +213,7 @@ def answer_once(line: Line) -> None:
     line.send(OK + b"Content-Length: 2\r\n\r\n{}")
 
 
-#: What the other side does, and the words that may be said of it.
+#: What the server does, and the reasons that may be reported for it.
 FAULTS: dict[str, tuple[Place, str]] = {
     "refused": (nobody, "connection"),
     "not-accepted": (full_house, "timeout"),
@@ -255,7 +255,7 @@ FAULTS: dict[str, tuple[Place, str]] = {
 
 
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context for 127.0.0.1 that nobody has signed, and where its certificate lies."""
+    """Return a TLS context with a self-signed certificate for 127.0.0.1, and the path of the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)

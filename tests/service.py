@@ -1,4 +1,4 @@
-"""The service as a host runs it: from its Procfile, over a real Redis, logging in at a WeChat that speaks HTTP."""
+"""Start the service as a host does: from its Procfile, with a real Redis and a fake WeChat over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 
 
 class WeChatServer:
-    """The sandbox's fake WeChat behind a port."""
+    """The sandbox's fake WeChat as an HTTP server."""
 
     def __init__(self) -> None:
         self.fake = FakeWeChat({APPID: Secret(APP_SECRET)})
@@ -66,15 +66,15 @@ class WeChatServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nothing: the test looks at `asked`."""
+                """Log nothing. Tests read `asked`."""
 
         return Handler
 
 
 class Service(Server):
-    """The Procfile under honcho, as a Heroku-style host would run it; `environ` is all that it is told.
+    """The Procfile under honcho, as on a host like Heroku, with `environ` as its whole environment.
 
-    But for the limit on logins, which is as good as none: all phones here are one address.
+    All phones of a test have one address, so the limit on logins is very high.
     """
 
     def __init__(self, environ: dict[str, str], port: int | None = None) -> None:
@@ -96,7 +96,7 @@ class Service(Server):
 
 
 class Sandbox(Server):
-    """What `make run` starts, on a port of its own, where nothing is configured."""
+    """The sandbox, as `make run` starts it, on a free port."""
 
     def __init__(self) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
@@ -111,7 +111,7 @@ class Sandbox(Server):
 
 
 def environment(redis_url: str, wechat_url: str, **more: str) -> dict[str, str]:
-    """All that one mini program's service needs to be told."""
+    """Return the environment of a service for one mini program."""
     return {
         "WECHAT_APPID": APPID,
         "WECHAT_SECRET": APP_SECRET,

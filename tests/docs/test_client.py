@@ -1,6 +1,6 @@
-"""The mini program in `examples/miniprogram`: its client's own tests, on Node; its types; and what it may not hold.
+"""Test the mini program in `examples/miniprogram`: run the client's tests on Node, check its types and its files.
 
-What the client does is said in `tests/miniprogram/wxauth.test.js`, which starts the sandbox by itself.
+`tests/miniprogram/wxauth.test.js` specifies the client and starts the sandbox.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def ran(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(300)
-def test_the_client_does_what_its_tests_say() -> None:
-    """Every rule of the client holds against the real service."""
+def test_client_passes_its_tests_on_node() -> None:
     done = ran(program("node"), "--test", "--test-reporter=spec", "wxauth.test.js")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -40,38 +39,38 @@ def test_the_client_does_what_its_tests_say() -> None:
         pytest.param("tsconfig.es2017.json", id="code-needs-es2017-and-no-browser"),
     ],
 )
-def test_tsc_finds_no_fault(project: str) -> None:
-    """`wxauth.d.ts` fits WeChat's own types, and `wxauth.js` calls nothing that a mini program lacks."""
+def test_tsc_accepts_the_client(project: str) -> None:
+    """`wxauth.d.ts` agrees with WeChat's types. `wxauth.js` uses only functions that a mini program has."""
     program("node")
     done = ran(program("tsc", TESTS / "node_modules" / ".bin"), "--project", project)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_client_is_one_short_file() -> None:
-    """It is copied, so it is short, and needs nothing else."""
+def test_client_is_one_short_file_without_imports() -> None:
+    """Users copy this file."""
     text = CLIENT.read_text()
     assert len(text.splitlines()) <= 150
     assert not re.search(r"\b(require|import)\b", text)
 
 
 @pytest.mark.parametrize("word", ["checkSession", "session_key", "secret"])
-def test_the_mini_program_does_without(word: str) -> None:
-    """No secret is in it, and no call that says nothing about our token."""
+def test_mini_program_does_not_contain_the_word(word: str) -> None:
+    """A mini program holds no secret. `wx.checkSession` says nothing about our token."""
     texts = [path.read_text() for path in MINI_PROGRAM.rglob("*") if path.is_file()]
     assert texts
     assert not [text for text in texts if word.casefold() in text.casefold()]
 
 
-def test_devtools_can_open_it() -> None:
-    """The project names no AppID of anybody's, and every page that it lists is there whole."""
+def test_devtools_finds_all_files_and_no_appid() -> None:
+    """The project has no real AppID, and each page in app.json has its four files."""
     project, app = (json.loads((MINI_PROGRAM / name).read_text()) for name in ("project.config.json", "app.json"))
     assert (project["appid"], project["setting"]["urlCheck"]) == ("touristappid", False)
     files = [f"{page}.{kind}" for page in app["pages"] for kind in ("js", "json", "wxml", "wxss")]
     assert [name for name in (*files, app["sitemapLocation"]) if not (MINI_PROGRAM / name).is_file()] == []
 
 
-def test_packages_come_from_nowhere_in_particular() -> None:
-    """Whoever installs them uses the registry that is set up there; what comes is held against its hash."""
+def test_package_lock_has_hashes_and_no_registry() -> None:
+    """npm uses the configured registry and compares each package with its hash."""
     packages = json.loads((TESTS / "package-lock.json").read_text())["packages"]
     installed = {name: package for name, package in packages.items() if name}
     assert [name for name, it in installed.items() if "resolved" in it or "integrity" not in it] == []

@@ -1,4 +1,4 @@
-"""The two READMEs under test: equal to one another, their tables equal to the code, their blocks executed."""
+"""Test the two READMEs: compare them with each other and with the code, and run their code blocks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Table = list[list[str]]
 
 @dataclass(frozen=True)
 class Readme:
-    """What there is in a README beside its prose."""
+    """The parts of a README that the tests read: headings, code blocks and tables."""
 
     text: str
     levels: list[int]
@@ -51,7 +51,7 @@ class Readme:
     tables: list[Table]
 
     def table(self, first_column: str) -> Table:
-        """The rows of the table that has a cell `first_column` in its first column, without its head."""
+        """Return the rows of the table that has the cell `first_column` in its first column, without the head."""
         (found,) = (table for table in self.tables if any(row[0] == first_column for row in table))
         return found[2:]
 
@@ -82,7 +82,7 @@ def words_in_code(cell: str) -> list[str]:
 
 
 def test_both_readmes_have_the_same_headings() -> None:
-    """The translation has the sections of the original, in the same order and depth."""
+    """The translation has the same sections in the same order and depth."""
     assert readme(CHINESE).levels == readme(ENGLISH).levels
 
 
@@ -105,7 +105,7 @@ def test_both_readmes_have_tables_of_the_same_shape() -> None:
 
 
 def test_both_readmes_have_the_same_names_in_their_tables() -> None:
-    """What a row is about stands in its first column in code, and is never translated."""
+    """The first column holds code, which is not translated."""
 
     def names(name: str) -> list[list[str]]:
         return [[row[0] for row in table[1:]] for table in readme(name).tables]
@@ -114,8 +114,8 @@ def test_both_readmes_have_the_same_names_in_their_tables() -> None:
 
 
 @both_readmes
-def test_every_file_that_is_named_exists(name: str) -> None:
-    """A file that a README names lies in the repository, or in the package."""
+def test_each_file_named_in_a_readme_exists(name: str) -> None:
+    """Paths are relative to the repository or to the package."""
     named = re.findall(r"`([\w/.-]+\.(?:py|md|txt|toml|json|yaml)|[\w-]+/|Procfile|Makefile)`", readme(name).text)
     linked = re.findall(r"\]\(([^):]+)\)", readme(name).text)
     missing = {path for path in (*named, *linked) if not (ROOT / path).exists() and not (PACKAGE / path).exists()}
@@ -123,14 +123,14 @@ def test_every_file_that_is_named_exists(name: str) -> None:
 
 
 @both_readmes
-def test_no_variable_is_named_that_does_not_exist(name: str) -> None:
-    """Whoever copies a WXAUTH_ name out of a README does not get a fault for it."""
+def test_readme_names_the_variables_that_exist(name: str) -> None:
+    """An unknown WXAUTH_ name would be a configuration error."""
     assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", readme(name).text)) == NAMES
 
 
 @both_readmes
-def test_every_make_target_that_is_named_exists(name: str) -> None:
-    """`make run` and `make test` are in the Makefile, and `make run` starts what the tests start here."""
+def test_each_make_target_in_a_readme_exists(name: str) -> None:
+    """`make run` starts app.py, as the tests of this module do."""
     targets = dict(re.findall(r"^(\w+):.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)$", readme(name).text, re.MULTILINE)) <= set(targets)
     assert "python app.py" in targets["run"]
@@ -140,7 +140,7 @@ def test_every_make_target_that_is_named_exists(name: str) -> None:
 
 
 def variables(name: str) -> dict[str, list[str]]:
-    """The configuration table: each variable's row."""
+    """Return the rows of the configuration table by variable."""
     return {variable: row for row in readme(name).table("`WECHAT_APPID`") for variable in words_in_code(row[0])}
 
 
@@ -151,42 +151,42 @@ def faulted_by_an_empty_environment() -> set[str]:
 
 
 def as_written(value: object) -> str:
-    """A setting's value as a table has it: nothing for what is empty, but 0 for a number."""
+    """Return a setting as the table writes it: an empty value as nothing, the number 0 as 0."""
     if isinstance(value, float):
         return f"{value:g}"
     return str(value) if value or type(value) is int else ""
 
 
 def defaults() -> dict[str, str]:
-    """What is in force for each variable that can be left out."""
+    """Return the default of each optional variable."""
     settings = Settings.from_env(environment("redis://127.0.0.1:1/0", ""))
     optional = NAMES - {"WXAUTH_SECRET_KEYS", "WXAUTH_APPS"}
     return {name: as_written(getattr(settings, name.removeprefix("WXAUTH_").lower())) for name in optional}
 
 
 @both_readmes
-def test_the_configuration_table_has_every_variable(name: str) -> None:
-    """The table has what the settings know, and nothing else."""
+def test_configuration_table_has_each_variable(name: str) -> None:
+    """The table has each variable that Settings reads, and no other."""
     assert set(variables(name)) == NAMES | {"WECHAT_APPID", "WECHAT_SECRET"} | set(REDIS_URL_NAMES)
 
 
 @both_readmes
-def test_the_configuration_table_says_what_is_needed(name: str) -> None:
-    """What an empty environment is faulted for, and only that, is marked as needed."""
+def test_configuration_table_marks_the_needed_variables(name: str) -> None:
+    """A variable is marked as needed if and only if an empty environment is refused for it."""
     marked = {variable for variable, row in variables(name).items() if row[1] == NEEDED[name]}
     assert marked == faulted_by_an_empty_environment()
 
 
 @both_readmes
 @pytest.mark.parametrize("variable", sorted(defaults()))
-def test_the_configuration_table_has_the_defaults(name: str, variable: str) -> None:
-    """The table's default is the one in force where the variable is left out."""
+def test_configuration_table_has_the_defaults(name: str, variable: str) -> None:
+    """The table shows the value that Settings uses if the variable is absent."""
     assert bare(variables(name)[variable][1]) == defaults()[variable]
 
 
 @both_readmes
-def test_the_configuration_table_says_what_has_no_effect_yet(name: str) -> None:
-    """A variable is marked as without effect exactly while no module reads its setting."""
+def test_configuration_table_marks_variables_without_effect(name: str) -> None:
+    """A variable is marked if and only if no module reads its setting."""
     code = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "settings.py")
     in_use = {f"WXAUTH_{field.upper()}" for field in re.findall(r"settings\.(\w+)", code)}
     marked = {variable for variable, row in variables(name).items() if NO_EFFECT_YET[name] in row[2]}
@@ -194,23 +194,22 @@ def test_the_configuration_table_says_what_has_no_effect_yet(name: str) -> None:
 
 
 @both_readmes
-def test_the_problem_table_is_the_code_s(name: str) -> None:
-    """Code, status and action of every problem that can be answered, and of no other."""
+def test_problem_table_equals_the_code(name: str) -> None:
+    """The table has code, status and action of each problem, and no other row."""
     written = {(bare(row[0]), int(row[1]), bare(row[2])) for row in readme(name).table("`token_missing`")}
     assert written == {(it.code, it.status, it.action) for it in answered()}
 
 
 @both_readmes
-def test_every_problem_has_one_row(name: str) -> None:
-    """Whoever looks a code up finds it once, with the condition beside it."""
+def test_each_problem_has_one_row_with_a_condition(name: str) -> None:
     table = readme(name).table("`token_missing`")
     assert len({row[0] for row in table}) == len(table)
     assert all(row[3] for row in table)
 
 
 @both_readmes
-def test_the_route_table_is_the_application_s(name: str, settings: Settings) -> None:
-    """Every route of the service is in the table, and every row of the table is a route."""
+def test_route_table_equals_the_url_map(name: str, settings: Settings) -> None:
+    """Each route of the service is a row, and each row is a route."""
     routes = {
         f"{method} {rule.rule}"
         for rule in create_app(settings).url_map.iter_rules()
@@ -220,16 +219,16 @@ def test_the_route_table_is_the_application_s(name: str, settings: Settings) -> 
 
 
 @both_readmes
-def test_the_errcode_table_is_the_code_s(name: str) -> None:
-    """Every errcode that the code knows is in the table, with the problem that it is answered as."""
+def test_errcode_table_equals_the_code(name: str) -> None:
+    """The table has each known errcode with the code of its problem."""
     written = {int(row[0]): bare(row[1]) for row in readme(name).table("40029")}
     answered = {errcode: error.code for errcode, error in ERRCODES.items()}
     assert written == answered | dict.fromkeys(HINTS, "wechat_misconfigured")
 
 
 @pytest.mark.parametrize("errcode", sorted(HINTS))
-def test_the_cures_are_the_log_s(errcode: int) -> None:
-    """Where only the operator can help, the README gives the hint in the words of the log."""
+def test_errcode_table_has_the_hint_of_the_log(errcode: int) -> None:
+    """For errors that only the operator can fix, the README repeats the hint of the log."""
     (row,) = (row for row in readme(ENGLISH).table("40029") if row[0] == str(errcode))
     assert bare(f"{row[2]}: {row[3]}").casefold() == HINTS[errcode].casefold()
 
@@ -254,7 +253,7 @@ def curl_lines() -> list[str]:
 
 
 def typed(line: str, sandbox: Sandbox, seen: dict[str, str]) -> Any:
-    """What the shell prints for `line`, with what was seen before in place of THE CODE and THE TOKEN."""
+    """Run `line` in a shell and return its JSON. THE CODE and THE TOKEN are replaced by earlier answers."""
     line = line.replace("http://127.0.0.1:8000", sandbox.url)
     line = line.replace("THE CODE", seen.get("code", "")).replace("THE TOKEN", seen.get("token", ""))
     command = [program("sh"), "-c", line.replace("curl ", f"{program('curl')} --silent --show-error --fail ", 1)]
@@ -263,14 +262,14 @@ def typed(line: str, sandbox: Sandbox, seen: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[Any]]:
-    """What the three lines of "try it" print, typed one after the other."""
+    """Return the answers of the three lines of "try it", run one after the other."""
     seen: dict[str, str] = {}
     with Sandbox() as sandbox:
         yield [seen.update(answer) or answer for answer in (typed(line, sandbox, seen) for line in curl_lines())]
 
 
-def test_try_it_shows_what_is_to_be_seen(answers: list[Any]) -> None:
-    """Whoever types the lines of "try it" sees answers of the form that is printed below them."""
+def test_try_it_lines_return_answers_of_the_printed_form(answers: list[Any]) -> None:
+    """Each answer has the members and types that the README prints below the line."""
 
     def form(answer: dict[str, object]) -> dict[str, type]:
         return {name: type(value) for name, value in answer.items()}
@@ -279,21 +278,19 @@ def test_try_it_shows_what_is_to_be_seen(answers: list[Any]) -> None:
     assert [form(answer) for answer in answers] == [form(answer) for answer in shown]
 
 
-def test_try_it_ends_at_an_openid(answers: list[Any]) -> None:
-    """After three lines the user is known, as one of the sandbox."""
+def test_try_it_ends_with_an_openid_of_the_sandbox(answers: list[Any]) -> None:
     assert answers[-1]["openid"].startswith("oSANDBOX")
 
 
-def test_try_it_has_the_lines_of_the_sandbox_s_page() -> None:
-    """The page that the sandbox shows, and the README, say to type the same."""
+def test_try_it_lines_are_those_of_the_sandbox_page() -> None:
     client = create_sandbox(Settings.from_env({"WXAUTH_SANDBOX": "1"})).test_client()
     page = html.unescape(client.get("/", base_url="http://127.0.0.1:8000").text)
     assert len(curl_lines()) == 3
     assert all(line in page for line in curl_lines())
 
 
-def test_the_nginx_lines_are_those_of_the_file() -> None:
-    """What the README shows stands in deploy/nginx.conf, where it is tested, in the same order."""
+def test_nginx_lines_are_in_deploy_nginx_conf() -> None:
+    """The README shows lines of deploy/nginx.conf, in the same order. tests/deploy tests that file."""
     (block,) = readme(ENGLISH).code("nginx")
     shipped = iter(line.strip() for line in ROOT.joinpath("deploy", "nginx.conf").read_text().splitlines())
     location, *shown, end = block.strip().splitlines()
@@ -302,11 +299,8 @@ def test_the_nginx_lines_are_those_of_the_file() -> None:
     assert not missing
 
 
-def test_the_mini_program_is_short() -> None:
-    """The mini program's side fits a screen, and holds neither of the two secrets that may not be in it.
-
-    tests/miniprogram/wxauth.test.js executes it.
-    """
+def test_mini_program_example_is_short_and_holds_no_secret() -> None:
+    """tests/miniprogram/wxauth.test.js runs the example."""
     (block,) = readme(ENGLISH).code("js")
     assert len(block.splitlines()) <= 25
     assert not re.search(r"session_?key|secret", block, re.IGNORECASE)
@@ -314,7 +308,7 @@ def test_the_mini_program_is_short() -> None:
 
 @pytest.fixture
 def shop(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The names that the README's Python defines, executed in the environment of a configured service."""
+    """Run the README's Python block with a configured environment and return its global names."""
     (block,) = readme(ENGLISH).code("python")
     names: dict[str, Any] = {"__name__": "shop"}
     with WeChatServer() as wechat:
@@ -323,7 +317,7 @@ def shop(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
         exec(compile(block, ENGLISH, "exec"), names)  # noqa: S102 - it is our own README
         names["code"] = wechat.fake.wx_login("alice")
         yield names
-    # The signals hold their receivers weakly, so this takes them off again.
+    # Signals hold weak references to their receivers, so this disconnects them.
     names.clear()
 
 
@@ -335,29 +329,26 @@ def token_of(shop: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("route", ["GET /orders", "POST /orders/pay", "GET /unread", "DELETE /account"])
-def test_the_flask_example_refuses_who_is_not_logged_in(route: str, shop: dict[str, Any]) -> None:
-    """Every route of the example asks for a token."""
+def test_flask_example_without_a_token_returns_token_missing(route: str, shop: dict[str, Any]) -> None:
     method, path = route.split()
     answer = shop["app"].test_client().open(path, method=method)
     assert (answer.status_code, answer.json["code"]) == (401, "token_missing")
 
 
-def test_the_flask_example_knows_who_is_logged_in(shop: dict[str, Any]) -> None:
-    """With the token of a login the example answers with the user's openid."""
+def test_flask_example_with_a_token_returns_the_openid(shop: dict[str, Any]) -> None:
     headers = {"Authorization": f"Bearer {token_of(shop)}"}
     answer = shop["app"].test_client().get("/orders", headers=headers)
     assert answer.json["openid"].startswith("oSANDBOX")
 
 
-def test_the_flask_example_logs_out_everywhere(shop: dict[str, Any]) -> None:
-    """Once the account is closed, the token that closed it is no longer taken."""
+def test_flask_example_refuses_the_token_after_the_account_is_closed(shop: dict[str, Any]) -> None:
     client, headers = shop["app"].test_client(), {"Authorization": f"Bearer {token_of(shop)}"}
     assert client.delete("/account", headers=headers).status_code == 204
     assert client.get("/orders", headers=headers).status_code == 401
 
 
-def test_the_flask_example_hears_the_signals(shop: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """The receivers of the example fit the signals that are sent: one line for a login, one for a logout."""
+def test_flask_example_logs_each_signal_once(shop: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The example's receivers log one line for a login and one for a logout."""
     caplog.set_level("INFO")
     headers = {"Authorization": f"Bearer {token_of(shop)}"}
     shop["app"].test_client().delete("/account", headers=headers)

@@ -1,4 +1,4 @@
-"""The applications in `examples/`, each as its own process beside the service: one Redis, one answer everywhere."""
+"""Test the applications in `examples/`: each runs as a process beside the service, with the same Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIENT = "shop:client-secret-that-nobody-may-see"
 
 
 class Example(Server):
-    """An example as its own first lines say to start it, on a port of its own."""
+    """An example, started by the command in its first lines, on a free port."""
 
     def __init__(self, command: list[str], environ: dict[str, str], folder: Path) -> None:
         self.port = free_port()
@@ -50,8 +50,8 @@ def other_backend(wxauth_url: str, **more: str) -> Example:
 
 
 @dataclass
-class House:
-    """What runs beside each other, and a user who goes from one to the other."""
+class Applications:
+    """The service, both examples, and a user of all three."""
 
     service: str
     flask: str
@@ -64,11 +64,11 @@ class House:
         token: str = requests.post(f"{self.service}/login", json=body, timeout=5).json()["token"]
         return token
 
-    def doors(self) -> dict[str, str]:
+    def urls(self) -> dict[str, str]:
         return {"service": f"{self.service}/session", "flask": f"{self.flask}/orders", "node": f"{self.node}/orders"}
 
     def statuses(self, token: str) -> dict[str, int]:
-        return {name: ask(url, token).status_code for name, url in self.doors().items()}
+        return {name: ask(url, token).status_code for name, url in self.urls().items()}
 
 
 def ask(url: str, token: str, scheme: str = "Bearer ") -> requests.Response:
@@ -76,58 +76,58 @@ def ask(url: str, token: str, scheme: str = "Bearer ") -> requests.Response:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def applications() -> Iterator[Applications]:
     with ExitStack() as stack:
         redis, wechat = stack.enter_context(RedisServer()), stack.enter_context(WeChatServer())
         environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT)
         service = stack.enter_context(Service(environ))
         flask = stack.enter_context(flask_app(environ))
         node = stack.enter_context(other_backend(service.url))
-        yield House(service.url, flask.url, node.url, wechat, redis)
+        yield Applications(service.url, flask.url, node.url, wechat, redis)
 
 
 EVERYWHERE = dict.fromkeys(("service", "flask", "node"), 200)
 NOWHERE = dict.fromkeys(EVERYWHERE, 401)
 
 
-def test_a_login_holds_everywhere(house: House) -> None:
-    """Who has logged in at the service is known to both applications, by the same openid."""
-    token = house.log_in()
-    assert house.statuses(token) == EVERYWHERE
-    assert len({ask(url, token).json()["openid"] for url in house.doors().values()}) == 1
+def test_login_at_the_service_is_valid_in_both_examples(applications: Applications) -> None:
+    """Both applications return the same openid as the service."""
+    token = applications.log_in()
+    assert applications.statuses(token) == EVERYWHERE
+    assert len({ask(url, token).json()["openid"] for url in applications.urls().values()}) == 1
 
 
-@pytest.mark.parametrize("door", ["service", "flask"])
-def test_a_logout_in_one_is_a_logout_in_the_other(door: str, house: House) -> None:
-    """Wherever the user logs out, nobody takes the token from then on."""
-    token = house.log_in()
-    assert house.statuses(token) == EVERYWHERE
-    root = {"service": house.service, "flask": house.flask}[door]
+@pytest.mark.parametrize("place", ["service", "flask"])
+def test_logout_in_one_application_ends_the_session_in_all(place: str, applications: Applications) -> None:
+    token = applications.log_in()
+    assert applications.statuses(token) == EVERYWHERE
+    root = {"service": applications.service, "flask": applications.flask}[place]
     assert requests.delete(f"{root}/session", headers={"Authorization": token}, timeout=5).status_code == 204
-    assert house.statuses(token) == NOWHERE
+    assert applications.statuses(token) == NOWHERE
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer nonsense", "Basic YTpi", "Bearer a&token=b"])
-def test_nobody_else_is_let_in(authorization: str, house: House) -> None:
-    """Without the token of a live session every door answers 401, with a challenge."""
-    for url in house.doors().values():
+def test_request_without_a_live_token_returns_401_with_a_challenge(
+    authorization: str, applications: Applications
+) -> None:
+    for url in applications.urls().values():
         answer = requests.get(url, headers={"Authorization": authorization}, timeout=5)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_a_bare_token_is_taken_everywhere(house: House) -> None:
-    """Much mini-program code sends the token without a scheme."""
-    token = house.log_in()
-    assert {ask(url, token, scheme="").status_code for url in house.doors().values()} == {200}
+def test_token_without_a_scheme_is_accepted_by_all(applications: Applications) -> None:
+    """Many mini programs send the token without `Bearer`."""
+    token = applications.log_in()
+    assert {ask(url, token, scheme="").status_code for url in applications.urls().values()} == {200}
 
 
-def test_another_app_s_user_is_nobody(house: House) -> None:
-    """A backend that serves one mini program takes no other's users: their openids mean nothing to it."""
-    with other_backend(house.service, WXAUTH_APPID="wxffffffffffffffff") as node:
-        assert ask(f"{node.url}/orders", house.log_in()).status_code == 401
-    with other_backend(house.service, WXAUTH_APPID=APPID) as node:
-        assert ask(f"{node.url}/orders", house.log_in()).status_code == 200
+def test_node_refuses_a_user_of_another_mini_program(applications: Applications) -> None:
+    """Openids of another mini program mean nothing to a backend."""
+    with other_backend(applications.service, WXAUTH_APPID="wxffffffffffffffff") as node:
+        assert ask(f"{node.url}/orders", applications.log_in()).status_code == 401
+    with other_backend(applications.service, WXAUTH_APPID=APPID) as node:
+        assert ask(f"{node.url}/orders", applications.log_in()).status_code == 200
 
 
 ACTIVE = b'{"active": true, "sub": "o1", "client_id": "wx1"}'
@@ -144,41 +144,41 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("place", UNKNOWN.values(), ids=UNKNOWN)
-def test_node_fails_closed(place: Place) -> None:
-    """Where it can't be found out whose token it is, the answer is 503: never a pass, and never a logout."""
+def test_node_returns_503_if_the_service_gives_no_valid_answer(place: Place) -> None:
+    """If the token can't be checked, the answer is neither a success nor a 401."""
     with place() as url, other_backend(url) as node:
         answer = ask(f"{node.url}/orders", "wxa_some-token")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
-def test_node_shows_its_credential_to_the_service_alone(house: House) -> None:
-    """A wrong credential is the operator's matter: 503, and the user is not logged out for it."""
-    with other_backend(house.service, WXAUTH_CLIENT="shop:wrong") as node:
-        answer = ask(f"{node.url}/orders", house.log_in())
+def test_node_with_a_wrong_credential_returns_503_and_does_not_show_it(applications: Applications) -> None:
+    """Only the operator can fix a wrong credential, so the user is not logged out."""
+    with other_backend(applications.service, WXAUTH_CLIENT="shop:wrong") as node:
+        answer = ask(f"{node.url}/orders", applications.log_in())
     assert (answer.status_code, "wrong" in answer.text) == (503, False)
 
 
-def test_no_redis_is_no_logout() -> None:
-    """While Redis is down all three answer 503 with Retry-After, which logs nobody out."""
+def test_all_applications_return_503_while_redis_is_down() -> None:
+    """The answers have Retry-After, and no client logs out."""
     with WeChatServer() as wechat, RedisServer() as redis:
         environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT, WEB_CONCURRENCY="1")
         with Service(environ) as service, flask_app(environ) as flask, other_backend(service.url) as node:
-            house = House(service.url, flask.url, node.url, wechat, redis)
-            token = house.log_in()
+            applications = Applications(service.url, flask.url, node.url, wechat, redis)
+            token = applications.log_in()
             redis.stop()
-            answers = [ask(url, token) for url in house.doors().values()]
+            answers = [ask(url, token) for url in applications.urls().values()]
     assert [(answer.status_code, "Retry-After" in answer.headers) for answer in answers] == [(503, True)] * 3
 
 
-def test_no_example_holds_a_secret() -> None:
-    """What is copied from here holds no secret and no word about WeChat's."""
+def test_no_example_contains_a_secret() -> None:
+    """Users copy these files."""
     texts = [path.read_text() for path in EXAMPLES.rglob("*") if path.suffix in (".py", ".mjs")]
     assert len(texts) == 2
     assert not any(word in text for text in texts for word in (APP_SECRET, RING_KEY, "session_key", "WECHAT_SECRET"))
 
 
-def test_the_examples_are_short() -> None:
-    """The Flask application is about twenty lines; the other one asks for no package."""
+def test_examples_are_short_and_import_little() -> None:
+    """The Flask example has at most 25 lines. The Node example needs no package."""
     lines = (EXAMPLES / "flask_app" / "app.py").read_text().splitlines()
     assert len([line for line in lines if line]) <= 25
     node = (EXAMPLES / "other_backend" / "server.mjs").read_text()

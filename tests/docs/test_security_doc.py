@@ -1,4 +1,4 @@
-"""SECURITY.md under test: every test that it names exists, every promise has one, and its numbers are the code's."""
+"""Test SECURITY.md: the tests that it names exist, each promise names a test, and its numbers equal the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = ROOT.joinpath("SECURITY.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)+)`", TEXT)))
 
-#: What a row of the table of limits begins with, and the number that it has to name.
+#: The beginning of each row in the table of limits, and its number.
 LIMITS = {
     "idle end": Settings.__dataclass_fields__["idle_ttl"].default,
     "absolute end": Settings.__dataclass_fields__["max_ttl"].default,
@@ -43,14 +43,14 @@ def section(title: str) -> str:
 
 
 def rows(title: str) -> list[list[str]]:
-    """The rows of the section's table, without its head."""
+    """Return the rows of the section's table, without the head."""
     lines = [line for line in section(title).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 @cache
 def names_in(path: str) -> set[str]:
-    """The tests of a file, those of its classes with the class before them."""
+    """Return the names of the functions in a file. Methods have the form `Class::name`."""
     found = set()
     for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
         inner = node.body if isinstance(node, ast.ClassDef) else [node]
@@ -60,34 +60,31 @@ def names_in(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("named", NAMED)
-def test_every_test_that_is_named_exists(named: str) -> None:
-    """Whoever doubts a promise finds the test behind it."""
+def test_each_named_test_exists(named: str) -> None:
     path, _, name = named.partition("::")
     assert name in names_in(path)
     assert name.rpartition("::")[2].startswith("test_")
 
 
 @pytest.mark.parametrize("row", rows("What is promised"), ids=lambda row: row[0][:40])
-def test_every_promise_is_proved(row: list[str]) -> None:
-    """Nothing is promised for which there is no test."""
+def test_each_promise_names_a_test(row: list[str]) -> None:
     assert any(named in row[1] for named in NAMED)
 
 
 @pytest.mark.parametrize("what", LIMITS)
-def test_the_limits_are_the_code_s(what: str) -> None:
-    """The table names the defaults that are in force."""
+def test_limits_equal_the_defaults_in_the_code(what: str) -> None:
     (row,) = (row for row in rows("Lifetimes and limits") if row[0].startswith(what))
     assert f"{LIMITS[what]:g}" == f"{float(re.findall(r'[0-9]+', row[1])[0]):g}"
 
 
-def test_every_variable_that_is_named_exists() -> None:
-    """A name that is misspelt here would be a fault in the configuration."""
+def test_each_named_variable_exists() -> None:
+    """A misspelt name would be a configuration error for the reader who copies it."""
     fields = {f"WXAUTH_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", TEXT)) <= fields
 
 
-def test_the_whole_chapter_is_answered() -> None:
-    """Each of the nineteen requirements of ASVS 5.0's V7 stands in one row."""
+def test_table_has_each_requirement_of_asvs_v7() -> None:
+    """Each of the 19 requirements of ASVS 5.0, V7, has one row."""
     counts = {1: 3, 2: 4, 3: 2, 4: 5, 5: 3, 6: 2}
     chapter = {f"7.{part}.{number}" for part, count in counts.items() for number in range(1, count + 1)}
     cells = [row[0] for row in rows("OWASP ASVS 5.0, chapter V7 (session management)")]
