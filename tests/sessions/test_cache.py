@@ -65,9 +65,9 @@ class CountingRedis(RedisClient):
         super().__init__(connect)
         self._worker = worker
 
-    def ask(self, key: str, *commands: Any, **options: Any) -> Any:
-        self._worker.asked += commands[0][0] == "HGET"
-        return super().ask(key, *commands, **options)
+    def ask(self, key: str, *command: Any, **options: Any) -> Any:
+        self._worker.asked += command[0] == "HGET"
+        return super().ask(key, *command, **options)
 
 
 @pytest.fixture
@@ -244,13 +244,13 @@ def test_forked_child_has_its_own_listener(worker: Worker, other: Worker, token:
     session = worker.warm(token)
     reader, writer = os.pipe()
     # Another thread of the parent may hold any lock.
-    for lock in (worker.redis.nodes._lock, worker.redis.nodes._refreshing, worker.cache._lock):
+    for lock in (worker.redis._lock, worker.cache._lock):
         lock.acquire()
     child = os.fork()
     if child == 0:
         os.write(writer, b"1" if evicts_the_end(worker, token) else b"0")
         os._exit(0)
-    for lock in (worker.redis.nodes._lock, worker.redis.nodes._refreshing, worker.cache._lock):
+    for lock in (worker.redis._lock, worker.cache._lock):
         lock.release()
     time.sleep(1)
     other.store.revoke(session)

@@ -380,9 +380,9 @@ class Counted(RedisClient):
         super().__init__(lambda: raw)
         self.round_trips = 0
 
-    def _talk(self, *arguments: Any, **options: Any) -> Any:
+    def _call(self, *arguments: Any, **options: Any) -> Any:
         self.round_trips += 1
-        return super()._talk(*arguments, **options)
+        return super()._call(*arguments, **options)
 
 
 def test_each_operation_takes_one_round_trip(
@@ -458,8 +458,8 @@ class EndsAfterRead(RedisClient):
         self._raw = raw
         self._session = session
 
-    def ask(self, key: str, *commands: Any, **options: Any) -> Any:
-        reply = super().ask(key, *commands, **options)
+    def ask(self, key: str, *command: Any, **options: Any) -> Any:
+        reply = super().ask(key, *command, **options)
         self._raw.hdel(key, self._session.id)
         return reply
 

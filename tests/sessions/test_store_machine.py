@@ -41,7 +41,7 @@ class BanWithoutTTL(SessionStore):
     """Broken: a ban has no TTL."""
 
     def ban(self, user: User) -> None:
-        self.redis.ask(ban_name(user), ("SET", ban_name(user), ""), parse=bool)
+        self.redis.ask(ban_name(user), "SET", ban_name(user), "", parse=bool)
         self.end_all(user)
 
 

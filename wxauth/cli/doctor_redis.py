@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import StoreUnavailable
 from ..settings import LOOPBACK, Settings
-from ..storage.client import FORBIDDEN, RedisClient
-from ..storage.nodes import PROBE
+from ..storage.client import FORBIDDEN, PROBE, RedisClient
 from ..storage.reasons import DANGERS, HINTS, dangers
 from .check_result import FAILURE, OK, SKIPPED, WARNING, CheckResult
 
@@ -78,7 +77,7 @@ def _on_loopback(netloc: str) -> bool:
 
 
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
-    nodes = [redis.facts(probe) for probe in redis.nodes.probes()]
+    nodes = [redis.info(probe) for probe in redis.probes()]
     found = {danger for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))

@@ -175,6 +175,6 @@ class SessionCache:
         self._lock = threading.Lock()
         self._hits = 0
         self.clear()
-        self._store.redis.nodes.reset()
+        self._store.redis.reset()
         if self._listener is not None:
             self._listener.reset()

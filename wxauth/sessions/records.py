@@ -49,11 +49,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """A session in its user's list. `login_time` (microseconds) gives the order, `idle_until` is Unix seconds."""
+    """A session in its user's list. `login_time` (microseconds) gives the order."""
 
     id: str
     login_time: int
-    idle_until: float
     device: str | None
 
     @property
@@ -117,7 +116,7 @@ class UserHash:
         return SINCE.pack(int(now), fingerprint) + self._seal("session_key", packed)
 
     def entries(self, fields: Mapping[bytes, bytes]) -> list[SessionEntry]:
-        """Return the sessions in the hash, oldest login first. Damaged and expired ones may be among them."""
+        """Return the sessions in the hash, oldest login first."""
         sessions = ((id.decode("latin-1"), value) for id, value in fields.items() if len(id) > 1)
         found = [self._entry(id, value) for id, value in sessions if len(value) >= CLEAR.size]
         return sorted(found, key=lambda entry: entry.login_time)
@@ -133,9 +132,9 @@ class UserHash:
         return found
 
     def _entry(self, id: str, value: bytes) -> SessionEntry:
-        idle_end, login_time, _, label_length = CLEAR.unpack_from(value)
+        _, login_time, _, label_length = CLEAR.unpack_from(value)
         label = self._unseal(f"label {id}", value[CLEAR.size : CLEAR.size + label_length])
-        return SessionEntry(id, login_time, idle_end / MICROSECONDS, label.decode() if label else None)
+        return SessionEntry(id, login_time, label.decode() if label else None)
 
     def _seal(self, field: str, payload: bytes) -> bytes:
         return seal(self._keys.seal_key, _context(self._keys.hash_tag, field), 0, payload)

@@ -101,9 +101,9 @@ class RevocationListener:
 
     def _subscribe_and_listen(self) -> None:
         with contextlib.ExitStack() as stack:
-            self._redis.nodes.refresh()
+            self._redis.refresh()
             # If the nodes change after this line, `_listen` sees other names and returns.
-            pools = self._redis.nodes.pools()
+            pools = self._redis.pools()
             self._listen({name: stack.enter_context(_Subscription(pool)) for name, pool in pools})
 
     def _listen(self, subscriptions: dict[str, _Subscription]) -> None:
@@ -113,7 +113,7 @@ class RevocationListener:
             for subscription in subscriptions.values():
                 selector.register(subscription, selectors.EVENT_READ)
             more = False
-            while subscriptions.keys() == dict(self._redis.nodes.pools()).keys():
+            while subscriptions.keys() == dict(self._redis.pools()).keys():
                 # The selector does not see what redis-py has read from the socket already.
                 selector.select(0 if more else PING_INTERVAL / 2)
                 batches = [subscription.receive() for subscription in subscriptions.values()]

@@ -1,4 +1,4 @@
--- Prepended to login.lua, end.lua, touch.lua and rekey.lua.
+-- Prepended to login.lua, end.lua, touch.lua, rekey.lua and list.lua.
 -- KEYS[1]: the user's hash.
 -- ARGV[1]: microseconds to add to Redis' clock (0 in production).  ARGV[2]: WXAUTH_MAX_TTL in microseconds.
 --

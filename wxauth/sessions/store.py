@@ -18,7 +18,7 @@ from ..errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
-from ..storage.client import Command, RedisClient, Script, bytes_or_none, fields_of, seconds_of
+from ..storage.client import Command, RedisClient, Script, bytes_or_none
 from ..wechat.open_data import EncryptedData, SignedData, Watermark
 from .records import (
     MICROSECONDS,
@@ -47,7 +47,7 @@ def _script(name: str) -> Script:
     return Script("".join(folder.joinpath(f"{part}.lua").read_text() for part in ("shared", name)))
 
 
-LOGIN, END, TOUCH, REKEY = map(_script, ("login", "end", "touch", "rekey"))
+LOGIN, END, TOUCH, REKEY, LIST = map(_script, ("login", "end", "touch", "rekey", "list"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class SessionStore:
         """Return the record and the idle end (Unix seconds). Asks again on a fresh connection if it does not open."""
         name = hash_name(token.hash_tag)
         for fresh in (False, True):
-            value = self.redis.ask(name, ("HGET", name, token.id), parse=bytes_or_none, fresh=fresh)
+            value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)
             if value is None:
                 raise TokenInvalid
             with contextlib.suppress(InvalidSeal):
@@ -330,11 +330,8 @@ class SessionStore:
 
     def _open(self, user_hash: UserHash) -> tuple[list[SessionEntry], list[tuple[int, Secret]]]:
         """Return the live sessions of a hash, by Redis' clock, and its session_keys if there is one."""
-        name = user_hash.name
-        commands: tuple[Command, ...] = (("HGETALL", name), ("TIME",))
-        fields, time = self.redis.ask(name, *commands, parse=lambda found, time: (fields_of(found), seconds_of(time)))
-        now = time + self.now.offset
-        live = [entry for entry in user_hash.entries(fields) if now < entry.idle_until <= now + self.policy.max_ttl]
+        fields = self.redis.run(LIST, user_hash.name, *self._times, parse=_fields)
+        live = user_hash.entries(fields)
         return live, user_hash.session_keys(fields) if live else []
 
     @property
@@ -359,6 +356,10 @@ class SessionStore:
         return WxSession(
             id, user.appid, user.openid, record.unionid, record.device, record.created_at, expires_at, self
         )
+
+
+def _fields(reply: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(map(bytes, reply[::2]), map(bytes, reply[1::2]), strict=True))
 
 
 def _ids(reply: Any) -> list[str]:

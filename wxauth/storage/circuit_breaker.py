@@ -47,10 +47,12 @@ class CircuitBreaker:
             was_open, self._failures = self.is_open, 0
         return was_open
 
-    def failed(self, reason: str = "") -> None:
-        """Report a failure."""
+    def failed(self, reason: str = "") -> bool:
+        """Report a failure. Return whether it opened the breaker."""
         with self._lock:
             self.reason = reason
             self._failures += 1
-            if self._failures == MAX_FAILURES:
+            opened = self._failures == MAX_FAILURES
+            if opened:
                 self._next_probe = self._clock() + PROBE_INTERVAL
+        return opened

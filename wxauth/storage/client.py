@@ -2,62 +2,65 @@
 
 `None` means that Redis answered and the key is not there. If Redis cannot be asked, StoreUnavailable is raised.
 
-redis-py provides connections, pools and the topology. Commands are sent on its connections directly, because its
-clients fall short in three points of the list of faults:
-- After a lost connection a counter must not be sent again, everything else once. redis-py's retry sends both again.
-- A connection that delivered an unreadable reply must not go back to the pool: the next reply may be another's.
-- In a cluster a request must fail within 600 ms. RedisCluster reloads the topology within the request.
+redis-py's own clients do the work, with their retries turned off: after a lost connection they would also send a
+counter again. Everything else is sent again once, on a fresh connection.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
-from redis.exceptions import AskError, NoScriptError
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError
 
 from ..errors import StoreUnavailable
 from ..metrics import BREAKER_OPEN, REDIS_SECONDS
 from .circuit_breaker import CircuitBreaker
 from .connections import AnyClient
-from .nodes import PROBE, Nodes
-from .reasons import FAILURES, REDIRECTIONS, dangers, reason, unavailable
+from .reasons import FAILURES, dangers, reason, unavailable
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
 
 #: The channel on which the ends of sessions are published.
 REVOCATIONS: Final = "wxa:revoked"
-ASKING: Final[Command] = ("ASKING",)
-#: Seconds. A command is sent again for so long while its slot is moving.
-REDIRECT_TIMEOUT: Final = 0.3
-REDIRECT_PAUSE: Final = 0.01
+PROBE: Final = "wxa:{ready}:p"
+#: Enough keys that each node of a cluster has one.
+CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
+#: Seconds that other threads wait for the first one to connect to a cluster.
+CONNECT_WAIT: Final = 0.3
 #: Seconds. `ping` relies on an answer that is not older.
 RECENT: Final = 0.25
 WAIT_MILLISECONDS: Final = 150
+#: The errors of redis-py after which a second try may succeed: the connection was lost, or a reply was unreadable.
+TRANSIENT: Final = (redis.ConnectionError, redis.InvalidResponse)
+#: What a reply of the wrong type raises. It belongs to another command.
+MISMATCH: Final = (TypeError, ValueError, LookupError, AttributeError)
 #: The reasons that mean: this command is not allowed.
 FORBIDDEN: Final = ("noperm", "error")
-#: What a login needs of Redis: a script that writes, and the channel.
-PROBE_SCRIPT: Final = "redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)"
-COUNT_SCRIPT: Final = """
-local sum = redis.call('INCRBY', KEYS[1], ARGV[2])
-if sum == tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
-return sum
-"""
 
 
 class Script:
-    """A Lua script with one key. Redis knows it by its hash; it is loaded when Redis does not."""
+    """A Lua script with one key. Redis knows it by its hash. If it does not, the source is sent."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()  # the hash that EVALSHA takes
 
 
-COUNT: Final = Script(COUNT_SCRIPT)
+#: What a login needs: the clock, and a write.
+WRITE_PROBE: Final = Script("redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)")
+#: Returns the sum and the milliseconds until the counter ends.
+COUNT: Final = Script("""
+local sum = redis.call('INCRBY', KEYS[1], ARGV[2])
+if sum == tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {sum, redis.call('PTTL', KEYS[1])}
+""")
 
 
 class RedisClient:
@@ -67,27 +70,28 @@ class RedisClient:
     """
 
     def __init__(self, connect: Callable[[], AnyClient], wait_replicas: int = 0) -> None:
-        self.nodes = Nodes(connect)
+        self._connect = connect
         self._wait_replicas = wait_replicas
-        self._answered_at = float("-inf")
         #: How often something was sent again after a lost connection. A script that ran twice returns less.
         self.retries = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as at the start. A forked process must not use the connections of its parent."""
+        self._client: AnyClient | None = None
+        self._lock = threading.Lock()
+        self._connecting = CircuitBreaker()
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._answered_at = float("-inf")
 
     @property
     def is_cluster(self) -> bool:
         """Whether two keys may lie on two nodes."""
-        return self.nodes.are_a_cluster
+        return self._unless_unavailable(lambda: isinstance(self._connected(), RedisCluster))
 
-    def ask(
-        self, key: str, *commands: Command, parse: Callable[..., T], once: bool = False, fresh: bool = False
-    ) -> T:
-        """Send commands to the node of `key` in one round trip. Return `parse` of the replies.
-
-        `once`: do not send again after a lost connection. `fresh`: use a new connection.
-        """
-        return self._talk(
-            key, lambda connection, asking: parse(*_exchange(connection, commands, asking)), once=once, fresh=fresh
-        )
+    def ask(self, key: str, *command: str | bytes | int, parse: Callable[[Any], T], fresh: bool = False) -> T:
+        """Send a command to the node of `key`. Return `parse` of the reply. `fresh`: on a new connection."""
+        return self._call(key, lambda client: parse(client.execute_command(*command)), fresh=fresh)
 
     def run(
         self,
@@ -100,233 +104,227 @@ class RedisClient:
         once: bool = False,
         fresh: bool = False,
     ) -> T:
-        """Run a script on `key`, and commands for the same node, in one round trip. Return `parse` of the replies.
+        """Run a script on `key`. Return `parse` of the reply.
 
-        The script must be idempotent unless `once`: it is sent again after a lost connection.
+        `also` are commands on the same node, sent in the same round trip; `parse` gets their replies too. The script
+        must be idempotent unless `once`: it is sent again after a lost connection.
         """
-        commands: list[Command] = [("EVALSHA", script.sha, 1, key, *arguments), *also]
-        waiting = self._waiting(key) if confirmed else []
+        more = [*also, *(self._waiting(key) if confirmed else [])]
 
-        def converse(connection: Any, asking: bool) -> T:
+        def action(client: AnyClient) -> tuple[T, list[Any]]:
             try:
-                replies = _exchange(connection, [*commands, *waiting], asking)
+                replies = self._send(client, key, [("EVALSHA", script.sha, 1, key, *arguments), *more])
             except NoScriptError:
-                _exchange(connection, [("SCRIPT", "LOAD", script.source)], asking=False)
-                replies = _exchange(connection, [*commands, *waiting], asking)
-            if waiting:
-                self._check_replicas(replies[-1])
-            return parse(*replies[: len(commands)])
+                replies = self._send(client, key, [("EVAL", script.source, 1, key, *arguments), *more])
+            return parse(*replies[: 1 + len(also)]), replies[1 + len(also) :]
 
-        return self._talk(key, converse, once=once, fresh=fresh)
+        result, waited = self._call(key, action, once=once, fresh=fresh)
+        self._check_replicas(waited)
+        return result
 
     def ensure_replicas(self, key: str) -> None:
         """Return if enough replicas follow the node of `key` to confirm a write. Raises StoreUnavailable."""
         if self._wait_replicas:
-            self.ask(key, *self._waiting(key), parse=lambda _, count: self._check_replicas(count))
+            self._check_replicas(self._call(key, lambda client: self._send(client, key, self._waiting(key))))
 
     def _waiting(self, key: str) -> list[Command]:
         # WAIT covers only the writes of its own connection, so there must be one, even if the script wrote nothing.
         wait = ("WAIT", self._wait_replicas, WAIT_MILLISECONDS)
         return [("SET", f"{key}:w", "", "PX", 1), wait] if self._wait_replicas else []
 
-    def _check_replicas(self, count: int) -> None:
-        if int(count) < self._wait_replicas:
+    def _check_replicas(self, replies: Sequence[Any]) -> None:
+        if replies and replies[-1] < self._wait_replicas:
             raise unavailable("not_replicated")
 
-    def read(self, key: str) -> tuple[bytes, float] | None:
-        """Return the value of `key` and the seconds it has left. None if it is not there."""
-        return self.ask(key, ("GET", key), ("PTTL", key), parse=_value)
+    def exists(self, key: str) -> bool:
+        """Return whether `key` is there."""
+        return self.ask(key, "EXISTS", key, parse=bool)
+
+    def read(self, key: str) -> bytes | None:
+        """Return the value of `key`. None if it is not there."""
+        return self.ask(key, "GET", key, parse=bytes_or_none)
+
+    def set(self, key: str, seconds: int, value: bytes = b"") -> None:
+        """Set `key` for `seconds`."""
+        self.ask(key, "SET", key, value, "EX", seconds, parse=bool)
+
+    def delete(self, key: str) -> None:
+        """Delete `key`, if it is there."""
+        self.ask(key, "DEL", key, parse=bool)
+
+    def claim(self, key: str, owner: str, seconds: float) -> bool:
+        """Return whether `key` belongs to `owner` for `seconds` from now. False if it belongs to another."""
+        self.ask(key, "SET", key, owner, "NX", "PX", int(seconds * 1000), parse=bool)
+        # Ask for the owner: SET may have been carried out and its reply lost.
+        return self.read(key) == owner.encode()
+
+    def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
+        """Add to a counter that ends `seconds` after its first use. Return the sum and the seconds until the end."""
+        return self.run(
+            COUNT, key, seconds, amount, parse=lambda reply: (int(reply[0]), int(reply[1]) / 1000), once=True
+        )
 
     def ping(self) -> None:
         """Return if Redis answers, or did within the last 250 ms. A cluster is not asked: no node speaks for all."""
         if time.monotonic() - self._answered_at > RECENT and not self.is_cluster:
             self.read(PROBE)
 
-    def exists(self, key: str) -> bool:
-        """Return whether `key` is there."""
-        return self.ask(key, ("EXISTS", key), parse=bool)
-
-    def set(self, key: str, seconds: int, value: bytes = b"") -> None:
-        """Set `key` for `seconds`."""
-        self.ask(key, ("SET", key, value, "EX", seconds), parse=bool)
-
-    def claim(self, key: str, owner: str, seconds: float) -> bool:
-        """Return whether `key` belongs to `owner` for `seconds` from now. False if it belongs to another."""
-        # GET tells it also where SET was carried out and its reply was lost.
-        commands: tuple[Command, ...] = (("SET", key, owner, "NX", "PX", int(seconds * 1000)), ("GET", key))
-        return self.ask(key, *commands, parse=lambda _, found: bool(found == owner.encode()))
-
-    def count(self, key: str, seconds: int, amount: int) -> int:
-        """Add `amount` to a counter that ends `seconds` after its first use. Return the sum."""
-        return self.run(COUNT, key, seconds, amount, parse=int, once=True)
-
-    def delete(self, key: str) -> None:
-        """Delete `key`, if it is there."""
-        self.ask(key, ("DEL", key), parse=bool)
-
     def health(self) -> str:
         """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if no node keeps sessions."""
         words, failures = [], []
-        for probe in self.nodes.probes():
+        for probe in self.probes():
             try:
-                words.append(self._probe(probe))
+                words.append(self._check(probe))
             except StoreUnavailable as error:
                 failures.append(error)
         if not words:
             raise failures[0]
         return next((word for word in (*(error.reason for error in failures), *words) if word != "ok"), "ok")
 
-    def _probe(self, probe: str) -> str:
-        self.ask(probe, ("EVAL", PROBE_SCRIPT, 1, probe), ("PUBLISH", REVOCATIONS, ""), parse=lambda *_: None)
+    def probes(self) -> list[str]:
+        """Return one key on each node that takes writes."""
+        client = self._unless_unavailable(self._connected)
+        if not isinstance(client, RedisCluster):
+            return [PROBE]
+        found: dict[str, str] = {}
+        for key in CLUSTER_PROBES:
+            nodes = client.nodes_manager.slots_cache.get(client.keyslot(key))
+            found.setdefault(nodes[0].name if nodes else "uncovered", key)
+        return list(found.values())
+
+    def _check(self, probe: str) -> str:
+        self.run(WRITE_PROBE, probe, parse=bool)
+        self._call(probe, lambda client: self._node(client, probe).publish(REVOCATIONS, ""))
         try:
-            return next(dangers(self.facts(probe)), "ok")
+            return next(dangers(self.info(probe)), "ok")
         except StoreUnavailable as error:
             if error.reason not in FORBIDDEN:
                 raise
             # Some hosts forbid INFO. What it would say is then the host's responsibility.
             return "ok"
 
-    def facts(self, probe: str = PROBE) -> dict[str, str]:
+    def info(self, probe: str = PROBE) -> dict[str, str]:
         """Return what INFO says on the node of `probe`. Raises StoreUnavailable also where a host forbids it."""
-        return self.ask(probe, ("INFO",), parse=_info)
+        return self._call(probe, lambda client: self._node(client, probe).info())
 
     def clock(self) -> float:
         """Return Redis' time, in Unix seconds. Raises StoreUnavailable also where a host forbids TIME."""
-        return self.ask(PROBE, ("TIME",), parse=seconds_of)
+        return self._call(PROBE, lambda client: seconds_of(self._node(client, PROBE).time()))
 
-    def _talk(
-        self, key: str, conversation: Callable[[Any, bool], T], *, fresh: bool = False, once: bool = False
-    ) -> T:
+    def pools(self) -> list[tuple[str, Any]]:
+        """Return the name and the connection pool of each node that takes writes. Raises errors of redis-py."""
+        client = self._connected()
+        if not isinstance(client, RedisCluster):
+            return [("", client.connection_pool)]
+        return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
+
+    def refresh(self) -> None:
+        """Learn the nodes of a cluster again. Raises errors of redis-py."""
+        client = self._connected()
+        if isinstance(client, RedisCluster):
+            client.nodes_manager.initialize()
+
+    def _send(self, client: AnyClient, key: str, commands: Sequence[Command]) -> list[Any]:
+        if len(commands) == 1:
+            return [client.execute_command(*commands[0])]
+        # redis-py's cluster pipelines refuse EVALSHA and WAIT, so this one belongs to the node.
+        with self._node(client, key).pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return pipeline.execute()
+
+    def _node(self, client: AnyClient, key: str) -> redis.Redis:
+        if not isinstance(client, RedisCluster):
+            return client
+        return client.get_redis_connection(client.get_node_from_key(key))
+
+    def _call(self, key: str, action: Callable[[AnyClient], T], *, once: bool = False, fresh: bool = False) -> T:
         with REDIS_SECONDS.time():
-            return self._talk_with_retries(key, conversation, fresh, once)
+            return self._unless_unavailable(lambda: self._call_guarded(key, action, once, fresh))
 
-    def _talk_with_retries(self, key: str, conversation: Callable[[Any, bool], T], fresh: bool, once: bool) -> T:
-        """Try again once after a lost connection (not if `once`), and for REDIRECT_TIMEOUT while a slot moves."""
-        deadline = time.monotonic() + REDIRECT_TIMEOUT
-        asked: AskError | None = None
-        lost = False
-        while True:
-            try:
-                pool, breaker = self._node(key, asked, admitted=lost)
-                return self._converse(pool, breaker, conversation, asking=asked is not None, fresh=fresh or lost)
-            except FAILURES as error:
-                failure = error
-            self.nodes.learn_from(failure)
-            moving = isinstance(failure, REDIRECTIONS)
-            if not (moving if lost or once else _is_transient(failure)) or time.monotonic() > deadline:
-                raise unavailable(reason(failure))
-            time.sleep(REDIRECT_PAUSE if moving else 0)
-            self.retries += not moving
-            lost = lost or not moving
-            asked = failure if type(failure) is AskError else None
-
-    def _node(self, key: str, asked: AskError | None, *, admitted: bool) -> tuple[Any, CircuitBreaker]:
-        """Return the pool and the breaker of the node. Raises StoreUnavailable while the breaker is open.
-
-        A second try is `admitted` with the first, which may have been the only probe allowed for a while.
-        """
-        pool, breaker = self.nodes.place(key, asked)
-        if not admitted and not breaker.admits():
-            self.nodes.suspect()
+    def _call_guarded(self, key: str, action: Callable[[AnyClient], T], once: bool, fresh: bool) -> T:
+        client = self._connected()
+        breaker = self._breaker(client, key)
+        if not breaker.admits():
             raise unavailable(breaker.reason)
-        return pool, breaker
-
-    def _converse(
-        self, pool: Any, breaker: CircuitBreaker, conversation: Callable[[Any, bool], T], *, asking: bool, fresh: bool
-    ) -> T:
-        connection: Any = None
         try:
-            connection = pool.get_connection()
-            if fresh:
-                # What ended one connection may have ended the others of the pool.
-                connection.disconnect()
-                connection.connect()
-            answer = _readable(conversation, connection, asking)
-        except BaseException as error:
-            # A reply may still be on its way: this connection must not serve another request.
-            if connection is not None:
-                connection.disconnect()
-            _report(breaker, error, fresh)
-            BREAKER_OPEN.set(self.nodes.any_breaker_open)
+            answer = self._try_twice(client, key, action, once, fresh)
+        except redis.ResponseError:
+            # An error reply proves that Redis is up: count it as a success.
+            self._report(breaker.succeeded())
             raise
-        finally:
-            if connection is not None:
-                pool.release(connection)
+        except FAILURES as error:
+            if (word := reason(error)) != "pool_exhausted":
+                self._report(breaker.failed(word))
+            raise
         self._answered_at = time.monotonic()
-        if breaker.succeeded():
-            BREAKER_OPEN.set(self.nodes.any_breaker_open)
+        self._report(breaker.succeeded())
         return answer
 
+    def _try_twice(self, client: AnyClient, key: str, action: Callable[[AnyClient], T], once: bool, fresh: bool) -> T:
+        try:
+            return self._try(client, key, action, fresh)
+        except TRANSIENT as error:
+            if once or type(error) not in TRANSIENT:
+                raise
+        self.retries += 1
+        return self._try(client, key, action, fresh=True)
 
-def _exchange(connection: Any, commands: Sequence[Command], asking: bool) -> list[Any]:
-    """Send the commands in one round trip. Return the replies; the first error among them is raised."""
-    sent = [it for command in commands for it in (ASKING, command)] if asking else commands
-    connection.send_packed_command(connection.pack_commands(sent))
-    replies = [_reply(connection) for _ in sent]
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies[1::2] if asking else replies
+    def _try(self, client: AnyClient, key: str, action: Callable[[AnyClient], T], fresh: bool) -> T:
+        if fresh:
+            self._drop_idle_connections(client, key)
+        try:
+            return action(client)
+        except MISMATCH:
+            self._drop_idle_connections(client, key)
+        raise redis.InvalidResponse("the reply belongs to another command")
 
+    def _drop_idle_connections(self, client: AnyClient, key: str) -> None:
+        """What ended one connection may have ended the others, and another's reply may wait on one of them."""
+        self._node(client, key).connection_pool.disconnect(inuse_connections=False)
 
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        # The replies after it must be read too.
-        return error
+    def _breaker(self, client: AnyClient, key: str) -> CircuitBreaker:
+        name = client.get_node_from_key(key).name if isinstance(client, RedisCluster) else ""
+        return self._breakers.setdefault(name, CircuitBreaker())
 
+    def _report(self, changed: bool) -> None:
+        if changed:
+            BREAKER_OPEN.set(any(breaker.is_open for breaker in list(self._breakers.values())))
 
-def _readable(conversation: Callable[[Any, bool], T], connection: Any, asking: bool) -> T:
-    """Have the conversation. Raises InvalidResponse if a reply does not have the type that the command returns."""
-    try:
-        return conversation(connection, asking)
-    except (TypeError, ValueError, KeyError) as error:
-        raise redis.InvalidResponse from error
+    def _unless_unavailable(self, action: Callable[[], T]) -> T:
+        """Return what `action` returns, with the errors of redis-py as StoreUnavailable."""
+        try:
+            return action()
+        except FAILURES as error:
+            word = reason(error)
+        # Raised here, so that the error has no context: that of redis-py may show the address.
+        raise unavailable(word)
 
-
-def _report(breaker: CircuitBreaker, error: BaseException, fresh: bool) -> None:
-    if isinstance(error, redis.ResponseError) or not isinstance(error, FAILURES):
-        # An error reply proves that Redis is up: count it as a success.
-        breaker.succeeded()
-    elif (fresh or not _is_transient(error)) and reason(error) != "pool_exhausted":
-        # All pooled connections may break at once. Only a new one shows the state of Redis.
-        breaker.failed(reason(error))
-
-
-def _is_transient(failure: BaseException) -> bool:
-    """Return whether a second try may succeed: the connection was lost (not slow) or mixed up, or the key moved."""
-    return type(failure) in (redis.ConnectionError, redis.InvalidResponse) or isinstance(failure, REDIRECTIONS)
-
-
-def _value(value: bytes | None, milliseconds: int) -> tuple[bytes, float] | None:
-    return None if value is None else (bytes_of(value), milliseconds / 1000)
+    def _connected(self) -> AnyClient:
+        if self._client is None:
+            if not self._connecting.admits():
+                raise unavailable(self._connecting.reason)
+            # The first thread asks a cluster for its slots; the others wait for it.
+            if not self._lock.acquire(timeout=CONNECT_WAIT):
+                raise unavailable("unreachable")
+            try:
+                self._client = self._client or self._connect()
+            except FAILURES as error:
+                self._connecting.failed(reason(error))
+                raise
+            finally:
+                self._lock.release()
+        return self._client
 
 
 def bytes_or_none(reply: Any) -> bytes | None:
     """Return a reply that must be a string or nil. Raises TypeError."""
-    return None if reply is None else bytes_of(reply)
-
-
-def bytes_of(reply: Any) -> bytes:
-    """Return a reply that must be a string. Raises TypeError."""
-    if not isinstance(reply, bytes):
+    if not isinstance(reply, bytes | None):
         raise TypeError
     return reply
 
 
-def seconds_of(reply: Sequence[bytes]) -> float:
+def seconds_of(reply: Sequence[int]) -> float:
     """Return the reply to TIME as Unix seconds."""
     seconds, microseconds = reply
-    return int(seconds) + int(microseconds) / 1e6
-
-
-def fields_of(reply: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return the reply to HGETALL as a dictionary."""
-    return dict(zip(map(bytes_of, reply[::2]), map(bytes_of, reply[1::2]), strict=True))
-
-
-def _info(reply: bytes) -> dict[str, str]:
-    found = dict(line.split(":", 1) for line in reply.decode("latin-1").splitlines() if ":" in line)
-    found["redis_version"].index(".")
-    return found
+    return seconds + microseconds / 1e6

@@ -62,10 +62,8 @@ class RateLimits:
 
     def _count_in_redis(self, limit: RateLimitItem, name: str) -> float | None:
         """Return None within the limit, else the seconds until the window ends."""
-        if self._redis.count(name, limit.get_expiry(), 1) <= limit.amount:
-            return None
-        found = self._redis.read(name)
-        return found[1] if found else 0
+        count, seconds_left = self._redis.count(name, limit.get_expiry(), 1)
+        return None if count <= limit.amount else seconds_left
 
     def _count_in_memory(self, limit: RateLimitItem, name: str) -> float | None:
         if self._memory.incr(name, limit.get_expiry()) <= limit.amount:

@@ -100,7 +100,7 @@ class AccessTokens:
         name = _name(appid, key)
         found = self._redis.read(name)
         try:
-            renew_at, token = unseal(key.for_app(appid, "seal"), name, found[0] if found else b"")
+            renew_at, token = unseal(key.for_app(appid, "seal"), name, found or b"")
         except InvalidSeal:
             return None
         # The TTL in Redis only cleans up. A restored backup may hold an old token.
@@ -139,7 +139,7 @@ class AccessTokens:
     def _may_force(self, appid: str) -> bool:
         if not self._redis.claim(f"wxa:{{{appid}}}:forced", secrets.token_hex(16), FORCE_INTERVAL):
             return False
-        return self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW, 1) <= MAX_FORCED
+        return self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW, 1)[0] <= MAX_FORCED
 
     def _save(self, appid: str, token: AccessToken) -> None:
         key = self._ring.newest

@@ -1,0 +1,3 @@
+-- Returns the fields of a user's hash, without expired and damaged sessions.
+live_sessions()
+return redis.call('HGETALL', KEYS[1])
