@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from tests import vectors
 from wxauth.errors import BadRequest, SessionKeyStale
 from wxauth.models import Secret, SessionKeys
-from wxauth.sandbox import crypto as sealer
+from wxauth.sandbox import crypto as fake_crypto
 from wxauth.wechat.open_data import CLOCK_SKEW, PREVIOUS_KEY_LIFE, EncryptedData, SignedData, Watermark
 
 APPID = "wx0123456789abcdef"
@@ -27,7 +27,7 @@ DATA: dict[str, Any] = {"nickName": "小明", "watermark": {"timestamp": NOW, "a
 
 
 def sealed(data: dict[str, Any] | None = None, key: str = KEY) -> EncryptedData:
-    return EncryptedData.read(**named(sealer.seal(key, DATA if data is None else data)))
+    return EncryptedData.read(**named(fake_crypto.encrypt(key, DATA if data is None else data)))
 
 
 def named(given: dict[str, str]) -> dict[str, str]:
@@ -121,16 +121,16 @@ def test_open_with_one_changed_bit_of_the_iv_changes_at_most_16_bytes(place: int
     iv[place // 8] ^= 1 << place % 8
     data = EncryptedData(found.ciphertext, bytes(iv))
     if opens(data):
-        text = sealer.compact(data.open(KEYS, EXPECTED)).encode()
-        assert text[16:] == sealer.compact({"openId": "oALICE", **DATA}).encode()[16:]
+        text = fake_crypto.compact(data.open(KEYS, EXPECTED)).encode()
+        assert text[16:] == fake_crypto.compact({"openId": "oALICE", **DATA}).encode()[16:]
 
 
 def test_open_refuses_a_phone_number_made_of_a_nickname() -> None:
     """A user can start at any block and choose the iv, and so write 16 bytes before the rest."""
-    number, front = "13800138000", sealer.compact({"openId": "oALICE", "nickName": ""})[:-2]
+    number, front = "13800138000", fake_crypto.compact({"openId": "oALICE", "nickName": ""})[:-2]
     nickname = "." * (-len(front) % 16) + "x" * 16 + number
     profile = {"openId": "oALICE", **DATA, "nickName": nickname}
-    whole, text = sealed(profile), sealer.compact(profile).encode()
+    whole, text = sealed(profile), fake_crypto.compact(profile).encode()
     at = text.index(number.encode())
     before, own = whole.ciphertext[at - 32 : at - 16], text[at - 16 : at]
     iv = bytes(left ^ known ^ meant for left, known, meant in zip(before, own, b'{"phoneNumber":"', strict=True))
@@ -245,7 +245,7 @@ def test_check_returns_the_official_example() -> None:
 def test_check_covers_the_exact_text(data: dict[str, Any], indent: int | None, key: str) -> None:
     """Spaces and escapes are part of the signed text."""
     text = json.dumps(data, indent=indent, ensure_ascii=indent is None)
-    assert SignedData.read(text, sealer.sign(key, text)).check(SessionKeys(Secret(key), NOW), NOW) == data
+    assert SignedData.read(text, fake_crypto.sign(key, text)).check(SessionKeys(Secret(key), NOW), NOW) == data
 
 
 @settings(deadline=None)
@@ -271,7 +271,7 @@ def spoil(text: str, place: int) -> str:
 )
 def test_read_raises_bad_request_for_raw_data_that_is_no_object(text: str) -> None:
     """The signature does not matter."""
-    for signature in ("0" * 40, sealer.sign(KEY, text.encode(errors="replace").decode())):
+    for signature in ("0" * 40, fake_crypto.sign(KEY, text.encode(errors="replace").decode())):
         with pytest.raises(BadRequest):
             SignedData.read(text, signature)
 
@@ -298,7 +298,7 @@ def test_previous_key_is_tried_for_ten_minutes(age: int, is_tried: bool) -> None
     keys = SessionKeys(Secret(OTHER_KEY), NOW - age, Secret(KEY))
     assert PREVIOUS_KEY_LIFE == 600
     assert opens(sealed(), keys) is is_tried
-    assert holds(SignedData.read("{}", sealer.sign(KEY, "{}")), keys) is is_tried
+    assert holds(SignedData.read("{}", fake_crypto.sign(KEY, "{}")), keys) is is_tried
     assert opens(sealed(key=OTHER_KEY), keys)
 
 
@@ -317,4 +317,4 @@ def test_open_without_a_valid_key_raises_stale(keys: SessionKeys | None) -> None
 
 
 def test_check_without_a_key_raises_stale() -> None:
-    assert not holds(SignedData.read("{}", sealer.sign("", "{}")), None)
+    assert not holds(SignedData.read("{}", fake_crypto.sign("", "{}")), None)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from tests import vectors
 from wxauth.models import Secret
-from wxauth.sandbox import crypto as sealer
+from wxauth.sandbox import crypto as fake_crypto
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.wechat.push import FRESH_FOR, HINTS, InvalidMessage, Message, PushDecoder
 
@@ -40,14 +40,14 @@ def reason(decoder: PushDecoder, query: dict[str, str], body: bytes, now: float 
 def signed(**more: str) -> dict[str, str]:
     """Return the query of plain mode."""
     query = {"timestamp": str(NOW), "nonce": "7", **more}
-    return {**query, "signature": sealer.sign_push(TOKEN, query["timestamp"], query["nonce"])}
+    return {**query, "signature": fake_crypto.sign_push(TOKEN, query["timestamp"], query["nonce"])}
 
 
 def safe(sealed: str) -> tuple[dict[str, str], bytes]:
     """Return a request of safe mode with `sealed` in it."""
     query = {"timestamp": str(NOW), "nonce": "7"}
-    query["msg_signature"] = sealer.sign_push(TOKEN, *query.values(), sealed)
-    return query, sealer.compact({"Encrypt": sealed}).encode()
+    query["msg_signature"] = fake_crypto.sign_push(TOKEN, *query.values(), sealed)
+    return query, fake_crypto.compact({"Encrypt": sealed}).encode()
 
 
 # --- The official examples
@@ -72,7 +72,7 @@ def test_decode_reads_the_official_plain_message() -> None:
 
 def test_decode_reads_the_official_safe_message() -> None:
     """Its appid is the one that was encrypted with it."""
-    body = sealer.compact({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}).encode()
+    body = fake_crypto.compact({"ToUserName": "gh_97417a04a28d", "Encrypt": vectors.SAFE_ENCRYPT}).encode()
     decoder = PushDecoder(vectors.PUSH_TOKEN, vectors.PUSH_AES_KEY)
     assert decoder.decode(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
 
@@ -106,7 +106,7 @@ def test_decode_in_safe_mode_ignores_the_plain_fields(form: str) -> None:
 )
 def test_decode_returns_what_was_encrypted(text: str, key: bytes) -> None:
     aes_key = base64.b64encode(key).decode().rstrip("=")
-    sealed = sealer.seal_push(aes_key, APPID, sealer.written({"Event": text}, "json"))
+    sealed = fake_crypto.encrypt_push(aes_key, APPID, fake_crypto.serialize({"Event": text}, "json"))
     found = PushDecoder(Secret(TOKEN), Secret(aes_key)).decode(*safe(sealed), NOW)
     assert found == Message(text, APPID, None)
 
@@ -205,7 +205,9 @@ def test_decode_with_another_key_gives_the_reason_aes_key() -> None:
 
 def test_decode_refuses_a_message_with_two_appids() -> None:
     """The appid inside must be the one that was encrypted with it."""
-    sealed = sealer.seal_push(AES_KEY, APPID, sealer.written({"Event": EVENT, "AppID": "wxfedcba9876543210"}, "json"))
+    sealed = fake_crypto.encrypt_push(
+        AES_KEY, APPID, fake_crypto.serialize({"Event": EVENT, "AppID": "wxfedcba9876543210"}, "json")
+    )
     assert reason(SAFE, *safe(sealed)) == "app"
 
 
@@ -217,15 +219,15 @@ def test_decode_refuses_a_message_with_two_appids() -> None:
         pytest.param("AAAA", "form", id="less than a block"),
         pytest.param("签", "form", id="Chinese"),
         pytest.param("A" * 22 + "==", "aes_key", id="a random block"),
-        pytest.param(sealer.seal_push(AES_KEY, APPID, b"hello"), "form", id="no JSON"),
-        pytest.param(sealer.seal_push(AES_KEY, APPID, b""), "form", id="empty"),
+        pytest.param(fake_crypto.encrypt_push(AES_KEY, APPID, b"hello"), "form", id="no JSON"),
+        pytest.param(fake_crypto.encrypt_push(AES_KEY, APPID, b""), "form", id="empty"),
     ],
 )
 def test_decode_refuses_signed_but_malformed_data(sealed: str, expected: str) -> None:
     """An attacker who knows only the token gets no further."""
     query = {"timestamp": str(NOW), "nonce": "7"}
-    query["msg_signature"] = sealer.sign_push(TOKEN, *query.values(), sealed)
-    assert reason(SAFE, query, sealer.written({"Encrypt": sealed}, "json")) == expected
+    query["msg_signature"] = fake_crypto.sign_push(TOKEN, *query.values(), sealed)
+    assert reason(SAFE, query, fake_crypto.serialize({"Encrypt": sealed}, "json")) == expected
 
 
 def test_decode_refuses_a_lone_surrogate() -> None:
@@ -258,7 +260,7 @@ ODD: dict[str, bytes] = {
 def test_decode_refuses_a_malformed_body(body: bytes) -> None:
     """An XML document type is refused before an entity is expanded."""
     assert reason(PLAIN, signed(), body) == "form"
-    assert reason(SAFE, *safe(sealer.seal_push(AES_KEY, APPID, body))) == "form"
+    assert reason(SAFE, *safe(fake_crypto.encrypt_push(AES_KEY, APPID, body))) == "form"
 
 
 @settings(deadline=None, max_examples=200)
