@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from wxauth.keys import TOKEN_LENGTH
 from wxauth.sessions.store import BAN_TTL, TOUCH_INTERVAL
 from wxauth.settings import Settings
+from wxauth.storage.reasons import HINTS
 from wxauth.web.requests import MAX_BODY
 from wxauth.wechat.access_tokens import MAX_FORCED
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
@@ -81,6 +83,14 @@ def test_each_named_variable_exists() -> None:
     """A misspelt name would be a configuration error for the reader who copies it."""
     fields = {f"WXAUTH_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", TEXT)) <= fields
+
+
+def test_rights_of_the_redis_user_are_those_of_the_hint() -> None:
+    assert f"`{HINTS['noperm'].removeprefix('allow the Redis user ')}`" in TEXT
+
+
+def test_token_length_is_that_of_the_code() -> None:
+    assert f"{TOKEN_LENGTH} characters in all" in TEXT
 
 
 def test_table_has_each_requirement_of_asvs_v7() -> None:
