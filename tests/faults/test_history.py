@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.history import INVARIANTS, Bounds, Call, judged, violations
+from tests.faults.support.history import INVARIANTS, Bounds, Call, judged, violations
 
 EVERY = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 PROBLEM = {**EVERY, "content-type": "application/problem+json"}

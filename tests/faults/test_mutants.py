@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Run
-from tests.faults.driver import Caller, Load, milliseconds
-from tests.faults.history import violations
-from tests.faults.relay import Relay
-from tests.faults.rig import (
+from tests.faults.support.driver import Caller, Load, milliseconds
+from tests.faults.support.history import violations
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import (
     CACHED,
-    MORE_FILES,
-    MORE_MEMORY,
+    MAX_MORE_FILES,
+    MAX_MORE_MEMORY,
     UNCACHED,
-    Observed,
-    assert_back,
-    assert_silent,
-    calling,
-    together,
-    within,
+    ObservedService,
+    assert_workers_unchanged,
+    assert_no_secrets,
+    single_caller,
+    run_in_parallel,
+    calls_within,
 )
 from tests.servers import RedisServer, wait_until
 from tests.service import ROOT, Service, WeChatServer, environment
@@ -142,7 +142,7 @@ def report(wechat: WeChatServer, folder: Path, fault: Fault, seed: int) -> set[s
                 race(load, redis, relay)
             time.sleep(CACHED.stale if fault.at_hand else 0)
             load.check_all()
-        dark = milliseconds([call for call in within(load.calls, start, end) if call.operation == "check"], 50)
+        dark = milliseconds([call for call in calls_within(load.calls, start, end) if call.operation == "check"], 50)
         red = {name for name, found in violations(load.calls, CACHED if fault.at_hand else UNCACHED).items() if found}
         return red | ({"dark"} if dark > DARK_BAR else set())
 
@@ -169,7 +169,7 @@ def race(load: Load, redis: RedisServer, relay: Relay, times: int = 12) -> None:
             token = one.log_in(user).token_id or ""
             for key in admin.scan_iter("wxa:*:s:*"):
                 admin.expire(key, 1000)
-            together(partial(one.ask, "logout", user, token), partial(ask_later, other, load, token, number * 0.007))
+            run_in_parallel(partial(one.ask, "logout", user, token), partial(ask_later, other, load, token, number * 0.007))
     relay.latency = 0
     # So short a load may have no login left that ended a session.
     one.log_in(user, one.log_in(user).token_id)
@@ -207,24 +207,24 @@ def test_a_redis_that_forgets_is_caught(run: Run, wechat: WeChatServer, tmp_path
 
 def test_what_a_service_leaves_behind_is_caught(run: Run, wechat: WeChatServer) -> None:
     """A token in the log, files that stay open, and a worker that is another one are red, each by itself."""
-    with RedisServer() as redis, Observed(redis.url, wechat) as service:
-        with calling(service, wechat, run.seed) as (caller, person, calls):
+    with RedisServer() as redis, ObservedService(redis.url, wechat) as service:
+        with single_caller(service, wechat, run.seed) as (caller, person, calls):
             token = caller.log_in(person).token_id or ""
         before = service.before
-        assert_silent(run, "sound", service, calls)
-        assert_back(run, "sound", service)
+        assert_no_secrets(run, "sound", service, calls)
+        assert_workers_unchanged(run, "sound", service)
         with service.log.open("a") as log:
             log.write(token)
         with pytest.raises(AssertionError):
-            assert_silent(run, "broken on purpose", service, calls)
+            assert_no_secrets(run, "broken on purpose", service, calls)
         for red in (
-            dataclasses.replace(before, files=before.files - MORE_FILES - 30),
-            dataclasses.replace(before, memory=before.memory - MORE_MEMORY - 30),
+            dataclasses.replace(before, files=before.files - MAX_MORE_FILES - 30),
+            dataclasses.replace(before, memory=before.memory - MAX_MORE_MEMORY - 30),
             dataclasses.replace(before, pids=before.pids[:1]),
         ):
             service.before = red
             with pytest.raises(AssertionError):
-                assert_back(run, "broken on purpose", service)
+                assert_workers_unchanged(run, "broken on purpose", service)
 
 
 @pytest.mark.parametrize("fault", MUTANTS.values(), ids=MUTANTS.keys())

@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Progress, Run
-from tests.faults.history import Bounds, Call, violations
-from tests.faults.relay import Relay
-from tests.faults.rig import together
+from tests.faults.support.history import Bounds, Call, violations
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import run_in_parallel
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
@@ -53,7 +53,7 @@ def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str
         users = [User(APPID, f"o{number:027}") for number in range(4)]
         share = run.of(400, 100_000 // len(MISCHIEF)) // len(users)
         visitors = [Visitor(store, user, calls, run.seed) for user in users]
-        together(*(partial(visitor.visit, share, progress) for visitor in visitors))
+        run_in_parallel(*(partial(visitor.visit, share, progress) for visitor in visitors))
         found = violations(calls, Bounds(max_sessions=1000))
         mischief = sum(relay.done.values())
         relay.odds = {}

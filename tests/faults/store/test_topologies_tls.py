@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.faults.clusters import SLOTS, bus_ports
-from tests.faults.test_store_tls import certificate, pem
-from tests.faults.topologies import SERVICE, Node, SentinelNode
+from tests.faults.support.clusters import SLOTS, bus_ports
+from tests.faults.support.certificates import certificate, pem
+from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.servers import free_port, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.client import RedisClient

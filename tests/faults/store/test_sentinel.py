@@ -14,22 +14,22 @@ import requests
 
 from tests.conftest import ALICE, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Progress, Run, cache_on_and_off
-from tests.faults.driver import Load, milliseconds
-from tests.faults.history import Call
-from tests.faults.relay import Relay
-from tests.faults.rig import (
-    Observed,
-    assert_back,
+from tests.faults.support.driver import Load, milliseconds
+from tests.faults.support.history import Call
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import (
+    ObservedService,
+    assert_workers_unchanged,
     assert_clean,
-    assert_silent,
-    bar,
-    begun,
+    assert_no_secrets,
+    assert_limit,
+    calls_begun,
     bounds_of,
-    calling,
+    single_caller,
     first_success,
     slowest,
 )
-from tests.faults.topologies import SERVICE, Node, SentinelSet
+from tests.faults.support.topologies import SERVICE, Node, SentinelSet
 from tests.servers import wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
@@ -67,7 +67,7 @@ def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServe
     dark_spans: list[tuple[float, float]] = []
     with (
         SentinelSet(*CAREFUL, password=PASSWORD) as redis,
-        Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service,
+        ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service,
     ):
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
@@ -87,10 +87,10 @@ def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServe
                 dark_spans.append((start, promoted_at))
                 progress(f"{fault}: {number + 1} of {times}, {len(load.calls)} calls, back after {back[-1]} s")
         load.check_all()
-        dark = [call for span in dark_spans for call in begun(load.calls, *span)]
-        bar(run, fault, "first check that passes after promotion", max(back), 3, "s")
-        bar(run, fault, "first login after promotion", max(writing), 3, "s")
-        bar(run, fault, "slowest call in the dark", slowest(dark), 600)
+        dark = [call for span in dark_spans for call in calls_begun(load.calls, *span)]
+        assert_limit(run, fault, "first check that passes after promotion", max(back), 3, "s")
+        assert_limit(run, fault, "first login after promotion", max(writing), 3, "s")
+        assert_limit(run, fault, "slowest call in the dark", slowest(dark), 600)
         run.figure(fault, "p99 of the calls in the dark (ms)", milliseconds(dark, 99), "")
         assert_clean(run, fault, service, load.calls, bounds_of(cache))
 
@@ -109,8 +109,8 @@ def logout_that_no_replica_has(run: Run, fault: str, wechat: WeChatServer, wait:
     """What one caller hears of a logout while the replicas are cut off, and once one of them has taken over."""
     with (
         lagging() as (redis, relays),
-        Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
-        calling(service, wechat, run.seed) as (caller, alice, calls),
+        ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
+        single_caller(service, wechat, run.seed) as (caller, alice, calls),
     ):
         caller.log_in(alice)
         time.sleep(0.3)
@@ -126,8 +126,8 @@ def logout_that_no_replica_has(run: Run, fault: str, wechat: WeChatServer, wait:
         if wait:
             assert_clean(run, fault, service, calls, witnesses=False)
         else:
-            assert_back(run, fault, service)
-            assert_silent(run, fault, service, calls)
+            assert_workers_unchanged(run, fault, service)
+            assert_no_secrets(run, fault, service, calls)
     return calls
 
 
@@ -150,7 +150,7 @@ def test_a_logout_that_no_replica_has(run: Run, wechat: WeChatServer, wait: int)
 def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
     """One that was stalled, replaced and goes on gets no more questions, though its connections still stand."""
     fault = "sentinel: primary stopped (SIGSTOP)"
-    with SentinelSet(*CAREFUL) as redis, Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
+    with SentinelSet(*CAREFUL) as redis, ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
         with load:
@@ -163,9 +163,9 @@ def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
             stalled.go_on()
             time.sleep(1)
         load.check_all()
-        bar(run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s")
+        assert_limit(run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s")
         calls = [call for call in load.calls if call.start >= start]
-        bar(run, fault, "slowest call", slowest(calls), 600)
+        assert_limit(run, fault, "slowest call", slowest(calls), 600)
         assert_clean(run, fault, service, load.calls)
 
 
@@ -182,7 +182,7 @@ def test_a_planned_failover(run: Run, size: int) -> None:
         start = time.monotonic()
         wait_until(lambda: not passes(warm, token), "a refusal")
         held = round(time.monotonic() - start, 2)
-    bar(run, f"sentinel: planned failover, {size} kept", "a revoked token passes for", held, 3, "s")
+    assert_limit(run, f"sentinel: planned failover, {size} kept", "a revoked token passes for", held, 3, "s")
     assert held < 6
 
 
@@ -231,8 +231,8 @@ def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
     """Where only the data asks for one, the password of REDIS_URL does not lock us out of the sentinels."""
     with (
         SentinelSet(password=PASSWORD, open_sentinels=True) as redis,
-        Observed(redis.url, wechat) as service,
-        calling(service, wechat, run.seed) as (caller, alice, calls),
+        ObservedService(redis.url, wechat) as service,
+        single_caller(service, wechat, run.seed) as (caller, alice, calls),
     ):
         assert requests.get(f"{service.url}/readyz", timeout=5).json()["redis"] == "ok"
         caller.log_in(alice)
@@ -250,6 +250,6 @@ def test_sentinels_that_are_silent(run: Run) -> None:
         with pytest.raises(StoreUnavailable):
             door.read("k")
         held = round((time.monotonic() - start) * 1000, 1)
-    bar(run, "sentinels that are silent", "a thread is held for", held, 600)
+    assert_limit(run, "sentinels that are silent", "a thread is held for", held, 600)
     # Each of the six alone would take 250 ms.
     assert held < 6 * 250

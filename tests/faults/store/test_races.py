@@ -13,7 +13,7 @@ import redis
 
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Progress, Run
-from tests.faults.rig import together
+from tests.faults.support.rig import run_in_parallel
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing
@@ -56,7 +56,7 @@ def someone(number: int) -> Identity:
     return Identity(User(APPID, f"o{number:027}"), Secret(SESSION_KEY), None)
 
 
-class Insisting:
+class RetryOnce:
     """Makes jobs do as the answer to StoreUnavailable says, once: ask again."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ def test_refresh_racing_logout(
 ) -> None:
     """A use that is being recorded while its session ends brings nothing back."""
     progress, times, back = Progress(request), run.of(400, 100_000), 0
-    insisting = Insisting()
+    retry_once = RetryOnce()
     ours = store(server, ring, cap=BATCH + 1)
     for done in range(0, times, BATCH):
         logins = [ours.create(someone(done + number)) for number in range(BATCH)]
@@ -107,14 +107,14 @@ def test_refresh_racing_logout(
                 pipeline.expire(name, 1000)
             pipeline.execute()
         barrier = threading.Barrier(2)
-        refreshes = [insisting(partial(ours.resolve, token.reveal())) for token, _ in logins]
-        logouts = [insisting(partial(ours.revoke, session)) for _, session in logins]
-        together(partial(in_step, refreshes, barrier), partial(in_step, logouts, barrier))
+        refreshes = [retry_once(partial(ours.resolve, token.reveal())) for token, _ in logins]
+        logouts = [retry_once(partial(ours.revoke, session)) for _, session in logins]
+        run_in_parallel(partial(in_step, refreshes, barrier), partial(in_step, logouts, barrier))
         back += int(admin.exists(*names))
         progress(f"refresh racing logout: {done + BATCH} of {times}, back from the dead: {back}")
     run.figure("refresh racing logout", f"sessions back from the dead, {times} times", back, 0)
     assert back == 0
-    insisting.judge(run, "refresh racing logout")
+    retry_once.judge(run, "refresh racing logout")
 
 
 def name_of(ring: KeyRing, token: Secret) -> str:
@@ -127,20 +127,20 @@ def test_login_racing_logout_everywhere(
 ) -> None:
     """Whatever is left is in the user's list, and what is in the list is there."""
     progress, times, unlisted, over = Progress(request), run.of(100, 10_000), 0, 0
-    insisting = Insisting()
+    retry_once = RetryOnce()
     ours = store(server, ring, CAP)
     for number in range(times):
         alice = someone(number % 50)
         ours.create(alice)
-        log_in, end_all = insisting(partial(ours.create, alice)), insisting(partial(ours.end_all, alice.user))
-        together(log_in, end_all, insisting(partial(ours.create, alice)))
+        log_in, end_all = retry_once(partial(ours.create, alice)), retry_once(partial(ours.end_all, alice.user))
+        run_in_parallel(log_in, end_all, retry_once(partial(ours.create, alice)))
         unlisted += len(strays(ours, admin, ring, alice.user))
         over += len(ours.sessions_of(alice.user)) > CAP
         progress(f"login racing logout-everywhere: {number + 1} of {times}, alive but not listed: {unlisted}")
     run.figure("login racing everywhere", f"sessions that no list shows, {times} times", unlisted, 0)
     run.figure("login racing everywhere", "users above the cap", over, 0)
     assert (unlisted, over) == (0, 0)
-    insisting.judge(run, "login racing everywhere")
+    retry_once.judge(run, "login racing everywhere")
 
 
 def strays(ours: SessionStore, admin: redis.Redis, ring: KeyRing, user: User) -> set[str]:
@@ -156,16 +156,16 @@ def test_logins_at_once_keep_the_cap(
 ) -> None:
     """However many phones log in at the same moment."""
     progress, times, over = Progress(request), run.of(30, 2_000), 0
-    insisting = Insisting()
+    retry_once = RetryOnce()
     ours = store(server, ring, CAP)
     sessions: list[WxSession] = []
     for number in range(times):
         alice = someone(1000 + number)
         log_in = partial(lambda who: sessions.append(ours.create(who)[1]), alice)
-        together(*(insisting(log_in) for _ in range(CAP + 2)))
+        run_in_parallel(*(retry_once(log_in) for _ in range(CAP + 2)))
         over += len(ours.sessions_of(alice.user)) > CAP or bool(strays(ours, admin, ring, alice.user))
         progress(f"logins at once: {number + 1} of {times}, above the cap: {over}")
     run.figure("logins at once", f"users above the cap, {times} times", over, 0)
     assert over == 0
     assert len(sessions) == times * (CAP + 2)
-    insisting.judge(run, "logins at once")
+    retry_once.judge(run, "logins at once")

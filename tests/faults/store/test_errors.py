@@ -12,7 +12,7 @@ import redis
 import requests
 
 from tests.faults.conftest import Run
-from tests.faults.rig import Observed, assert_clean, calling, events
+from tests.faults.support.rig import ObservedService, assert_clean, single_caller, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, WeChatServer
 from wxauth.storage.reasons import HINTS
@@ -105,8 +105,8 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def service(server: RedisServer, wechat: WeChatServer) -> Iterator[Observed]:
-    with Observed(server.url, wechat) as running:
+def service(server: RedisServer, wechat: WeChatServer) -> Iterator[ObservedService]:
+    with ObservedService(server.url, wechat) as running:
         yield running
 
 
@@ -128,9 +128,9 @@ def named(service: Service, event: str, since: int) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
-def test_refused(run: Run, service: Observed, server: RedisServer, wechat: WeChatServer, refusal: Refusal) -> None:
+def test_refused(run: Run, service: ObservedService, server: RedisServer, wechat: WeChatServer, refusal: Refusal) -> None:
     """Reads are answered if Redis still reads, all else is 503; readiness and the log say why and what to do."""
-    with server.client() as admin, calling(service, wechat, run.seed) as (caller, person, calls):
+    with server.client() as admin, single_caller(service, wechat, run.seed) as (caller, person, calls):
         admin.ping()
         token = caller.log_in(person).token_id or ""
         since = len(events(service))
@@ -154,8 +154,8 @@ def test_refused(run: Run, service: Observed, server: RedisServer, wechat: WeCha
 def test_loading(run: Run, wechat: WeChatServer) -> None:
     """While Redis reads its data everything waits; then the sessions are there, and nobody restarted anything."""
     slow = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
-    with RedisServer(*slow) as server, Observed(server.url, wechat) as service:  # noqa: SIM117 - the callers end first
-        with calling(service, wechat, run.seed) as (caller, person, calls), server.client() as admin:
+    with RedisServer(*slow) as server, ObservedService(server.url, wechat) as service:  # noqa: SIM117 - the callers end first
+        with single_caller(service, wechat, run.seed) as (caller, person, calls), server.client() as admin:
             token = caller.log_in(person).token_id or ""
             admin.mset({f"filling {number}": "x" * 100 for number in range(700)})
             admin.shutdown(save=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
-from tests.faults.asked import commands
-from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.wire import ask
+from tests.faults.support.rig import redis_commands
+from tests.faults.support.slow_wechat import SlowWeChat, code
+from tests.faults.support.raw_http import ask
 from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, wait_until
 from tests.service import Service, environment
@@ -103,9 +103,9 @@ def test_a_token_that_is_none_costs_redis_nothing(
 ) -> None:
     """401, or the server's own 400 or 431; Redis hears nothing of it."""
     with redis_server.client() as client:
-        before = commands(client)
+        before = redis_commands(client)
         answers = ask(service.port, GET + TOKENS[name](token.encode()) + b"\r\nConnection: close\r\n\r\n")
-        assert commands(client) == before
+        assert redis_commands(client) == before
     assert answers.status in (400, 401, 431)
     if answers.status == 401:
         head, body = answers.raw.split(b"\r\n\r\n", 1)
@@ -153,9 +153,9 @@ def test_a_body_that_is_none_of_ours_is_refused(service: Service, redis_server: 
     """A problem says why, at once, whatever else the caller would still send; Redis hears nothing of it."""
     data, status, problem = BODIES[name]
     with redis_server.client() as client:
-        before = commands(client)
+        before = redis_commands(client)
         answers = ask(service.port, data)
-        assert commands(client) == before
+        assert redis_commands(client) == before
     assert (answers.status, problem.encode() in answers.raw) == (status, True)
 
 

@@ -17,10 +17,10 @@ from typing import Self
 
 import pytest
 
-from tests.faults.asked import commands
+from tests.faults.support.rig import redis_commands
 from tests.faults.conftest import FULL, Progress, Run
-from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.traffic import Caller, Reply, at_rate, beside, max_concurrent, milliseconds, statuses
+from tests.faults.support.slow_wechat import SlowWeChat, code
+from tests.faults.support.traffic import Caller, Reply, at_rate, beside, max_concurrent, milliseconds, statuses
 from tests.servers import RedisServer, Server, program, wait_until
 from tests.service import Service, environment
 
@@ -153,11 +153,11 @@ def test_forged_tokens_cost_redis_nothing(
         async with Visitor(service.port) as visitor:
             for number in range(1, rounds + 1):
                 quiet += await visitor.quiet(100, run.of(200, 1500))
-                before = commands(client)
+                before = redis_commands(client)
                 more, besides = await beside(
                     forge(service.port, needed // rounds, run.seed + number), 100, visitor.check
                 )
-                asked += commands(client) - before
+                asked += redis_commands(client) - before
                 forged, checks = forged + more, checks + besides
                 progress(f"forged tokens: {forged.answered} of {needed}")
         return quiet, forged, checks, asked

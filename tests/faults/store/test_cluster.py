@@ -11,12 +11,12 @@ import pytest
 from redis.crc import key_slot
 
 from tests.conftest import APPID, RING_KEY
-from tests.faults.clusters import ClusterSet
+from tests.faults.support.clusters import ClusterSet
 from tests.faults.conftest import Progress, Run, cache_on_and_off
-from tests.faults.driver import Load
-from tests.faults.history import Call
-from tests.faults.rig import Observed, assert_clean, bar, bounds_of, events, slowest
-from tests.faults.topologies import Node
+from tests.faults.support.driver import Load
+from tests.faults.support.history import Call
+from tests.faults.support.rig import ObservedService, assert_clean, bar, bounds_of, events, slowest
+from tests.faults.support.topologies import Node
 from tests.service import Service, WeChatServer
 from wxauth.keys import SigningKey
 from wxauth.models import Secret, User
@@ -92,7 +92,7 @@ def test_a_primary_is_lost(
     """Only those whose slots it held are asked to wait, and only until its replica has taken over."""
     chance = random.Random(run.seed)  # noqa: S311 - the same again is the point
     before, kept = cluster.elections(), f"{cache} kept"
-    with Observed(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service:
+    with ObservedService(cluster.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all()
         service.settle()
@@ -140,9 +140,9 @@ def report(run: Run, fault: str, losses: Sequence[Loss]) -> None:
     run.figure(fault, "calls that passed until the promotion", f"{passed} of {len(meanwhile)}", "")
     run.figure(fault, "logins refused until the promotion", counted(meanwhile, "login"), "")
     run.figure(fault, "logouts refused later, for want of a replica", counted(later, *LOGOUTS), "")
-    bar(run, fault, "503 for sessions elsewhere", sum(len(loss.strangers) for loss in losses), 0, "calls")
-    bar(run, fault, "last 503 for a check after the promotion", max(last, default=0), 1, "s")
-    bar(run, fault, "slowest call until the promotion", slowest(meanwhile), 600)
+    assert_limit(run, fault, "503 for sessions elsewhere", sum(len(loss.strangers) for loss in losses), 0, "calls")
+    assert_limit(run, fault, "last 503 for a check after the promotion", max(last, default=0), 1, "s")
+    assert_limit(run, fault, "slowest call until the promotion", slowest(meanwhile), 600)
 
 
 def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, cluster: ClusterSet) -> None:
@@ -152,7 +152,7 @@ def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, clu
     """
     fault, count = "cluster: slots moved", run.of(50, 1000)
     before = cluster.elections()
-    with Observed(cluster.url, wechat) as service:
+    with ObservedService(cluster.url, wechat) as service:
         load = Load(service.url, wechat, seed=run.seed, users=48, rate=300)
         load.log_in_all(2)
         service.settle()
@@ -170,7 +170,7 @@ def test_slots_are_moved(run: Run, progress: Progress, wechat: WeChatServer, clu
         run.figure(fault, "slowest call (ms)", slowest(asked), "")
         assert_causes(run, fault, service, "contention", "slot_moving")
         assert_clean(run, fault, service, load.calls)
-        bar(run, fault, f"503 for sessions in {len(asked)} calls", len(refused(asked, *READS, *LOGOUTS)), 0, "calls")
+        assert_limit(run, fault, f"503 for sessions in {len(asked)} calls", len(refused(asked, *READS, *LOGOUTS)), 0, "calls")
 
 
 def move(cluster: ClusterSet, load: Load, target: Node, count: int, chance: random.Random) -> None:

@@ -12,11 +12,11 @@ import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.conftest import Run
-from tests.faults.driver import Load, Person
-from tests.faults.history import Call
-from tests.faults.leaks import arguments, hits
-from tests.faults.relay import Relay
-from tests.faults.rig import Observed
+from tests.faults.support.driver import Load, Person
+from tests.faults.support.history import Call
+from tests.faults.support.leaks import arguments, hits
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import ObservedService
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
@@ -124,7 +124,7 @@ def test_no_secret_is_left_behind(run: Run) -> None:
             more = {"WXAUTH_LOG_LEVEL": "debug", "WXAUTH_WECHAT_TIMEOUT": "0.5"}
             more["WXAUTH_CLIENTS"] = f"backend:{CLIENT_SECRET}"
             wechat_url = f"http://127.0.0.1:{to_wechat.port}"
-            with Observed(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
+            with ObservedService(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
                 trail = Trail(service, wechat)
                 tokens = walk(trail)
                 load = Load(service.url, wechat, seed=run.seed, threads=4)

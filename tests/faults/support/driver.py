@@ -17,7 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.conftest import APPID
-from tests.faults.history import Call
+from tests.faults.support.history import Call
 from tests.service import WeChatServer
 
 #: How often each operation comes up, beside the others.
@@ -271,7 +271,7 @@ class Load:
         return Person(name, str(wechat.fake._identity(APPID, name)["openid"]), witness)
 
 
-def forged(call: Call) -> bool:
+def is_forged(call: Call) -> bool:
     """Whether its token is one that the load made up."""
     return (call.token_id or "").endswith(FORGED_SIGNATURE)
 

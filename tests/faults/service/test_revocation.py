@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Run
-from tests.faults.rig import bar
+from tests.faults.support.rig import assert_limit
 from tests.servers import RedisServer, wait_until
 from tests.service import Service, WeChatServer, environment
 
@@ -137,6 +137,6 @@ def test_a_logout_holds_on_every_worker(lines: list[Line], wechat: WeChatServer,
     milliseconds = sorted(seconds * 1000 for seconds in times)
     p99 = statistics.quantiles(milliseconds, n=100, method="inclusive")[-1]
     run.figure("logout, four workers", "median, ms", f"{statistics.median(milliseconds):.1f}", "none")
-    bar(run, "logout, four workers", "p99", round(p99, 1), 250)
+    assert_limit(run, "logout, four workers", "p99", round(p99, 1), 250)
     run.figure("logout, four workers", "worst, ms", f"{milliseconds[-1]:.1f}", f"{BOUND * 1000:.0f}")
     assert milliseconds[-1] < BOUND * 1000

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from tests.faults.conftest import FULL, Run
-from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.traffic import Caller, Reply, max_concurrent
+from tests.faults.support.slow_wechat import SlowWeChat, code
+from tests.faults.support.traffic import Caller, Reply, max_concurrent
 from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, environment

@@ -1,4 +1,4 @@
-"""Connections that end: Redis closes them, an operator kills them, callers hang up."""
+"""Connections end: Redis closes them, an operator kills them, callers hang up."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from tests.faults.conftest import Progress, Run, cache_on_and_off
-from tests.faults.driver import CHECKS, Load
-from tests.faults.history import Bounds
-from tests.faults.rig import UNCACHED, Observed, assert_clean, bounds_of, events
+from tests.faults.conftest import Progress, Run
+from tests.faults.support.driver import CHECKS, Load
+from tests.faults.support.rig import (
+    UNCACHED,
+    Loaded,
+    ObservedService,
+    assert_clean,
+    cached_and_uncached,
+    events,
+    running,
+)
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer
 
-#: Few enough that logins end others' sessions all the time.
-CAP = 2
+#: With a limit this low, many logins end another session.
+MAX_SESSIONS = 2
+KILL_PAUSE = 0.7
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +36,10 @@ def wechat() -> Iterator[WeChatServer]:
         yield server
 
 
-def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -> None:
-    """Redis with `timeout 1` closes what nobody used for a second; nobody notices."""
-    every_check_asks = {"WXAUTH_CACHE_SIZE": "0"}
-    with RedisServer("--timeout", "1") as redis, Observed(redis.url, wechat, **every_check_asks) as service:
+def test_idle_connections_closed_by_redis_cause_no_error(run: Run, wechat: WeChatServer) -> None:
+    """Redis with `timeout 1` closes each connection that was idle for a second."""
+    no_cache = {"WXAUTH_CACHE_SIZE": "0"}
+    with RedisServer("--timeout", "1") as redis, ObservedService(redis.url, wechat, **no_cache) as service:
         load = Load(service.url, wechat, seed=run.seed, threads=4, users=4)
         load.log_in_all()
         for _ in range(run.of(1, 10)):
@@ -42,38 +51,41 @@ def test_idle_connections_closed_by_the_server(run: Run, wechat: WeChatServer) -
         assert_clean(run, "idle connections closed", service, load.calls, UNCACHED)
 
 
-@cache_on_and_off
-def test_connections_killed_under_load(run: Run, wechat: WeChatServer, cache: str) -> None:
-    """CLIENT KILL TYPE normal, again and again: a lost connection is made anew, and nobody notices."""
-    fault = f"client kill, {cache} kept"
+@pytest.mark.timed
+def test_connections_killed_under_load_cause_no_error(run: Run, wechat: WeChatServer) -> None:
+    """Send CLIENT KILL TYPE normal repeatedly: the service reconnects, with the session cache and without."""
+    fault, killed = "client kill", 0
+    load = partial(Load, seed=run.seed, threads=4, users=40)
     with (
         RedisServer() as redis,
-        Observed(redis.url, wechat, WXAUTH_CACHE_SIZE=cache, WXAUTH_MAX_SESSIONS=str(CAP)) as service,
+        cached_and_uncached(redis.url, wechat, load, MAX_SESSIONS) as pairs,
         redis.client() as admin,
     ):
-        load = Load(service.url, wechat, seed=run.seed, threads=4, users=40)
-        load.log_in_all()
-        killed = 0
-        with load:
+        with running(pairs):
             for _ in range(run.of(3, 100)):
-                # Long enough that not both tries of one conversation fall to it.
-                time.sleep(1)
+                # An operation may be repeated once, within 600 ms: give both attempts no chance to meet two kills.
+                time.sleep(KILL_PAUSE)
                 killed += int(admin.client_kill_filter(_type="normal", skipme=True))
-                # The feed's connections are another kind.
+                # The connections of the revocation channel are of another type.
                 admin.client_kill_filter(_type="pubsub")
-        errors = [call for call in load.calls if call.unknown]
-        run.figure(fault, f"errors, {killed} killed in {len(load.calls)} calls", len(errors), 0)
-        reasons = Counter(event["reason"] for event in events(service) if event["event"] == "store_unavailable")
-        run.figure(fault, "their reasons", dict(reasons), "none")
         assert killed > 0
-        assert errors == []
-        assert_clean(run, fault, service, load.calls, Bounds(max_sessions=CAP, stale=bounds_of(cache).stale))
+        for each in pairs:
+            assert_no_errors(run, f"{fault}, {each.cache}", each, killed)
+            each.assert_clean(run, fault)
 
 
-def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer) -> None:
-    """In the middle of their request or before its answer: no session ends, and the pool stays whole."""
+def assert_no_errors(run: Run, fault: str, it: Loaded, killed: int) -> None:
+    errors = [call for call in it.load.calls if call.unknown]
+    run.figure(fault, f"errors, {killed} killed in {len(it.load.calls)} calls", len(errors), 0)
+    reasons = Counter(event["reason"] for event in events(it.service) if event["event"] == "store_unavailable")
+    run.figure(fault, "their reasons", dict(reasons), "none")
+    assert errors == []
+
+
+def test_callers_that_hang_up_end_no_session(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+    """Callers close the connection within a request or before its answer; the pool of connections stays whole."""
     times = run.of(300, 10000)
-    with RedisServer() as redis, Observed(redis.url, wechat) as service, redis.client() as admin:
+    with RedisServer() as redis, ObservedService(redis.url, wechat) as service, redis.client() as admin:
         load = Load(service.url, wechat, seed=run.seed, threads=4, mix=CHECKS)
         load.log_in_all(times=2)
         service.settle()
@@ -92,7 +104,7 @@ def test_callers_that_hang_up(run: Run, progress: Progress, wechat: WeChatServer
 
 
 def hang_up(service: Service, chance: random.Random, tokens: list[str]) -> None:
-    """A check that is cut off somewhere, perhaps after its end; or a logout that is cut off before it."""
+    """Send a whole check, or a part of a check or logout, and close the connection."""
     method = chance.choice(["GET", "DELETE"])
     head = f"{method} /session HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {chance.choice(tokens)}\r\n\r\n".encode()
     length = chance.randrange(len(head)) if method == "DELETE" or chance.random() < 0.3 else len(head)

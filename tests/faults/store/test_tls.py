@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.faults.conftest import Run
-from tests.faults.driver import Load
-from tests.faults.relay import Relay
-from tests.faults.rig import Observed, assert_clean, events
+from tests.faults.support.driver import Load
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import ObservedService, assert_clean, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable
@@ -142,7 +142,7 @@ def test_served_over_tls(run: Run, encrypted: Encrypted, tls: str) -> None:
     trust = {"SSL_CERT_FILE": str(encrypted.authority)} if tls == "verify" else {}
     with WeChatServer() as wechat, Relay(encrypted.port, run.seed) as relay:
         url = f"rediss://127.0.0.1:{relay.port}/0"
-        with Observed(url, wechat, WXAUTH_REDIS_TLS=setting, **trust) as service:
+        with ObservedService(url, wechat, WXAUTH_REDIS_TLS=setting, **trust) as service:
             load = Load(service.url, wechat, seed=run.seed, users=6)
             load.log_in_all()
             before = len(load.calls)
