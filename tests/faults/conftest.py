@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: counts by the size of the run, a printed seed, and measured figures with their limits."""
+"""Fixtures of the fault tests: counts by the size of the run, a seed, and figures with their limits."""
 
 from __future__ import annotations
 
@@ -66,7 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "call"]
+    reports = [
+        report
+        for found in terminalreporter.stats.values()
+        for report in found
+        if getattr(report, "when", "") == "call"
+    ]
     properties = [entry for report in reports for entry in report.user_properties]
     rows = [value for name, value in properties if name == "figure"]
     if rows:

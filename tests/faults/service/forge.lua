@@ -29,7 +29,7 @@ function delay()
 end
 
 function request()
-  return wrk.format("GET", nil, { Authorization = "wxa_" .. random_text(47) .. "." .. random_text(43) })
+  return wrk.format("GET", nil, { Authorization = "wxa_" .. random_text(65) .. "." .. random_text(43) })
 end
 
 function response(status)

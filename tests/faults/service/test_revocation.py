@@ -126,7 +126,7 @@ def hits(line: Line) -> float:
     return float(found[1]) if found else 0.0
 
 
-def test_logout_on_one_worker_holds_on_all_within_3_seconds(lines: list[Line], wechat: WeChatServer, run: Run) -> None:
+def test_logout_on_one_worker_holds_on_all_within_3_s(lines: list[Line], wechat: WeChatServer, run: Run) -> None:
     """The p99 is at most 250 ms. Each worker has the session in its cache before the logout."""
     times = []
     count = run.of(40, 1000)

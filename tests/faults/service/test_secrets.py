@@ -14,7 +14,7 @@ from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.conftest import Run
 from tests.faults.support.driver import Load, Person
 from tests.faults.support.history import Call
-from tests.faults.support.leaks import arguments, hits
+from tests.faults.support.leaks import arguments, hits, random_part
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import ObservedService
 from tests.servers import RedisServer
@@ -108,8 +108,7 @@ def of_the_users(calls: list[Call], people: list[Person], trail: Trail, tokens: 
     """What is a user's own: an answer to that user may hold it, and nothing else."""
     given = [call.token_id for call in calls if call.operation == "login" and call.token_id]
     found = {f"token {number}": token for number, token in enumerate([*tokens, *given])}
-    # What stands in a token after `wxa_` and its tag: the part that makes it one.
-    found |= {f"bits of {name}": token[8:51] for name, token in found.items()}
+    found |= {f"bits of {name}": random_part(token) for name, token in found.items()}
     found |= {f"code {number}": code for number, code in enumerate(trail.codes)}
     found |= {f"phone number {number}": phone for number, phone in enumerate(trail.numbers)}
     return found | {f"openid {number}": person.openid for number, person in enumerate(people)}

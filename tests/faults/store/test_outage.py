@@ -38,8 +38,7 @@ from tests.service import Service, WeChatServer
 
 pytestmark = pytest.mark.timed
 
-NO_CACHE = {"WXAUTH_CACHE_SIZE": "0"}
-#: Milliseconds in which each worker notices that the revocation channel is gone. Until then it answers from its cache.
+#: Milliseconds in which each worker notices that the revocation channel is lost. Its cache answers until then.
 CHANNEL_LOST_WITHIN = {"cache on": 100, "cache off": 0}
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 CALLS_A_SECOND = 400
@@ -58,7 +57,7 @@ def readiness(service: Service) -> tuple[int, str]:
 
 
 def test_sessions_survive_kill_9_and_restart_of_redis(run: Run, progress: Progress, wechat: WeChatServer) -> None:
-    """Kill Redis, wait, start it again, repeatedly. Each kill hits a service with the session cache and one without."""
+    """Kill Redis and start it again, repeatedly. Each kill hits a service with the session cache and one without."""
     fault, times, dark = "redis killed with -9", run.of(2, 20), run.of(1, 10)
     outages: list[Outage] = []
     load = partial(Load, seed=run.seed, users=12, rate=CALLS_A_SECOND)
@@ -159,7 +158,11 @@ def test_slow_redis_is_awaited_within_the_budget_and_refused_beyond_it(
 ) -> None:
     """The budget is 250 ms: a latency of 100 ms succeeds, 300 ms is a 503. No call takes longer than 600 ms."""
     fault, seconds = f"latency of {latency} ms", run.of(3, 10)
-    with RedisServer() as redis, Relay(redis.port) as relay, ObservedService(relay.url, wechat, **NO_CACHE) as service:
+    with (
+        RedisServer() as redis,
+        Relay(redis.port) as relay,
+        ObservedService(relay.url, wechat, WXAUTH_CACHE_SIZE="0") as service,
+    ):
         # Slow calls are few. Log out often enough that one of them is a logout.
         load = Load(service.url, wechat, seed=run.seed, users=12, mix={**MIX, "logout": 20})
         load.log_in_all()

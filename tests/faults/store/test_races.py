@@ -9,19 +9,18 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import cast
 
 import pytest
 import redis
 
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Progress, Run
-from tests.faults.support.rig import age_sessions, run_in_parallel
+from tests.faults.support.rig import age_sessions, run_in_parallel, session_fields
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
-from wxauth.sessions.records import Shelf
+from wxauth.sessions.records import UserHash
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
@@ -167,11 +166,6 @@ def test_logins_at_once_keep_the_limit_of_sessions(
 
 
 def unlisted_sessions(store: SessionStore, admin: redis.Redis, ring: KeyRing, user: User) -> set[str]:
-    """Return the ids for which Redis keeps a record but no list entry, or an entry but no record.
-
-    This depends on the layout in Redis.
-    """
-    tag = ring.newest.tag(user)
-    records = {key.decode().rpartition(":")[2] for key in admin.scan_iter(f"wxa:{{{tag}}}:s:*", count=10_000)}
-    shelf = Shelf.of(ring.newest, user)
-    return records ^ shelf.ids(cast(dict[bytes, bytes], admin.hgetall(shelf.hash)))
+    """Return the ids that are in Redis or in the user's list, but not in both."""
+    kept = session_fields(admin, UserHash.of(ring.newest, user).name)
+    return {id.decode() for id in kept} ^ {entry.id for entry in store.sessions_of(user)}

@@ -20,15 +20,15 @@ from tests.faults.support.history import Call
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import (
     ObservedService,
-    assert_workers_unchanged,
     assert_clean,
-    assert_no_secrets,
     assert_limit,
-    calls_begun,
+    assert_no_secrets,
+    assert_workers_unchanged,
     cached_and_uncached,
-    single_caller,
+    calls_begun,
     first_success,
     running,
+    single_caller,
     slowest,
 )
 from tests.faults.support.topologies import SERVICE, Node, SentinelSet
@@ -163,7 +163,10 @@ def test_logout_without_replicas_is_confirmed_only_if_wait_replicas_is_0(
 def test_stopped_primary_gets_no_commands_after_its_replacement(run: Run, wechat: WeChatServer) -> None:
     """After SIGCONT the old primary answers again, and the old connections to it are still open."""
     fault = "sentinel: primary stopped (SIGSTOP)"
-    with SentinelSet(*NO_WRITES_WITHOUT_REPLICA) as redis, ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
+    with (
+        SentinelSet(*NO_WRITES_WITHOUT_REPLICA) as redis,
+        ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service,
+    ):
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
         with load:
@@ -176,7 +179,9 @@ def test_stopped_primary_gets_no_commands_after_its_replacement(run: Run, wechat
             stalled.go_on()
             time.sleep(1)
         load.check_all()
-        assert_limit(run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s")
+        assert_limit(
+            run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s"
+        )
         calls = [call for call in load.calls if call.start >= start]
         assert_limit(run, fault, "slowest call", slowest(calls), 600)
         assert_clean(run, fault, service, load.calls)
@@ -189,7 +194,7 @@ def test_logout_at_the_new_primary_holds_after_a_planned_failover(run: Run, size
     with SentinelSet() as redis:
         old, warm = redis.primary, worker(redis.url, size)
         token = warm.store.create(Identity(ALICE, Secret(SESSION_KEY)))[0].reveal()
-        wait_until(lambda: bool(warm.resolve(token)) and len(warm.cache._kept) == bool(size), "a warm worker")
+        wait_until(lambda: bool(warm.resolve(token)) and len(warm.cache._entries) == bool(size), "a warm worker")
         redis.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         wait_until(lambda: not any(names(node, old) for node in redis.sentinels), "another primary")
         wait_until(lambda: logged_out(worker(redis.url, 0).store, token, old), "a logout at the new primary")

@@ -1,36 +1,28 @@
-"""TLS to Redis: a certificate is verified, or pinned, or its absence is somebody's decision that the log shows."""
+"""TLS to Redis: the certificate is verified or pinned, or a log event says that it is not."""
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.faults.conftest import Run
+from tests.faults.support.certificates import write_certificates
 from tests.faults.support.driver import Load
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import ObservedService, assert_clean, events
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable
-from wxauth.storage.client import RedisClient
+from wxauth.storage.client import RedisClient, bytes_or_none
 from wxauth.storage.connections import connector
-
-DAY = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Encrypted:
-    """A redis-server that speaks TLS on `port`; `authority` is the file of the CA that signed its certificate."""
+class EncryptedRedis:
+    """A redis-server that speaks TLS on `port`. `authority` is the file of the CA that signed its certificate."""
 
     port: int
     authority: Path
@@ -41,102 +33,78 @@ class Encrypted:
         return f"rediss://127.0.0.1:{self.port}/0"
 
 
-def certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Certificate | None,
-    issuer_key: ec.EllipticCurvePrivateKey,
-) -> x509.Certificate:
-    """For 127.0.0.1, or for an authority that issues itself."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    issuer_identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    usage = x509.KeyUsage(True, False, False, False, False, issuer is None, issuer is None, False, False)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
-        .add_extension(address, False)
-        .add_extension(x509.BasicConstraints(issuer is None, None), True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        .add_extension(issuer_identifier, False)
-        .add_extension(usage, True)
-    )
-    return builder.sign(issuer_key, hashes.SHA256())
-
-
-def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return key.private_bytes(encoding, form, serialization.NoEncryption())
-
-
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
-    folder = tmp_path_factory.mktemp("tls")
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = certificate("an authority of the tests", authority_key, None, authority_key)
-    own = certificate("redis", key, authority, authority_key)
-    (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    (folder / "redis.pem").write_bytes(own.public_bytes(serialization.Encoding.PEM))
-    (folder / "redis.key").write_bytes(pem(key))
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EncryptedRedis]:
+    files = write_certificates(tmp_path_factory.mktemp("tls"))
     port = free_port()
-    files = ("--tls-cert-file", f"{folder}/redis.pem", "--tls-key-file", f"{folder}/redis.key")
-    with RedisServer("--tls-port", str(port), *files, "--tls-auth-clients", "no"):
-        fingerprint = hashlib.sha256(own.public_bytes(serialization.Encoding.DER)).hexdigest()
-        yield Encrypted(port, folder / "ca.pem", fingerprint)
+    options = (
+        "--tls-cert-file",
+        str(files.certificate),
+        "--tls-key-file",
+        str(files.key),
+        "--tls-auth-clients",
+        "no",
+    )
+    with RedisServer("--tls-port", str(port), *options):
+        yield EncryptedRedis(port, files.authority, files.fingerprint)
 
 
-def examined(encrypted: Encrypted, tls: str) -> str:
+def read_on_new_connection(client: RedisClient) -> bytes | None:
+    return client.ask("absent", ("GET", "absent"), parse=bytes_or_none, fresh=True)
+
+
+def health(encrypted: EncryptedRedis, tls: str) -> str:
     try:
         return RedisClient(connector(encrypted.url, tls)).health()
     except StoreUnavailable as error:
         return error.reason
 
 
-def test_a_certificate_of_a_known_authority(encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`verify` takes it once the authority is named the way OpenSSL is told of one."""
+def test_verify_accepts_a_certificate_of_a_known_authority(
+    encrypted: EncryptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable SSL_CERT_FILE of OpenSSL names the authority."""
     monkeypatch.setenv("SSL_CERT_FILE", str(encrypted.authority))
-    assert examined(encrypted, "verify") == "ok"
+    assert health(encrypted, "verify") == "ok"
 
 
-def test_a_certificate_of_nobody_we_know(encrypted: Encrypted) -> None:
-    """`verify`, which is the default, refuses it."""
-    assert examined(encrypted, "verify") == "unreachable"
+def test_verify_refuses_a_certificate_of_an_unknown_authority(encrypted: EncryptedRedis) -> None:
+    """`verify` is the default."""
+    assert health(encrypted, "verify") == "unreachable"
 
 
-def test_the_pinned_certificate(encrypted: Encrypted) -> None:
-    """It is taken whoever signed it."""
-    assert examined(encrypted, f"pin:{encrypted.fingerprint}") == "ok"
+def test_pin_accepts_the_pinned_certificate(encrypted: EncryptedRedis) -> None:
+    """The authority does not matter."""
+    assert health(encrypted, f"pin:{encrypted.fingerprint}") == "ok"
 
 
-def test_a_new_connection_is_fit_for_use(encrypted: Encrypted) -> None:
-    """The tickets of TLS 1.3, which come unasked, are not taken for somebody else's reply."""
-    door = RedisClient(connector(encrypted.url, f"pin:{encrypted.fingerprint}"))
-    assert [door.read_afresh("absent") for _ in range(60)] == [None] * 60
+def test_new_tls_connection_returns_the_reply_to_its_own_command(encrypted: EncryptedRedis) -> None:
+    """redis-py mistakes the session tickets of TLS 1.3 for unread data."""
+    client = RedisClient(connector(encrypted.url, f"pin:{encrypted.fingerprint}"))
+    assert [read_on_new_connection(client) for _ in range(60)] == [None] * 60
 
 
-def test_another_than_the_pinned_certificate(encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused, even from an authority that is known."""
+def test_pin_refuses_another_certificate(encrypted: EncryptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds also if its authority is known."""
     monkeypatch.setenv("SSL_CERT_FILE", str(encrypted.authority))
-    assert examined(encrypted, f"pin:{'0' * 64}") == "unreachable"
+    assert health(encrypted, f"pin:{'0' * 64}") == "unreachable"
 
 
-def test_a_name_that_is_not_in_the_certificate(encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A known authority is not enough: it is to be this server's."""
+def test_verify_refuses_a_host_that_the_certificate_does_not_name(
+    encrypted: EncryptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The authority is known."""
     monkeypatch.setenv("SSL_CERT_FILE", str(encrypted.authority))
-    door = RedisClient(connector(f"rediss://localhost:{encrypted.port}/0", "verify"))
+    client = RedisClient(connector(f"rediss://localhost:{encrypted.port}/0", "verify"))
     with pytest.raises(StoreUnavailable, match="unreachable"):
-        door.health()
+        client.health()
 
 
 @pytest.mark.parametrize("tls", ["verify", "pin", "insecure"])
-def test_served_over_tls(run: Run, encrypted: Encrypted, tls: str) -> None:
-    """Under load and with its connections cut; only `insecure` is named in the log, with its hint, at the start."""
+def test_service_over_tls_keeps_sessions_when_connections_are_cut(
+    run: Run, encrypted: EncryptedRedis, tls: str
+) -> None:
+    """Only `insecure` logs a warning at the start, with its hint."""
     fault = f"tls, {tls}"
     setting = f"pin:{encrypted.fingerprint}" if tls == "pin" else tls
     trust = {"SSL_CERT_FILE": str(encrypted.authority)} if tls == "verify" else {}

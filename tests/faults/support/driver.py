@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from tests.conftest import APPID
 from tests.faults.support.history import Call
 from tests.service import WeChatServer
+from wxauth.keys import TAG_LENGTH
 
 #: How often each operation comes up, beside the others.
 MIX: Mapping[str, float] = {
@@ -47,6 +48,7 @@ ROUTES = {
 ENDS = ("logout", "relogin", "everywhere", "others")
 #: How many of the tokens that a person has given up are asked about again.
 REMEMBERED = 20
+BODY_LENGTH = TAG_LENGTH + 43
 FORGED_SIGNATURE = f".{'A' * 43}"
 #: The server may close a connection that was idle for longer, and that is nobody's failure.
 IDLE = 5.0
@@ -218,7 +220,7 @@ class Load:
     def _act(self, caller: Caller, operation: str, person: Person, chance: random.Random) -> None:
         if operation == "forged":
             # At /verify nothing stands before the cache.
-            token = f"wxa_{''.join(chance.choices('abcdefgh', k=47))}{FORGED_SIGNATURE}"
+            token = f"wxa_{''.join(chance.choices('abcdefgh', k=BODY_LENGTH))}{FORGED_SIGNATURE}"
             caller.ask(chance.choice(("check", "verify")), person, token)
         elif operation == "ended":
             if person.ended:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from wxauth.keys import PREFIX, TAG_LENGTH
+
 
 def spellings(secret: str) -> Iterator[bytes]:
     """Plain, url-encoded, hex and base64; the last also as a part of something longer."""
@@ -21,6 +23,12 @@ def spellings(secret: str) -> Iterator[bytes]:
         encoded = base64.b64encode(b"\0" * before + raw[:whole])[-(-before * 4 // 3) :]
         yield encoded
         yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def random_part(token: str) -> str:
+    """Return the secret part of a token. The hash tag before it and the signature after it may be logged."""
+    body, _, _ = token.partition(".")
+    return body[len(PREFIX) + TAG_LENGTH :]
 
 
 def hits(secrets: Mapping[str, str], place: str, content: bytes) -> list[str]:
