@@ -92,7 +92,7 @@ def test_callers_that_hang_up_end_no_session(run: Run, progress: Progress, wecha
         tokens = [call.token_id or "" for call in load.calls]
         with load:
             for number in range(times):
-                hang_up(service, random.Random(f"{run.seed} {number}"), tokens)  # noqa: S311 - the same again
+                hang_up(service, random.Random(f"{run.seed} {number}"), tokens)  # noqa: S311 - repeatable
                 progress(f"callers that hang up: {number + 1} of {times}")
         load.check_all()
         ended = sum(call.status == 401 for call in load.calls)

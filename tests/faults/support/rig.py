@@ -78,7 +78,7 @@ def age_sessions(admin: redis.Redis) -> None:
 
 def session_fields(admin: redis.Redis, name: bytes | str) -> dict[bytes, bytes]:
     """Return the sessions in a user's hash by id. This depends on the layout in Redis."""
-    fields = cast(dict[bytes, bytes], admin.hgetall(name))  # type: ignore[arg-type]  # bytes are allowed too
+    fields = cast(dict[bytes, bytes], admin.hgetall(name))
     return {id: value for id, value in fields.items() if len(id) > 1}
 
 
