@@ -189,9 +189,7 @@ MUTANTS = {
         # A logout that fails clears the cache, which hides this bug.
         mix=CHECKS,
     ),
-    "no Retry-After": Mutant(
-        "I5", (Change("web/problems.py", 'headers.append(("Retry-After"', 'headers.append(("X-Retry-After"'),)
-    ),
+    "no Retry-After": Mutant("I5", (Change("errors.py", '"Retry-After": self', '"X-Retry-After": self'),)),
 }
 
 
@@ -264,15 +262,15 @@ def stop_redis(load: Load, redis: RedisServer, seconds: float) -> tuple[float, f
     return start, end
 
 
-def race(load: Load, redis: RedisServer, relay: Relay, times: int = 12) -> None:
-    """Let a check that records a use race a logout, with a delay between them that grows. Replies are slow."""
+def race(load: Load, redis: RedisServer, relay: Relay, times: int = 24) -> None:
+    """Let a check that records a use race a logout, with delays of 0 to 77 ms. Replies are slow."""
     user, one, other = load.people[0], load.caller(), load.caller()
     relay.latency = 0.02
     with redis.client() as admin:
         for number in range(times):
             token = one.log_in(user).token_id or ""
             age_sessions(admin)
-            check = partial(check_later, other, load, token, number * 0.007)
+            check = partial(check_later, other, load, token, number % 12 * 0.007)
             run_in_parallel(partial(one.ask, "logout", user, token), check)
     relay.latency = 0
     # The load may have been too short for a login that replaces a session.
