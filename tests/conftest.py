@@ -16,8 +16,8 @@ from flask.testing import FlaskClient
 from redis.cluster import RedisCluster
 from werkzeug.test import TestResponse
 
-from tests.faults.clusters import ClusterSet
-from tests.faults.topologies import SentinelSet
+from tests.faults.support.clusters import ClusterSet
+from tests.faults.support.topologies import SentinelSet
 from tests.servers import RedisServer, wait_until
 from wxauth.clock import Clock
 from wxauth.keys import KeyRing

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.conftest import APPID, RING_KEY
-from tests.faults.clusters import ClusterSet
-from tests.faults.test_store_tls import certificate, pem
-from tests.faults.topologies import SERVICE, SentinelSet
+from tests.faults.support.certificates import certificate, pem
+from tests.faults.support.clusters import ClusterSet
+from tests.faults.support.topologies import SERVICE, SentinelSet
 from tests.rogue import Rogue, answering
 from tests.servers import RedisServer, free_port
 from tests.service import ROOT, WeChatServer, environment

@@ -1,1 +1,1 @@
-"""What must hold when things break: real servers, real load, real faults."""
+"""Tests of the service while Redis, WeChat, callers or the service itself fail."""

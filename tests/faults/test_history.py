@@ -1,4 +1,4 @@
-"""The checker: each invariant's breach is caught, and what can't be known is not held against anyone."""
+"""The checker of histories: it reports each violation, and nothing that the log does not decide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.history import INVARIANTS, Bounds, Call, judged, violations
+from tests.faults.support.history import INVARIANTS, Bounds, Call, judged, violations
 
 EVERY = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 PROBLEM = {**EVERY, "content-type": "application/problem+json"}
@@ -53,8 +53,8 @@ BREACHES = {
     "passes after the others were ended": ("I2", [login(0), login(0, "u"), ended(2, "others"), passed(4, "u")]),
     "passes after it was replaced": ("I2", [login(0), login(2, "u", ended="t"), passed(4)]),
     "back after a doubtful logout and a sure one": ("I2", [login(0), in_doubt(2), ended(4), passed(6)]),
-    "somebody else": ("I3", [login(0), passed(2, openid="bob")]),
-    "nobody in particular": ("I3", [login(0), passed(2, openid=None)]),
+    "another identity": ("I3", [login(0), passed(2, openid="bob")]),
+    "no identity": ("I3", [login(0), passed(2, openid=None)]),
     "not found while alive": ("I1", [login(0), replace(refused(2), status=404, code="not_found", action="none")]),
     "refused after a login that WeChat refused": (
         "I1",
@@ -93,45 +93,42 @@ CLEAN = {
 
 
 @pytest.mark.parametrize(("invariant", "calls"), BREACHES.values(), ids=BREACHES.keys())
-def test_a_breach_is_caught(invariant: str, calls: list[Call]) -> None:
-    """It counts under its own invariant, and under no other."""
+def test_violation_is_reported_under_its_invariant_only(invariant: str, calls: list[Call]) -> None:
     assert {name for name, found in violations(calls).items() if found} == {invariant}
 
 
 @pytest.mark.parametrize("calls", CLEAN.values(), ids=CLEAN.keys())
-def test_what_may_be_is_no_breach(calls: list[Call]) -> None:
-    """A promise that was kept, or that the log can't judge, counts nowhere."""
+def test_allowed_or_undecided_history_has_no_violation(calls: list[Call]) -> None:
     assert violations(calls) == {name: [] for name in INVARIANTS}
 
 
-def test_the_order_of_the_log_does_not_matter() -> None:
-    """Threads write it down as they come."""
+def test_calls_may_be_in_any_order() -> None:
+    """Threads append them as they finish."""
     calls = [passed(4), ended(2), login(0)]
     assert len(violations(calls)["I2"]) == 1
 
 
-def test_past_the_cap_the_oldest_may_end() -> None:
-    """Refused after so many later logins, also those in doubt: no breach; refused before: one."""
+def test_oldest_session_may_end_above_the_limit() -> None:
+    """A refusal after enough later logins is allowed; before them it violates I1."""
     calls = [login(0, "1"), login(2, "2"), login(4, "3"), refused(6, "1")]
     assert violations(calls, Bounds(max_sessions=2))["I1"] == []
     assert len(violations(calls, Bounds(max_sessions=3))["I1"]) == 1
 
 
-def test_a_cache_may_be_late_by_its_bound() -> None:
-    """And not by more."""
+def test_cache_may_be_late_by_its_bound_and_no_more() -> None:
     calls = [login(0), ended(2), passed(5)]
     assert violations(calls, Bounds(stale=3))["I2"] == []
     assert len(violations(calls, Bounds(stale=1))["I2"]) == 1
 
 
-def test_use_keeps_a_session_alive() -> None:
-    """A session that was used within its idle life is not to be refused."""
+def test_used_session_must_stay_alive() -> None:
+    """A refusal within the idle life after a use violates I1."""
     calls = [login(0), passed(500_000), refused(1_000_000)]
     assert len(violations(calls)["I1"]) == 1
 
 
-def test_a_token_is_judged_as_long_as_nobody_has_tried_to_end_it() -> None:
-    """A logout that was answered 503 takes it out, for good; a question that was, says nothing."""
+def test_token_is_judged_until_a_call_asks_for_its_end() -> None:
+    """A logout with a 503 excludes the token for good. A check with a 503 says nothing."""
     asked_in_vain = replace(passed(4), status=503)
     assert judged([login(0), passed(2), asked_in_vain]) == 1
     assert judged([login(0), asked_in_vain]) == 0

@@ -1,8 +1,7 @@
-"""Judges a log of calls: a pure function of what was asked, what was answered, and when.
+"""Check a log of calls against I1 to I5 of the specification. A pure function of the log.
 
-It knows the promises (I1 to I5 of the specification) and nothing of how they are kept. What can't be told from the
-log is never counted: a logout that was answered 503 may have happened or not, and from its start on nothing is said
-about its token.
+What the log does not decide is not counted. A logout that got a 503 may have happened or not, so from its start on
+its token is not judged.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 
 INVARIANTS = ("I1", "I2", "I3", "I4", "I5")
 
-#: Every problem of the design: its status and the action it asks for.
+#: Every problem of the design: its status and action.
 PROBLEMS = {
     "token_missing": (401, "login"),
     "token_invalid": (401, "login"),
@@ -39,19 +38,19 @@ PROBLEMS = {
     "unsupported_media_type": (415, "none"),
 }
 PASSED = (200, 204)
-#: What answers with an identity.
+#: The operations that return an identity.
 NAMING = ("check", "verify")
-#: How long after its caller gave up a request may still do something.
+#: Seconds in which a request may still take effect after its caller gave up.
 LINGERING = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request and its answer. Times are seconds on one clock; `status` is None where no answer came.
+    """One request and its answer. Times are seconds on one clock; `status` is None without an answer.
 
-    `operation` is login, check, list, verify, introspect, logout, everywhere or others (everywhere but here); `user`
-    is the openid of whoever asks; `token_id` names the token that was presented, or that a login was given; `ended`
-    the one that a login sent along. Header names are in lower case.
+    `operation` is login, check, list, verify, introspect, logout, everywhere or others (all sessions but this one).
+    `user` is the caller's openid. `token_id` is the token of the request, or the new token of a login. `ended` is the
+    token that a login sent along. Header names are in lower case.
     """
 
     start: float
@@ -74,19 +73,19 @@ class Call:
 
     @property
     def refused_the_token(self) -> bool:
-        """Whatever is no 429 and no 5xx says that the token is not good for this."""
+        """Return whether the answer says that the token is bad: any 4xx but 429, or `active: false`."""
         refused = self.status is not None and 400 <= self.status < 500 and self.status != 429
         return self.operation != "login" and (refused or self.active is False)
 
     @property
     def unknown(self) -> bool:
-        """Whether it may have done its work although it did not say so."""
+        """Return whether the request may have taken effect without saying so."""
         return self.status is None or (self.status >= 500 and not (self.code or "").startswith("wechat_"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The service's limits, in seconds: lives as configured, and how old the answer of a cache may be (`stale`)."""
+    """The limits of the service. Times are seconds; `stale` is how late the session cache may be."""
 
     idle_ttl: float = 604800
     max_ttl: float = 2592000
@@ -99,23 +98,23 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class Fate:
-    """From when on a token may be dead, and from when on it surely is."""
+class Life:
+    """The life of a token: from when on it may have ended, and from when on it has certainly ended."""
 
     login: Call
-    may: float = math.inf
-    surely: float = math.inf
+    may_end_at: float = math.inf
+    ended_at: float = math.inf
 
-    def hit(self, call: Call) -> None:
-        """`call` was to end it."""
+    def note_end(self, call: Call) -> None:
+        """Note a call that asked for its end."""
         if call.passed:
-            self.surely = min(self.surely, call.end)
+            self.ended_at = min(self.ended_at, call.end)
         if call.passed or call.unknown:
-            self.may = min(self.may, call.start)
+            self.may_end_at = min(self.may_end_at, call.start)
 
 
 def violations(calls: Iterable[Call], bounds: Bounds | None = None) -> dict[str, list[str]]:
-    """For each invariant, what breaks it: empty lists are a clean run."""
+    """Return the violations of each invariant. Empty lists are a clean run."""
     log = sorted(calls, key=lambda call: call.start)
     judge = _Judge(log, bounds or Bounds())
     found: dict[str, list[str]] = {name: [] for name in INVARIANTS}
@@ -126,11 +125,11 @@ def violations(calls: Iterable[Call], bounds: Bounds | None = None) -> dict[str,
 
 
 def judged(calls: Iterable[Call]) -> int:
-    """Of how many tokens the last answer counts for I1: nobody had tried to end them by then."""
+    """Return for how many tokens I1 judges the last answer: no call had asked for their end by then."""
     log = sorted(calls, key=lambda call: call.start)
-    fates = _Judge(log, Bounds()).fates
+    lives = _Judge(log, Bounds()).lives
     last = {call.token_id: call for call in log if call.operation != "login" and call.status not in (None, 503)}
-    return sum(call.end < fates[token].may for token, call in last.items() if token in fates)
+    return sum(call.end < lives[token].may_end_at for token, call in last.items() if token in lives)
 
 
 def count(found: Mapping[str, Sequence[str]]) -> int:
@@ -140,14 +139,14 @@ def count(found: Mapping[str, Sequence[str]]) -> int:
 class _Judge:
     def __init__(self, log: Sequence[Call], bounds: Bounds) -> None:
         self._bounds = bounds
-        self.fates = {
-            call.token_id: Fate(call)
+        self.lives = {
+            call.token_id: Life(call)
             for call in log
             if call.operation == "login" and call.token_id and call.status == 200
         }
-        self._fates_of: dict[str, list[Fate]] = defaultdict(list)
-        for fate in self.fates.values():
-            self._fates_of[fate.login.user].append(fate)
+        self._lives_of: dict[str, list[Life]] = defaultdict(list)
+        for life in self.lives.values():
+            self._lives_of[life.login.user].append(life)
         self._used: dict[str, float] = {}
         self._note_ends(log)
         self._note_evictions(log)
@@ -161,68 +160,68 @@ class _Judge:
             yield "I5", "a login without a token"
 
     def _of_token(self, call: Call) -> Iterator[tuple[str, str]]:
-        fate = self.fates.get(call.token_id or "")
+        life = self.lives.get(call.token_id or "")
         if call.passed and call.openid != call.user and (call.openid is not None or call.operation in NAMING):
             yield "I3", "not the identity that logged in"
-        if fate is None:
+        if life is None:
             if call.passed:
                 yield "I4", "a token that was never given out passes"
             return
-        if call.passed and call.start > fate.surely + self._bounds.stale:
+        if call.passed and call.start > life.ended_at + self._bounds.stale:
             yield "I2", "a revoked token passes"
-        if call.passed and self._is_surely_old(call, fate):
+        if call.passed and self._has_expired(call, life):
             yield "I4", "an expired token passes"
-        if call.refused_the_token and call.end < fate.may and not self._may_be_old(call, fate):
+        if call.refused_the_token and call.end < life.may_end_at and not self._may_have_expired(call, life):
             yield "I1", "a live token is refused"
         if call.passed:
-            self._used[fate.login.token_id or ""] = max(call.start, self._last_use(fate))
+            self._used[life.login.token_id or ""] = max(call.start, self._last_use(life))
 
-    def _last_use(self, fate: Fate) -> float:
-        return self._used.get(fate.login.token_id or "", fate.login.start)
+    def _last_use(self, life: Life) -> float:
+        return self._used.get(life.login.token_id or "", life.login.start)
 
-    def _may_be_old(self, call: Call, fate: Fate) -> bool:
+    def _may_have_expired(self, call: Call, life: Life) -> bool:
         idle = self._bounds.idle_ttl - self._bounds.touch_after
-        return call.end > min(self._last_use(fate) + idle, fate.login.start + self._bounds.max_ttl) - 1
+        return call.end > min(self._last_use(life) + idle, life.login.start + self._bounds.max_ttl) - 1
 
-    def _is_surely_old(self, call: Call, fate: Fate) -> bool:
-        return call.start > fate.login.end + self._bounds.max_ttl + 1
+    def _has_expired(self, call: Call, life: Life) -> bool:
+        return call.start > life.login.end + self._bounds.max_ttl + 1
 
     def _note_ends(self, log: Iterable[Call]) -> None:
         for call in log:
-            if call.operation == "logout" and call.token_id in self.fates:
-                self.fates[call.token_id].hit(call)
-            elif call.operation == "login" and call.ended in self.fates:
-                self.fates[call.ended].hit(call)
+            if call.operation == "logout" and call.token_id in self.lives:
+                self.lives[call.token_id].note_end(call)
+            elif call.operation == "login" and call.ended in self.lives:
+                self.lives[call.ended].note_end(call)
             elif call.operation in ("everywhere", "others"):
                 self._note_end_of_all(call)
 
     def _note_end_of_all(self, call: Call) -> None:
         over = call.end + (LINGERING if call.status is None else 0)
-        for fate in self._fates_of[call.user]:
-            if call.operation == "others" and fate.login.token_id == call.token_id:
+        for life in self._lives_of[call.user]:
+            if call.operation == "others" and life.login.token_id == call.token_id:
                 continue
-            if fate.login.end <= call.start:
-                fate.hit(call)
-            elif fate.login.start <= over and (call.passed or call.unknown):
-                fate.may = min(fate.may, call.start)
+            if life.login.end <= call.start:
+                life.note_end(call)
+            elif life.login.start <= over and (call.passed or call.unknown):
+                life.may_end_at = min(life.may_end_at, call.start)
 
     def _note_evictions(self, log: Iterable[Call]) -> None:
-        """Past the cap the oldest sessions end: the attempts count too that may have come to nothing."""
+        """Above the limit the oldest sessions end. Logins without an answer count too."""
         attempts: dict[str, list[Call]] = defaultdict(list)
         for call in log:
             if call.operation == "login" and (call.status == 200 or call.unknown):
                 attempts[call.user].append(call)
-        for user, fates in self._fates_of.items():
+        for user, lives in self._lives_of.items():
             if len(attempts[user]) <= self._bounds.max_sessions:
                 continue
-            for fate in fates:
-                later = [call for call in attempts[user] if call is not fate.login and call.end > fate.login.start]
+            for life in lives:
+                later = [call for call in attempts[user] if call is not life.login and call.end > life.login.start]
                 if len(later) >= self._bounds.max_sessions:
-                    fate.may = min(fate.may, later[self._bounds.max_sessions - 1].start)
+                    life.may_end_at = min(life.may_end_at, later[self._bounds.max_sessions - 1].start)
 
 
 def _not_a_promised_answer(call: Call) -> str | None:
-    """Why the answer is none that the design knows; None if it is one."""
+    """Return why the answer is not one of the design, or None."""
     if call.status is None:
         return call.failure or "no answer"
     if call.headers.get("cache-control") != "no-store" or call.headers.get("x-content-type-options") != "nosniff":

@@ -1,7 +1,4 @@
-"""A WeChat that takes its time, as a process of its own: each code says how many milliseconds, and whose it is.
-
-As at WeChat, a code is good once.
-"""
+"""A slow WeChat in a process of its own. The code names the delay in milliseconds and the user. It works once."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ CODE_USED: dict[str, Any] = {"errcode": 40163, "errmsg": "code been used"}
 
 
 def code(milliseconds: int, user: str) -> str:
-    """A code that is answered after so long with the openid of `user`."""
+    """Return a code that WeChat answers after `milliseconds` with the openid of `user`."""
     return f"{milliseconds}.{user}"
 
 
 class SlowWeChat(Server):
-    """As lean as can be, so that what is measured beside it is the service."""
+    """It takes little processor time, so that measurements show the service."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -48,7 +45,7 @@ async def _serve(used: set[bytes], reader: asyncio.StreamReader, writer: asyncio
 
 async def _answer(used: set[bytes], head: bytes, writer: asyncio.StreamWriter) -> None:
     found = CODE.search(head)
-    milliseconds, user = (int(found[1]), found[2].decode()) if found else (0, "nobody")
+    milliseconds, user = (int(found[1]), found[2].decode()) if found else (0, "unknown")
     answer: dict[str, Any] = {"openid": f"o{user}", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}
     if found and found[0] in used:
         answer = CODE_USED

@@ -1,7 +1,7 @@
--- Tokens of the right shape under nobody's signature, one after another over each connection, with a pause after each.
--- Prints how many were answered, how many of the answers were no 401, and how many got none.
+-- Send tokens of the right shape with a wrong signature over each connection, with a pause after each.
+-- Arguments: the seed, and the mean pause in milliseconds.
+-- Print how many requests were answered, how many answers were not 401, and how many requests got no answer.
 local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-local PAUSE = 64 -- milliseconds, in the middle
 
 local function random_text(length)
   local characters = {}
@@ -20,15 +20,16 @@ end
 
 function init(arguments)
   math.randomseed(tonumber(arguments[1]))
+  pause = tonumber(arguments[2])
   others = 0
 end
 
 function delay()
-  return math.random(0, 2 * PAUSE)
+  return math.random(0, 2 * pause)
 end
 
 function request()
-  return wrk.format("GET", nil, { Authorization = "wxa_" .. random_text(47) .. "." .. random_text(43) })
+  return wrk.format("GET", nil, { Authorization = "wxa_" .. random_text(65) .. "." .. random_text(43) })
 end
 
 function response(status)

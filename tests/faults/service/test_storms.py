@@ -1,4 +1,4 @@
-"""Storms and floods: whoever is logged in already does not feel what others do, or try, beside it."""
+"""Storms of logins, floods of forged tokens, slow callers: the checks of others stay fast."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from typing import Self
 
 import pytest
 
-from tests.faults.asked import commands
 from tests.faults.conftest import FULL, Progress, Run
-from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.traffic import Caller, Reply, at_rate, beside, max_concurrent, milliseconds, statuses
+from tests.faults.support.rig import redis_commands
+from tests.faults.support.slow_wechat import SlowWeChat, code
+from tests.faults.support.traffic import Caller, Reply, at_rate, beside, max_concurrent, milliseconds, statuses
 from tests.servers import RedisServer, Server, program, wait_until
 from tests.service import Service, environment
 
-#: The good come through a proxy from here, the others from nowhere in particular.
+pytestmark = pytest.mark.timed
+
+#: The address of the good caller, as a trusted proxy reports it. The other callers have another address.
 GOOD = "203.0.113.9"
 STALLED = 60_000
 WORKERS = 2
-#: What so many connections make of the pauses in forge.lua, about, in a second. On two cores that also bear the load
-#: p99 beside 1,500 a second was 1.4 to 3.6 times the quiet one: then the processors are nearly full.
-FORGERS, FORGERIES = 64, 950
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def service(redis_server: RedisServer) -> Iterator[Service]:
 
 
 class Visitor:
-    """Somebody who is logged in and looks at their session, again and again; and those who are not, in `others`."""
+    """A logged-in user who sends checks. `others` sends the requests of other callers."""
 
     def __init__(self, port: int) -> None:
         self.caller = Caller(port, GOOD)
@@ -70,7 +69,7 @@ class Visitor:
         return await self.caller.check(self._token, due)
 
     async def quiet(self, rate: float, count: int) -> list[Reply]:
-        """The same when nobody else is there, once everything has warmed up."""
+        """Send checks without other load, after a second to warm up."""
         await at_rate(rate, round(rate), self.check)
         return await at_rate(rate, count, self.check)
 
@@ -79,8 +78,8 @@ def unique() -> str:
     return f"USER-{secrets.token_hex(8)}"
 
 
-def test_a_login_storm_is_not_felt(service: Service, run: Run) -> None:
-    """40 logins at once, all the time, at a WeChat that takes 200 ms: all succeed, and so do the checks beside it."""
+def test_login_storm_succeeds_and_checks_stay_fast(service: Service, run: Run) -> None:
+    """40 logins are always in flight, at a WeChat that takes 200 ms."""
 
     async def storm() -> tuple[list[Reply], list[Reply]]:
         async with Visitor(service.port) as visitor:
@@ -99,14 +98,14 @@ def test_a_login_storm_is_not_felt(service: Service, run: Run) -> None:
         assert p95 <= 60
 
 
-def test_logins_stuck_in_a_stalled_wechat_are_not_felt(service: Service, run: Run) -> None:
-    """50 of them hold their threads until the deadline, and the checks beside them are as quick as ever."""
+def test_logins_at_a_stalled_wechat_leave_checks_fast(service: Service, run: Run) -> None:
+    """50 logins wait until the deadline of 4 s. The p99 of the checks is at most twice the quiet one."""
 
     async def stall() -> tuple[list[Reply], list[Reply], list[Reply]]:
         async with Visitor(service.port) as visitor:
-            quiet = await visitor.quiet(300, run.of(600, 9000))
-            # Each waits four seconds, so from the fourth second on there are 50 of them.
-            logins = at_rate(12.5, run.of(40, 400), lambda due: visitor.others.log_in(code(STALLED, unique()), due))
+            quiet = await visitor.quiet(300, run.of(600, 6000))
+            # Each waits 4 s, so from the fourth second on 50 logins wait.
+            logins = at_rate(12.5, run.of(40, 300), lambda due: visitor.others.log_in(code(STALLED, unique()), due))
             return (quiet, *await beside(logins, 300, visitor.check))
 
     quiet, stuck, checks = asyncio.run(stall())
@@ -120,8 +119,8 @@ def test_logins_stuck_in_a_stalled_wechat_are_not_felt(service: Service, run: Ru
         assert ratio <= 2
 
 
-def test_no_more_logins_wait_than_half_of_the_threads(service: Service, run: Run) -> None:
-    """The next is told `wechat_busy` at once, with a time to come back, and checks are answered all the while."""
+def test_logins_beyond_half_of_the_threads_get_wechat_busy_at_once(service: Service, run: Run) -> None:
+    """The answer has a Retry-After, and checks succeed."""
 
     async def crowd() -> tuple[list[Reply], list[Reply]]:
         async with Visitor(service.port) as visitor:
@@ -129,56 +128,76 @@ def test_no_more_logins_wait_than_half_of_the_threads(service: Service, run: Run
             return await beside(logins, 50, visitor.check)
 
     logins, checks = asyncio.run(crowd())
-    busy = [login for login in logins if login.code == "wechat_busy"]
+    # The buffer for slow bodies refuses some of so many logins from one address.
+    busy = [login for login in logins if login.code in ("wechat_busy", "server_busy")]
     slowest = milliseconds(busy, 100)
     run.figure("250 logins in a stalled WeChat", "refused at once", len(busy), f">= {250 - WORKERS * 48}")
     run.figure("250 logins in a stalled WeChat", "the slowest of these, ms", slowest, "< 1000")
     assert len(busy) >= 250 - WORKERS * 48
     assert all("retry-after: 1" in login.head.lower() for login in busy)
-    assert {login.code for login in logins} == {"wechat_busy", "wechat_unreachable"}
+    assert {login.code for login in logins} - {"server_busy"} == {"wechat_busy", "wechat_unreachable"}
     assert set(statuses(checks)) == {200}
     if FULL:
         assert slowest < 1000
 
 
-def test_forged_tokens_cost_redis_nothing(
-    service: Service, redis_server: RedisServer, run: Run, progress: Progress
-) -> None:
-    """Each gets its 401 without a command, the good are as quick as ever, and the log stays readable."""
-    needed, rounds = run.of(5_000, 1_000_000), run.of(1, 10)
+@dataclass(frozen=True)
+class Flood:
+    """Forged tokens for one route: how many in a full run, in how many rounds, and about how many a second.
 
-    async def flood() -> tuple[list[Reply], Forged, list[Reply], Counter[str]]:
-        """In turns with quiet: what else this machine does is as likely to fall into the one as into the other."""
+    CONNECTIONS connections with a mean pause of `pause` milliseconds make `rate`.
+    """
+
+    path: str
+    count: int
+    rounds: int
+    rate: int
+    pause: int
+
+
+CONNECTIONS = 64
+#: One million together. `/verify` gets most: each request to an application behind a proxy passes it.
+#: The pace is chosen so that a worker on two cores, which also bear the load, is not busy with forged tokens alone.
+FLOODS = (Flood("verify", 850_000, 8, 2_000, 30), Flood("session", 150_000, 3, 950, 64))
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.path)
+def test_forged_tokens_cost_no_redis_command_and_leave_checks_fast(
+    service: Service, redis_server: RedisServer, run: Run, progress: Progress, flood: Flood
+) -> None:
+    """Each gets a 401. The p99 of the checks is at most 1.5 times the quiet one; the log has at most 100 lines/s."""
+    needed, rounds = run.of(3_000, flood.count), run.of(1, flood.rounds)
+
+    async def alternate() -> tuple[list[Reply], Forged, list[Reply], Counter[str]]:
+        """Alternate quiet and flood, so that other work of the machine falls into both."""
         quiet, forged, checks, asked = list[Reply](), NONE_FORGED, list[Reply](), Counter[str]()
         async with Visitor(service.port) as visitor:
             for number in range(1, rounds + 1):
-                quiet += await visitor.quiet(100, run.of(200, 1500))
-                before = commands(client)
-                more, besides = await beside(
-                    forge(service.port, needed // rounds, run.seed + number), 100, visitor.check
-                )
-                asked += commands(client) - before
-                forged, checks = forged + more, checks + besides
-                progress(f"forged tokens: {forged.answered} of {needed}")
+                quiet += await visitor.quiet(100, run.of(200, 800))
+                before = redis_commands(client)
+                sending = forge(service.port, flood, needed // rounds, run.seed + number)
+                more, checks_beside = await beside(sending, 100, visitor.check)
+                asked += redis_commands(client) - before
+                forged, checks = forged + more, checks + checks_beside
+                progress(f"forged tokens at /{flood.path}: {forged.answered} of {needed}")
         return quiet, forged, checks, asked
 
     start, lines = time.monotonic(), refusals(service)
     with redis_server.client() as client:
-        quiet, forged, checks, asked = asyncio.run(flood())
-    seconds = time.monotonic() - start
-    logged = round((refusals(service) - lines) / seconds)
+        quiet, forged, checks, asked = asyncio.run(alternate())
+    logged = round((refusals(service) - lines) / (time.monotonic() - start))
     ratio = round(milliseconds(checks, 99) / milliseconds(quiet, 99), 2)
-    title = f"{forged.answered:,} forged tokens, {round(forged.answered / forged.seconds)} a second"
+    title = f"{forged.answered:,} forged at /{flood.path}, {round(forged.answered / forged.seconds)}/s"
     run.figure(title, "other answers than 401, or none", forged.others + forged.unanswered, 0)
-    run.figure(title, "Redis commands beyond those of the good", asked["get"] - len(checks), "<= 0")
-    run.figure(title, "p99 of the good, quiet, ms", milliseconds(quiet, 99), "-")
-    run.figure(title, "p99 of the good, times the quiet one", ratio, "<= 1.5")
+    run.figure(title, "Redis commands beyond those of the checks", asked["hget"] - len(checks), "<= 0")
+    run.figure(title, "p99 of the checks, quiet, ms", milliseconds(quiet, 99), "-")
+    run.figure(title, "p99 of the checks, times the quiet one", ratio, "<= 1.5")
     run.figure(title, "log lines about them a second", logged, "<= 100")
     assert forged.answered >= needed
     assert forged.others + forged.unanswered == 0
     assert set(statuses(checks)) == {200}
-    assert asked["get"] <= len(checks)
-    assert set(asked) <= {"get", "pttl"}
+    assert asked["hget"] <= len(checks)
+    assert set(asked) <= {"hget"}
     assert logged <= 100
     if FULL:
         assert ratio <= 1.5
@@ -191,7 +210,7 @@ def refusals(service: Service) -> int:
 
 @dataclass(frozen=True)
 class Forged:
-    """How forged tokens were answered, as forge.lua counted them."""
+    """The answers to forged tokens, as forge.lua counts them."""
 
     answered: int
     others: int
@@ -210,41 +229,42 @@ class Forged:
 NONE_FORGED = Forged(0, 0, 0, 0)
 
 
-async def forge(port: int, needed: int, seed: int) -> Forged:
-    """At least so many forged tokens; by wrk, which leaves the processor to the service."""
+async def forge(port: int, flood: Flood, needed: int, seed: int) -> Forged:
+    """Send at least `needed` forged tokens with wrk, which takes little processor time from the service."""
     total = NONE_FORGED
     while total.answered < needed:
-        total += await _forge(port, (needed - total.answered) // FORGERIES + 1, seed + total.seconds)
+        seconds = (needed - total.answered) // flood.rate + 1
+        total += await _forge(port, flood, seconds, seed + total.seconds)
     return total
 
 
-async def _forge(port: int, seconds: int, seed: int) -> Forged:
-    connections = ["-t1", f"-c{FORGERS}", f"-d{seconds}s", "--timeout", "10s"]
+async def _forge(port: int, flood: Flood, seconds: int, seed: int) -> Forged:
+    connections = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s"]
     script = ["-s", str(Path(__file__).with_name("forge.lua"))]
-    url = f"http://127.0.0.1:{port}/session"
-    command = [program("wrk"), *connections, *script, url, "--", str(seed)]
+    url = f"http://127.0.0.1:{port}/{flood.path}"
+    command = [program("wrk"), *connections, *script, url, "--", str(seed), str(flood.pause)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
-    said = re.search(rb"answered (\d+), others (\d+), unanswered (\d+)", output)
-    assert said, output
-    return Forged(int(said[1]), int(said[2]), int(said[3]), seconds)
+    counts = re.search(rb"answered (\d+), others (\d+), unanswered (\d+)", output)
+    assert counts, output
+    return Forged(int(counts[1]), int(counts[2]), int(counts[3]), seconds)
 
 
 @pytest.mark.parametrize("attack", ["-H", "-B"], ids=["slow headers", "slow bodies"])
-def test_slow_callers_are_not_felt(service: Service, run: Run, attack: str) -> None:
-    """slowhttptest with 400 connections: everybody else's checks and logins succeed, and are quick."""
+def test_slow_callers_leave_good_requests_fast(service: Service, run: Run, attack: str) -> None:
+    """slowhttptest holds 400 connections. The p95 of the good checks is at most 50 ms."""
 
-    with slowhttptest(attack, service.port, seconds=run.of(5, 30)) as attacker:
+    with slowhttptest(attack, service.port, seconds=run.of(5, 20)) as attacker:
         logins, checks = asyncio.run(go_on(service.port, lambda: attacker.process.poll() is None))
         assert "service available" in attacker.output()
     report(run, f"slowhttptest {attack}, 400 connections", logins, checks)
 
 
-def test_slow_chunked_bodies_are_not_felt(service: Service, run: Run) -> None:
-    """A body whose length was not announced is read behind the same gate."""
+def test_slow_chunked_bodies_leave_good_requests_fast(service: Service, run: Run) -> None:
+    """The buffer for slow bodies also takes those without a Content-Length."""
     kind = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     head = b"POST /login HTTP/1.1\r\nHost: a\r\n" + kind + b"5\r\n{"
-    over = time.monotonic() + run.of(3, 20)
+    over = time.monotonic() + run.of(3, 15)
     with contextlib.ExitStack() as stack:
         for _ in range(400):
             line = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), 5))
@@ -254,7 +274,7 @@ def test_slow_chunked_bodies_are_not_felt(service: Service, run: Run) -> None:
 
 
 async def go_on(port: int, lasts: Callable[[], bool]) -> tuple[list[Reply], list[Reply]]:
-    """One login after the other, and checks beside them, for as long as it `lasts`."""
+    """Send one login after the other, and checks beside them, while `lasts` returns True."""
     async with Visitor(port) as visitor:
 
         async def log_in_again() -> list[Reply]:

@@ -1,4 +1,4 @@
-"""I7: planted secrets are looked for wherever anything of the service is left behind, however they may be spelt."""
+"""I7: no planted secret is in a log, an answer, a `repr`, an argument or a file of Redis, in any spelling."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.conftest import Run
-from tests.faults.driver import Load, Person
-from tests.faults.history import Call
-from tests.faults.leaks import arguments, hits
-from tests.faults.relay import Relay
-from tests.faults.rig import Observed
+from tests.faults.support.driver import Load, Person
+from tests.faults.support.history import Call
+from tests.faults.support.leaks import arguments, hits, random_part
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import ObservedService
 from tests.servers import RedisServer
 from tests.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
 from wxauth.settings import Settings
 from wxauth.web.extension import redis_client, session_store
 
-PASSWORD = "redis/password+that nobody?may=see"
-CLIENT_SECRET = "client-secret-that-nobody-may-see"
+PASSWORD = "redis/password+that no one?may=see"
+CLIENT_SECRET = "client-secret-that-must-stay-secret"
 DURABLE = ("--requirepass", PASSWORD, "--appendonly", "yes", "--save", "3600 1", "--loglevel", "debug")
 OUTCOMES = ("40029", "40163", "40226", "45011", "-1", "garbage", "stall")
 
 
 class Trail:
-    """What a user's requests were answered, all of it."""
+    """Send requests and collect the answers, without the token that each request carried."""
 
     def __init__(self, service: Service, wechat: WeChatServer) -> None:
         self._service = service
@@ -61,7 +61,7 @@ class Trail:
 
 
 def walk(trail: Trail) -> list[str]:
-    """Every route, every outcome of a login, and requests that are wrong in every way; the tokens."""
+    """Call every route with every outcome of a login, and with bad requests. Return the tokens."""
     first, second = trail.log_in("planted"), trail.log_in("planted")
     for outcome in OUTCOMES:
         trail.log_in("planted", outcome)
@@ -72,7 +72,7 @@ def walk(trail: Trail) -> list[str]:
     trail.ask("POST", "/login", json={"code": f"x&secret={first}"})
     trail.ask("POST", "/introspect", auth=("backend", CLIENT_SECRET), data={"token": first})
     trail.tap_phone_button("planted", first)
-    trail.tap_phone_button("somebody else", first)
+    trail.tap_phone_button("another user", first)
     given = trail.wechat.fake.wx_get_user_profile(APPID, "planted")
     trail.ask("POST", "/userdata/decrypt", first, json={name: given[name] for name in ("encryptedData", "iv")})
     trail.ask("POST", "/userdata/verify", first, json={name: given[name] for name in ("rawData", "signature")})
@@ -81,7 +81,7 @@ def walk(trail: Trail) -> list[str]:
 
 
 def break_everything(trail: Trail, redis: Relay, wechat: Relay, tokens: list[str]) -> None:
-    """Both neighbours gone, then spoiling what they say."""
+    """Cut Redis and WeChat off in turn, then spoil the replies of Redis."""
     for relay in (redis, wechat):
         relay.refuse()
         relay.cut()
@@ -105,18 +105,17 @@ def left_behind(service: Service, redis: RedisServer) -> Iterator[tuple[str, byt
 
 
 def of_the_users(calls: list[Call], people: list[Person], trail: Trail, tokens: list[str]) -> dict[str, str]:
-    """What is a user's own: an answer to that user may hold it, and nothing else."""
+    """Return what may only be in an answer to that user."""
     given = [call.token_id for call in calls if call.operation == "login" and call.token_id]
     found = {f"token {number}": token for number, token in enumerate([*tokens, *given])}
-    # What stands in a token after `wxa_` and its tag: the part that makes it one.
-    found |= {f"bits of {name}": token[8:51] for name, token in found.items()}
+    found |= {f"bits of {name}": random_part(token) for name, token in found.items()}
     found |= {f"code {number}": code for number, code in enumerate(trail.codes)}
     found |= {f"phone number {number}": phone for number, phone in enumerate(trail.numbers)}
     return found | {f"openid {number}": person.openid for number, person in enumerate(people)}
 
 
-def test_no_secret_is_left_behind(run: Run) -> None:
-    """At DEBUG, through every outcome and outage: neither in logs, answers and arguments nor in what Redis keeps."""
+def test_service_leaves_no_secret_in_logs_answers_arguments_or_redis(run: Run) -> None:
+    """The log level is DEBUG. Every outcome and an outage of both neighbours are tried."""
     with RedisServer(*DURABLE) as redis, WeChatServer() as wechat:
         port = int(wechat.url.rpartition(":")[2])
         with Relay(redis.port, run.seed) as to_redis, Relay(port, run.seed) as to_wechat:
@@ -124,7 +123,7 @@ def test_no_secret_is_left_behind(run: Run) -> None:
             more = {"WXAUTH_LOG_LEVEL": "debug", "WXAUTH_WECHAT_TIMEOUT": "0.5"}
             more["WXAUTH_CLIENTS"] = f"backend:{CLIENT_SECRET}"
             wechat_url = f"http://127.0.0.1:{to_wechat.port}"
-            with Observed(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
+            with ObservedService(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
                 trail = Trail(service, wechat)
                 tokens = walk(trail)
                 load = Load(service.url, wechat, seed=run.seed, threads=4)
@@ -150,8 +149,7 @@ def test_no_secret_is_left_behind(run: Run) -> None:
                 assert found == []
 
 
-def test_nothing_shows_its_secrets() -> None:
-    """Not even to somebody who prints the objects."""
+def test_repr_of_settings_store_and_errors_shows_no_secret() -> None:
     more = {"WXAUTH_CLIENTS": f"backend:{CLIENT_SECRET}"}
     settings = Settings.from_env(
         environment(f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:1/0", "http://127.0.0.1:1", **more)
@@ -165,8 +163,8 @@ def test_nothing_shows_its_secrets() -> None:
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
-def test_the_search_finds_what_is_planted(before: str) -> None:
-    """However it is spelt, and whatever stands around it."""
+def test_search_finds_a_secret_in_each_spelling(before: str) -> None:
+    """`before` moves the secret within its base64."""
     secret = "planted/secret+of these=days"
     text = f"{before}{secret}{before}"
     ways = [text, quote(text, safe=""), text.encode().hex(), base64.b64encode(text.encode()).decode()]

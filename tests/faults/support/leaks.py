@@ -1,4 +1,4 @@
-"""I7: whether a secret is to be found somewhere, however it may be spelt there."""
+"""I7: search bytes for secrets, in several spellings."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from wxauth.keys import PREFIX, TAG_LENGTH
+
 
 def spellings(secret: str) -> Iterator[bytes]:
-    """Plain, url-encoded, hex and base64; the last also as a part of something longer."""
+    """Yield the secret plain, URL-encoded, in hex, and in base64, also as a part of longer base64."""
     raw = secret.encode()
     yield from (raw, quote(secret, safe="").encode(), quote_plus(secret).encode(), raw.hex().encode())
     yield raw.hex().upper().encode()
     yield repr(secret)[1:-1].encode()
     for before in range(3):
-        # A letter of base64 that also depends on what stands before or after it is left out.
+        # Leave out the characters of base64 that depend on the bytes before and after.
         whole = len(raw) - (before + len(raw)) % 3
         encoded = base64.b64encode(b"\0" * before + raw[:whole])[-(-before * 4 // 3) :]
         yield encoded
         yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
 
 
+def random_part(token: str) -> str:
+    """Return the secret part of a token. The hash tag before it and the signature after it may be logged."""
+    body, _, _ = token.partition(".")
+    return body[len(PREFIX) + TAG_LENGTH :]
+
+
 def hits(secrets: Mapping[str, str], place: str, content: bytes) -> list[str]:
-    """What was found, by the names of the secrets: a report that shows one would be a leak itself."""
+    """Return the names of the secrets that were found. The report must not show the secrets."""
     return sorted(
         {
             f"{name} in {place}"
@@ -35,7 +43,7 @@ def hits(secrets: Mapping[str, str], place: str, content: bytes) -> list[str]:
 
 
 def arguments(pid: int) -> Iterator[bytes]:
-    """Those of a process and of everything below it, as any user of the machine may read them."""
+    """Yield the arguments of a process and its descendants. Any user of the machine can read them."""
     yield Path(f"/proc/{pid}/cmdline").read_bytes()
     for child in children(pid):
         yield from arguments(child)
@@ -44,6 +52,6 @@ def arguments(pid: int) -> Iterator[bytes]:
 def children(pid: int) -> list[int]:
     found = list[int]()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
             found += map(int, task.read_text().split())
     return found

@@ -1,4 +1,4 @@
-"""Bytes on a socket, as no HTTP library would send them, and the answers that come back."""
+"""Send any bytes over a socket and read the HTTP answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ START = re.compile(rb"(?:^|(?<=\n)|(?<=[}\w]))HTTP/1\.[01] (\d{3}) ")
 
 @dataclass(frozen=True)
 class Answers:
-    """What came back on one connection; `kept` if it was still open in the end."""
+    """The answers on one connection. `kept` is whether it was still open at the end."""
 
     raw: bytes
     kept: bool
@@ -25,12 +25,12 @@ class Answers:
 
     @property
     def status(self) -> int:
-        """That of the only answer; 0 if there was none, or more than one."""
+        """The status of the only answer, or 0 if there is none or more than one."""
         return self.statuses[0] if len(self.statuses) == 1 else 0
 
 
 def ask(port: int, data: bytes, patience: float = 0.3) -> Answers:
-    """Sends `data` while it listens, and listens until the other side hangs up or has said nothing for a while."""
+    """Send `data` and read until the other side closes or is silent for `patience` seconds."""
     with socket.create_connection(("127.0.0.1", port), 10) as line:
         sender = threading.Thread(target=_send, args=(line, data))
         sender.start()
@@ -42,7 +42,7 @@ def ask(port: int, data: bytes, patience: float = 0.3) -> Answers:
 
 
 def _send(line: socket.socket, data: bytes) -> None:
-    # Whoever has heard enough may hang up in the middle.
+    # The server may close the connection before it has read everything.
     with contextlib.suppress(OSError):
         line.sendall(data)
 

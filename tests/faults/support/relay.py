@@ -1,6 +1,6 @@
-"""A TCP relay in front of a Redis that can do all that networks and bad proxies do, while it runs.
+"""A TCP relay in front of a Redis that delays, cuts and spoils its replies.
 
-Set its attributes from any thread. `odds` are the probabilities of a mischief for each batch of replies.
+Its attributes may be set from any thread while it runs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ LATEST = 0.02
 
 
 class Relay:
-    """Listens on a loopback `port` of its own and talks to `target`, a port on 127.0.0.1.
+    """Listen on a loopback `port` and forward to `target`, a port on 127.0.0.1.
 
-    `latency` delays every batch of replies by so many seconds; while `stalled` nothing goes either way; `piece` sends
-    replies in pieces of so many bytes. `odds` may name flip (one bit of the replies), duplicate (the last reply comes
-    again, at once or a little later), swap (two replies change places, of one batch or of two connections) and cut
-    (half of the batch, then the end). `done` counts the mischief.
+    `latency` delays each batch of replies, in seconds. While `stalled`, nothing is forwarded in either direction.
+    `piece` splits replies into pieces of so many bytes. `odds` are probabilities for each batch of replies: flip one
+    bit, duplicate the last reply at once or later, swap two replies of one batch or of two connections, cut the
+    connection after half of the batch. `done` counts what happened.
     """
 
     def __init__(self, target: int, seed: int = 0) -> None:
@@ -33,7 +33,7 @@ class Relay:
         self.piece = 0
         self.odds: dict[str, float] = {}
         self.done: Counter[str] = Counter()
-        self._random = random.Random(seed)  # noqa: S311 - the same again is the point
+        self._random = random.Random(seed)  # noqa: S311 - repeatable
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._server: asyncio.Server | None = None
@@ -62,15 +62,15 @@ class Relay:
         self._loop.close()
 
     def accept(self) -> None:
-        """Take connections (again)."""
+        """Accept connections."""
         self._do(self._accept())
 
     def refuse(self) -> None:
-        """Take no more connections; those that there are stay."""
+        """Accept no more connections. Existing ones stay."""
         self._do(self._refuse())
 
     def cut(self) -> None:
-        """Break all connections off."""
+        """Abort all connections."""
         self._do(self._cut())
 
     def _do(self, what: object) -> None:
@@ -180,7 +180,7 @@ class Relay:
         return data
 
     async def _exchanged(self, mine: bytes) -> bytes:
-        """What another connection was to get at the same time; `mine` if there is none."""
+        """Return the reply for another connection at the same time, or `mine` if there is none."""
         waiting, self._waiting = self._waiting, None
         if waiting and not waiting[1].done():
             waiting[1].set_result(mine)
@@ -193,7 +193,7 @@ class Relay:
 
 
 def replies(data: bytes) -> list[bytes]:
-    """The replies of RESP 2 in `data`; what is no whole reply is the last of them."""
+    """Split `data` into RESP 2 replies. The last one may be incomplete."""
     found: list[bytes] = []
     start = 0
     while start < len(data):

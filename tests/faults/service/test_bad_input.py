@@ -1,4 +1,4 @@
-"""Whatever is put on the wire: a refusal of ours or the server's, no command to Redis, and one answer a request."""
+"""Bad bytes on the wire: each request gets one refusal, and Redis gets no command."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
-from tests.faults.asked import commands
-from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.wire import ask
+from tests.faults.support.raw_http import ask
+from tests.faults.support.rig import redis_commands
+from tests.faults.support.slow_wechat import SlowWeChat, code
 from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, wait_until
 from tests.service import Service, environment
@@ -45,7 +45,7 @@ def nginx(service: Service) -> Iterator[Proxy]:
 
 @pytest.fixture
 def token(service: Service) -> str:
-    """A token that is alive, and that stays so whatever happens here."""
+    """A live token. No test here ends it."""
     answer = requests.post(f"{service.url}/login", json={"code": code(0, user())}, timeout=5)
     token: str = answer.json()["token"]
     return token
@@ -60,11 +60,11 @@ def is_alive(service: Service, token: str) -> bool:
 
 
 def in_arabic(token: bytes) -> bytes:
-    """The same with the digits of another script."""
+    """Return the token with Arabic digits."""
     return re.sub(rb"\d", lambda digit: chr(0x660 + int(digit.group())).encode(), token)
 
 
-#: What stands in the place of the live token `t`: the whole of the header's line, or lines.
+#: The header lines that replace `Authorization` with the live token `t`.
 TOKENS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda t: b"Authorization: ",
     "Bearer and nothing": lambda t: b"Authorization: Bearer ",
@@ -90,7 +90,7 @@ TOKENS: dict[str, Callable[[bytes], bytes]] = {
     "Basic, and bare": lambda t: b"Authorization: Basic " + t,
     "Bearer twice": lambda t: b"Authorization: Bearer Bearer " + t,
     "in quotes": lambda t: b'Authorization: Bearer "' + t + b'"',
-    "signed by nobody": lambda t: b"Authorization: " + t[:52] + b"A" * 43,
+    "wrong signature": lambda t: b"Authorization: " + t.partition(b".")[0] + b"." + b"A" * 43,
     "in another header": lambda t: b"Proxy-Authorization: Bearer " + t,
     "in a header of nearly that name": lambda t: b"Authorization_: Bearer " + t,
     "in a cookie": lambda t: b"Cookie: Authorization=" + t + b"; token=" + t,
@@ -98,14 +98,14 @@ TOKENS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", TOKENS)
-def test_a_token_that_is_none_costs_redis_nothing(
+def test_malformed_token_is_refused_without_a_redis_command(
     service: Service, redis_server: RedisServer, token: str, name: str
 ) -> None:
-    """401, or the server's own 400 or 431; Redis hears nothing of it."""
+    """The status is 401, or the 400 or 431 of the server."""
     with redis_server.client() as client:
-        before = commands(client)
+        before = redis_commands(client)
         answers = ask(service.port, GET + TOKENS[name](token.encode()) + b"\r\nConnection: close\r\n\r\n")
-        assert commands(client) == before
+        assert redis_commands(client) == before
     assert answers.status in (400, 401, 431)
     if answers.status == 401:
         head, body = answers.raw.split(b"\r\n\r\n", 1)
@@ -149,18 +149,20 @@ BODIES: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_is_none_of_ours_is_refused(service: Service, redis_server: RedisServer, name: str) -> None:
-    """A problem says why, at once, whatever else the caller would still send; Redis hears nothing of it."""
+def test_malformed_body_is_refused_without_a_redis_command(
+    service: Service, redis_server: RedisServer, name: str
+) -> None:
+    """The problem comes at once, also if the caller would send more."""
     data, status, problem = BODIES[name]
     with redis_server.client() as client:
-        before = commands(client)
+        before = redis_commands(client)
         answers = ask(service.port, data)
-        assert commands(client) == before
+        assert redis_commands(client) == before
     assert (answers.status, problem.encode() in answers.raw) == (status, True)
 
 
 def smuggling(token: str) -> dict[str, bytes]:
-    """Two requests to some, one to others: the second would log `token` out."""
+    """Return requests that some servers read as two. The second would log `token` out."""
     hidden = f"DELETE /session HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n".encode()
     post = b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     length = b"Content-Length: %d\r\n" % (len(hidden) + 5)
@@ -183,7 +185,9 @@ def smuggling(token: str) -> dict[str, bytes]:
         "a chunk ended by LF": post + CHUNKED + b"0\n\n" + hidden,
         "a header that is folded": post + b"X-A: b\r\n " + hidden,
         "a body to GET": b"GET /session HTTP/1.1\r\nHost: a\r\n" + length + b"\r\n" + b" " * 5 + hidden,
-        "a body that nobody reads": post + b"Content-Length: %d\r\n\r\n" % (len(hidden) * 300) + hidden * 300,
+        "a body that the service does not read": post
+        + b"Content-Length: %d\r\n\r\n" % (len(hidden) * 300)
+        + hidden * 300,
         "absolute form": b"GET http://other.example/session?a HTTP/1.1\r\nHost: a\r\n\r\n",
         "absolute form of another scheme": b"GET file:///etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n",
         "authority form": b"CONNECT other.example:80 HTTP/1.1\r\nHost: a\r\n" + length + b"\r\n" + b" " * 5 + hidden,
@@ -191,19 +195,19 @@ def smuggling(token: str) -> dict[str, bytes]:
     }
 
 
-#: To nginx, LF alone ends a line, so this is two requests to it, and it hands two on.
+#: nginx accepts LF as a line end: it reads two requests and passes two on.
 TWO_TO_NGINX = {"a chunk ended by LF"}
 
 
 @pytest.mark.parametrize("name", smuggling(""))
-def test_nothing_is_smuggled(service: Service, token: str, name: str) -> None:
-    """A request has one answer, and the one that is hidden in it is never carried out."""
+def test_request_gets_one_answer_and_smuggles_nothing(service: Service, token: str, name: str) -> None:
+    """The hidden request would log the token out."""
     assert_one_answer(service.port, smuggling(token)[name], token)
 
 
 @pytest.mark.parametrize("name", [name for name in smuggling("") if name not in TWO_TO_NGINX])
-def test_nothing_is_smuggled_through_nginx(nginx: Proxy, token: str, name: str) -> None:
-    """Both read the same request: on the connections that nginx keeps, the next caller gets an answer of its own."""
+def test_request_through_nginx_gets_one_answer_and_smuggles_nothing(nginx: Proxy, token: str, name: str) -> None:
+    """On the connections that nginx keeps, the next caller gets its own answer."""
     assert_one_answer(nginx.port, smuggling(token)[name], token)
 
 
@@ -216,10 +220,9 @@ def assert_one_answer(port: int, data: bytes, token: str) -> None:
         assert other.status == 200
 
 
-def test_what_follows_on_the_same_connection_is_its_own_request(service: Service, nginx: Proxy, token: str) -> None:
-    """Requests that were sent one behind the other are answered one behind the other."""
+def test_pipelined_requests_are_answered_in_order(service: Service, nginx: Proxy, token: str) -> None:
     good = GET + f"Authorization: {token}\r\n\r\n".encode()
-    bad = GET + b"Authorization: nobody\r\n\r\n"
+    bad = GET + b"Authorization: unknown\r\n\r\n"
     read = with_length(b"{}", JSON)
     for port in (service.port, nginx.port):
         assert ask(port, good + bad + read + good).statuses == [200, 401, 400, 200]

@@ -1,4 +1,4 @@
-"""Redis Cluster: three primaries with a replica each, real processes, whose slots can be moved while it runs."""
+"""Redis Cluster as real processes: three primaries with a replica each. Slots can be moved while it runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 import redis
 
-from tests.faults.topologies import PROMOTION_LIMIT, Node, Topology, text_of
+from tests.faults.support.topologies import PROMOTION_LIMIT, Node, Topology, text_of
 from tests.servers import free_port, wait_until
 
 SLOTS: Final = 16384
 
 
 class ClusterSet(Topology):
-    """Three primaries with a replica each, configured so that a dead primary takes only its own slots along."""
+    """Three primaries with a replica each. When a primary is down, the other slots stay available."""
 
     OPTIONS: Final = (
         *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf"),
@@ -47,14 +47,14 @@ class ClusterSet(Topology):
         self.settle()
 
     def settle(self) -> None:
-        """Returns once every node finds the cluster whole, and every replica is known to be in step."""
+        """Wait until each node reports a healthy cluster and each replica is in sync."""
         wait_until(lambda: all(_is_well(node) for node in self.nodes), "a whole cluster", PROMOTION_LIMIT)
         marks = {node: node.replication()["master_repl_offset"] for node in self.primaries()}
         marks = {node: mark for node, mark in marks.items() if node in self._partners}
         wait_until(lambda: all(_is_followed(*mark) for mark in marks.items()), "replicas in step", PROMOTION_LIMIT)
 
     def join(self) -> Node:
-        """One more primary, without any slot as yet."""
+        """Add a primary without slots."""
         node = Node(*self._options, password=self.password, port=next(bus_ports(1)))
         self._stack.enter_context(node)
         self._introduce(node)
@@ -64,11 +64,11 @@ class ClusterSet(Topology):
         return node
 
     def partner(self, node: Node) -> Node:
-        """The replica of a primary, and the other way round."""
+        """Return the replica of a primary, or the primary of a replica."""
         return self._partners[node]
 
     def elections(self) -> int:
-        """How often a replica has taken over until now, for whatever reason."""
+        """Return how many elections replicas have won so far."""
         return sum(node.output().count("Failover election won") for node in self.nodes)
 
     def id_of(self, node: Node) -> str:
@@ -78,15 +78,15 @@ class ClusterSet(Topology):
         return [node for node in self.nodes if node.leads()]
 
     def owners(self) -> dict[int, Node]:
-        """Who holds each slot, in the view of a node that is alive."""
+        """Return the primary of each slot, as a live node sees it."""
         by_port = {node.port: node for node in self.nodes}
         view = self.primaries()[0].ask("CLUSTER", "SLOTS")
         return {slot: by_port[int(home[1])] for first, last, home, *_ in view for slot in range(first, last + 1)}
 
     def move_slot(self, slot: int, source: Node, target: Node, pause: float = 0) -> None:
-        """As redis-cli --cluster reshard does it, but with a `pause` after each key: the slot is in halves then.
+        """Move a slot like `redis-cli --cluster reshard`, with a `pause` in seconds after each key.
 
-        The other nodes hear of it by and by, so that some still name the old place.
+        Other nodes learn of it later: some still redirect to the old primary.
         """
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
@@ -105,7 +105,7 @@ class ClusterSet(Topology):
 
 
 def bus_ports(count: int) -> Iterator[int]:
-    """Ports whose partner 10,000 above, where the nodes talk to one another, can be had too."""
+    """Yield free ports for which port + 10,000, the cluster bus, is valid too."""
     found: set[int] = set()
     while len(found) < count:
         port = free_port()
@@ -127,7 +127,7 @@ def _is_well(node: Node) -> bool:
 
 
 def _is_followed(primary: Node, mark: int) -> bool:
-    """Whether its replica has acknowledged what was written up to `mark`."""
+    """Return whether the replica has acknowledged all writes up to the offset `mark`."""
     follower = primary.replication().get("slave0", {"offset": -1})
     return int(follower["offset"]) >= mark
 

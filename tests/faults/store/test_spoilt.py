@@ -1,4 +1,4 @@
-"""Replies that something between us and Redis has spoilt: swapped, duplicated, cut, in pieces, with a bit flipped."""
+"""Spoilt replies of Redis: swapped, duplicated, cut, in pieces, with a bit flipped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Progress, Run
-from tests.faults.history import Bounds, Call, violations
-from tests.faults.relay import Relay
-from tests.faults.rig import together
+from tests.faults.support.history import Bounds, Call, violations
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import run_in_parallel
 from tests.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
@@ -37,9 +37,10 @@ MISCHIEF: dict[str, dict[str, float]] = {
 
 
 @pytest.mark.parametrize("odds", MISCHIEF.values(), ids=MISCHIEF.keys())
-def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str, float]) -> None:
-    """Nobody is taken for somebody else, nothing but a live token passes, and nobody's session is lost by it."""
-    progress = Progress(request)
+def test_spoilt_replies_mix_up_no_users_and_lose_no_session(
+    run: Run, progress: Progress, request: pytest.FixtureRequest, odds: dict[str, float]
+) -> None:
+    """Only live tokens pass, each with its own identity. A relay between the store and Redis spoils the replies."""
     fault = f"spoilt replies: {request.node.callspec.id}"
     with RedisServer() as redis, Relay(redis.port, run.seed) as relay:
         relay.odds = odds
@@ -53,7 +54,7 @@ def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str
         users = [User(APPID, f"o{number:027}") for number in range(4)]
         share = run.of(400, 100_000 // len(MISCHIEF)) // len(users)
         visitors = [Visitor(store, user, calls, run.seed) for user in users]
-        together(*(partial(visitor.visit, share, progress) for visitor in visitors))
+        run_in_parallel(*(partial(visitor.visit, share, progress) for visitor in visitors))
         found = violations(calls, Bounds(max_sessions=1000))
         mischief = sum(relay.done.values())
         relay.odds = {}
@@ -63,7 +64,7 @@ def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str
             run.figure(fault, f"{name} in {len(calls)} operations, {mischief} spoilt", len(found[name]), 0)
         run.figure(fault, "sessions that are gone afterwards", lost, 0)
         run.figure(fault, "sessions that are back afterwards", revived, 0)
-        # A whole reply that was meant for another, or two spoilt in a row, can't be told from an answer.
+        # A reply that was meant for another command, or two spoilt in a row, look like an answer.
         run.figure(fault, "I1, I2 for a moment", f"{len(found['I1'])}, {len(found['I2'])}", "")
         run.figure(fault, "taken for banned for a moment", sum(call.status == 403 for call in calls), "")
         passed = sum(call.passed for call in calls)
@@ -75,13 +76,13 @@ def test_spoilt_replies(run: Run, request: pytest.FixtureRequest, odds: dict[str
 
 
 class Visitor:
-    """A user of the store itself, whose operations are logged as those of the service would be."""
+    """A user of the store. Its operations are logged like calls of the service."""
 
     def __init__(self, store: SessionStore, user: User, calls: list[Call], seed: int) -> None:
         self._store = store
         self._user = user
         self._calls = calls
-        self._chance = random.Random(f"{seed} {user.openid}")  # noqa: S311 - the same again is the point
+        self._chance = random.Random(f"{seed} {user.openid}")  # noqa: S311 - repeatable
         self._tokens: list[str] = []
         self._ended: list[str] = []
         self._ring = KeyRing([Secret(RING_KEY)])
@@ -92,11 +93,11 @@ class Visitor:
             progress(f"operations: {number} of {times}, {threading.active_count()} threads")
 
     def lost(self) -> int:
-        """How many sessions are not alive, of those that were made and not ended."""
+        """Return how many sessions are not alive that must be."""
         return sum(not self._is_alive(token) for token in self._tokens)
 
     def revived(self) -> int:
-        """How many sessions are alive whose end was acknowledged."""
+        """Return how many sessions are alive although their end was acknowledged."""
         return sum(map(self._is_alive, self._ended))
 
     def _is_alive(self, token: str) -> bool:
@@ -111,7 +112,7 @@ class Visitor:
         elif what < 0.15:
             self._log("logout", self._tokens.pop(0), self._log_out)
         elif what < 0.25:
-            # Of our own signature, so that Redis is asked; but nobody ever logged in with it.
+            # The signature is good, so Redis is asked; but there is no such session.
             self._log("check", self._ring.issue(self._user).text, self._check)
         else:
             self._log("check", self._chance.choice(self._tokens), self._check)

@@ -1,7 +1,6 @@
-"""Redis as it runs where it must not stop: real servers that stand in for one another, watched by sentinels.
+"""Redis with replicas and sentinels, as real processes. For Redis Cluster see `clusters`.
 
-Each node has a port and a folder of its own; whoever started a topology ends all of it by leaving the `with` block.
-The cluster lies in `clusters`.
+Each node has its own port and folder. The end of the `with` block stops all nodes of a topology.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tests.servers import RedisServer, program, wait_until
 
 SERVICE: Final = "wxa"
 PROMOTION_LIMIT: Final = 30.0
-#: At 1000 a sentinel on a busy machine holds the primary that it has just promoted for dead, and deposes it alive.
+#: At 1000 ms a sentinel on a busy machine takes the primary that it has just promoted for dead, and deposes it.
 DOWN_AFTER: Final = 2000
 
 
@@ -30,7 +29,7 @@ class Node(RedisServer):
 
     def __init__(self, *options: str, password: str = "", port: int | None = None) -> None:
         secured = ("--requirepass", password, "--masterauth", password) if password else ()
-        # Of two options of one name Redis takes the later.
+        # Redis takes the last of two options with the same name.
         moved = ("--port", str(port)) if port else ()
         super().__init__("--repl-diskless-sync-delay", "0", *moved, *secured, *options)
         self.port = port or self.port
@@ -51,7 +50,7 @@ class Node(RedisServer):
 
     @contextlib.contextmanager
     def option(self, name: str, value: str) -> Iterator[None]:
-        """Another configuration, for a while."""
+        """Set an option for the `with` block."""
         before = self.ask("CONFIG", "GET", name)[1]
         self.ask("CONFIG", "SET", name, value)
         try:
@@ -60,7 +59,7 @@ class Node(RedisServer):
             self.ask("CONFIG", "SET", name, before)
 
     def replication(self) -> dict[str, Any]:
-        """What it says of its role; nothing while it can't be asked."""
+        """Return INFO replication; empty if the node does not answer."""
         try:
             found: dict[str, Any] = self._client.info("replication")
         except (redis.RedisError, OSError):
@@ -71,17 +70,17 @@ class Node(RedisServer):
         return self.replication().get("role") == "master"
 
     def follows(self) -> bool:
-        """Whether it is a replica that has all of its primary's data."""
+        """Return whether this is a replica in sync with its primary."""
         return self.replication().get("master_link_status") == "up"
 
     def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL."""
         self.process.kill()
         self.process.wait()
         self._client.close()
 
     def stop(self) -> int:
-        """At once: a Redis that is asked politely first waits for its replicas."""
+        """Send SIGKILL: on SIGTERM, Redis first waits for its replicas."""
         self.kill()
         return self.process.returncode
 
@@ -92,14 +91,14 @@ class Node(RedisServer):
         self.process.send_signal(signal.SIGCONT)
 
     def start_again(self, *options: str) -> None:
-        """A new process with nothing in memory, on the port and in the folder of the one before."""
+        """Start a new process with the same port and folder."""
         self._command = [*self._first_command, *options]
         self.start()
         wait_until(self.answers, self.place)
 
 
 class SentinelNode(Node):
-    """A sentinel that watches `primary`; its own password need not be that of the data."""
+    """A sentinel that watches `primary`. `password` is its own."""
 
     def __init__(self, primary: Node, quorum: int, password: str) -> None:
         super().__init__(password=password)
@@ -120,19 +119,19 @@ class SentinelNode(Node):
         (self.folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
 
     def sees(self, primary: Node) -> bool:
-        """Whether it holds this one, which is well, for the primary."""
+        """Return whether it takes `primary` for the primary, and for healthy."""
         master = self._told("MASTER")
         return bool(master) and (master[0]["port"], master[0]["flags"]) == (str(primary.port), "master")
 
     def is_ready(self, replicas: int, sentinels: int) -> bool:
-        """Whether it knows of so many that are well, and so could do its work."""
-        well = [
+        """Return whether it knows so many healthy replicas and so many other sentinels."""
+        healthy = [
             link for link in self._told("REPLICAS") if (link["flags"], link["master-link-status"]) == ("slave", "ok")
         ]
-        return len(well) >= replicas and len(self._told("SENTINELS")) >= sentinels
+        return len(healthy) >= replicas and len(self._told("SENTINELS")) >= sentinels
 
     def _told(self, about: str) -> list[dict[str, str]]:
-        """What it says; nothing while it can't be asked."""
+        """Return its answer as dictionaries; none if it does not answer."""
         try:
             reply = self.ask("SENTINEL", about, SERVICE)
         except (redis.RedisError, OSError):
@@ -141,7 +140,7 @@ class SentinelNode(Node):
 
 
 class Topology:
-    """Servers that stand and fall together."""
+    """Servers that start and stop together."""
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = nodes
@@ -171,7 +170,10 @@ class Topology:
         return f":{self.password}@" if self.password else ""
 
     def promoted(self, among: Iterable[Node], seconds: float = PROMOTION_LIMIT) -> tuple[Node, float]:
-        """The first of `among`, replicas all, that is made a primary, and when, in monotonic seconds."""
+        """Wait until one of the replicas `among` is a primary. Return it and the monotonic time.
+
+        Raises TimeoutError after `seconds`.
+        """
         candidates = list(among)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -183,9 +185,9 @@ class Topology:
 
 
 class SentinelSet(Topology):
-    """One primary, two replicas, three sentinels; `options` are those of the data nodes.
+    """One primary, two replicas, three sentinels. `options` are for the data nodes.
 
-    The password is asked for by all of them, or by all but the sentinels if those are `open_sentinels`.
+    All nodes require the password; with `open_sentinels`, the sentinels require none.
     """
 
     def __init__(self, *options: str, password: str = "", open_sentinels: bool = False) -> None:
@@ -212,7 +214,7 @@ class SentinelSet(Topology):
         self.settle()
 
     def settle(self) -> None:
-        """Returns once every node follows and every sentinel knows it, so that the next failure can be borne."""
+        """Wait until each replica is in sync and each sentinel knows it: ready for the next failure."""
         wait_until(lambda: all(node.follows() for node in self.replicas), "replicas in step", PROMOTION_LIMIT)
         self._await_sentinels()
         known = len(self.replicas), len(self.sentinels) - 1
@@ -221,12 +223,12 @@ class SentinelSet(Topology):
         )
 
     def await_promotion(self) -> float:
-        """When a replica took over, in monotonic seconds; from then on it is the `primary`."""
+        """Wait for a promotion and return its monotonic time. The promoted node becomes `primary`."""
         self.primary, when = self.promoted(self.replicas)
         return when
 
     def rejoin(self, node: Node) -> None:
-        """Start a killed node again as a replica of the one that took over."""
+        """Start a killed node again as a replica of the new primary."""
         self._await_sentinels()
         node.start_again("--replicaof", "127.0.0.1", str(self.primary.port))
 

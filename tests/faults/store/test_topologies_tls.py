@@ -1,4 +1,4 @@
-"""TLS where the address of Redis is found out: sentinels and a cluster are trusted no sooner than a server alone."""
+"""TLS to sentinels and to a cluster: the certificates are verified as those of a single server are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.faults.clusters import SLOTS, bus_ports
-from tests.faults.test_store_tls import certificate, pem
-from tests.faults.topologies import SERVICE, Node, SentinelNode
+from tests.faults.store.test_tls import read_on_new_connection
+from tests.faults.support.certificates import write_certificates
+from tests.faults.support.clusters import SLOTS, bus_ports
+from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.servers import free_port, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.client import RedisClient
@@ -20,14 +19,8 @@ from wxauth.storage.connections import connector
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a CA; beside it lie a certificate of its own making and the key to that."""
-    folder = tmp_path_factory.mktemp("tls")
-    its_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = certificate("an authority of the tests", its_key, None, its_key)
-    (folder / "ca.pem").write_bytes(issuer.public_bytes(Encoding.PEM))
-    (folder / "redis.pem").write_bytes(certificate("redis", key, issuer, its_key).public_bytes(Encoding.PEM))
-    (folder / "redis.key").write_bytes(pem(key))
-    return folder / "ca.pem"
+    """The file of a CA. The certificate of the servers and its key are in the same folder."""
+    return write_certificates(tmp_path_factory.mktemp("tls")).authority
 
 
 def tls_options(port: int, authority: Path) -> list[tuple[str, str]]:
@@ -77,28 +70,29 @@ def url(request: pytest.FixtureRequest) -> str:
     return found
 
 
-def test_a_certificate_of_a_known_authority(url: str, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`verify` takes it, and every new connection is fit for use."""
+def test_verify_accepts_a_certificate_of_a_known_authority(
+    url: str, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new connection returns the reply to its own command."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    door = RedisClient(connector(url, "verify"))
-    wait_until(lambda: is_ok(door), url)
-    assert [door.read_afresh("absent") for _ in range(20)] == [None] * 20
+    client = RedisClient(connector(url, "verify"))
+    wait_until(lambda: is_ok(client), url)
+    assert [read_on_new_connection(client) for _ in range(20)] == [None] * 20
 
 
-def is_ok(door: RedisClient) -> bool:
+def is_ok(client: RedisClient) -> bool:
     try:
-        return door.health() == "ok"
+        return client.health() == "ok"
     except StoreUnavailable:
         return False
 
 
-def test_a_certificate_of_nobody_we_know(url: str) -> None:
-    """`verify` refuses it, at the sentinels as at the data."""
+def test_verify_refuses_a_certificate_of_an_unknown_authority(url: str) -> None:
+    """This holds for the sentinels as for the data."""
     with pytest.raises(StoreUnavailable, match="unreachable"):
         RedisClient(connector(url, "verify")).health()
 
 
-def test_insecure(url: str) -> None:
-    """Whoever asks for it gets any certificate taken."""
-    door = RedisClient(connector(url, "insecure"))
-    wait_until(lambda: is_ok(door), url)
+def test_insecure_accepts_any_certificate(url: str) -> None:
+    client = RedisClient(connector(url, "insecure"))
+    wait_until(lambda: is_ok(client), url)

@@ -1,4 +1,4 @@
-"""A load of our own: threads that log in, ask, list and log out over kept connections, and write down every call."""
+"""Load: threads that log in, check, list and log out over kept connections. Each call is logged."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.conftest import APPID
-from tests.faults.history import Call
+from tests.faults.support.history import Call
 from tests.service import WeChatServer
+from wxauth.keys import TAG_LENGTH
 
-#: How often each operation comes up, beside the others.
+#: The weight of each operation.
 MIX: Mapping[str, float] = {
     "check": 65,
     "login": 12,
@@ -43,20 +44,21 @@ ROUTES = {
     "everywhere": ("DELETE", "/sessions"),
     "others": ("DELETE", "/sessions?keep=current"),
 }
-#: What a witness never asks for, so that each refusal of its tokens counts, whatever was answered 503 before.
+#: A witness never does these. After a 503 to one of them, a refusal of the token would not count.
 ENDS = ("logout", "relogin", "everywhere", "others")
-#: How many of the tokens that a person has given up are asked about again.
+#: How many of the newest ended tokens of a person are checked again.
 REMEMBERED = 20
+BODY_LENGTH = TAG_LENGTH + 43
 FORGED_SIGNATURE = f".{'A' * 43}"
-#: The server may close a connection that was idle for longer, and that is nobody's failure.
+#: The server may close a connection that was idle for longer.
 IDLE = 5.0
 
 
 @dataclass
 class Person:
-    """A user with a nonce in the name, so that no two runs share an openid.
+    """A user. A nonce in the name keeps the openids of two runs apart.
 
-    `tokens` are those not logged out, `ended` those that were to be, and a `witness` never ends any.
+    `tokens` are live, `ended` are logged out or may be. A `witness` never logs out.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Person:
 
 
 class Caller:
-    """One kept connection, and the log of what was asked over it."""
+    """One kept connection. Each call goes to the log."""
 
     def __init__(
         self, base_url: str, wechat: WeChatServer, log: Callable[[Call], None], timeout: float = 5.0
@@ -84,7 +86,7 @@ class Caller:
         self._connection.close()
 
     def log_in(self, person: Person, replaced: str | None = None) -> Call:
-        """Log in; the new token is in `person.tokens` once it was acknowledged."""
+        """Log in, and add the new token to `person.tokens`. `replaced` is the token to send along."""
         code = self._wechat.fake.wx_login(person.name)
         body = json.dumps({"code": code})
         call, answer = self._call("login", "POST", "/login", person, replaced, body)
@@ -97,7 +99,7 @@ class Caller:
         return call
 
     def ask(self, operation: str, person: Person, token: str) -> Call:
-        """Any of ROUTES, as `person` with `token`."""
+        """Send an operation of ROUTES as `person` with `token`."""
         call, answer = self._call(operation, *ROUTES[operation], person, token)
         openid = answer.get("openid") or call.headers.get("x-wx-openid")
         call = dataclasses.replace(call, token_id=token, openid=openid)
@@ -131,9 +133,9 @@ class Caller:
 
 
 class Load:
-    """`threads` callers at once, from `with` to its end, or for `run(count)` calls. The log is `calls`.
+    """`threads` callers at once, in a `with` block or for `run(count)` calls. The log is `calls`.
 
-    `rate` is the most calls a second of all threads together. Whatever is random follows from `seed`.
+    `rate` is the maximum of calls a second, all threads together. `seed` makes the random choices repeatable.
     """
 
     def __init__(
@@ -152,7 +154,7 @@ class Load:
         nonce = secrets.token_hex(4)
         self.people = [self._person(wechat, f"{nonce}-{number}", number % 2 == 1) for number in range(users)]
         self.mix = mix
-        #: Another caller with the same log.
+        #: Make another caller with the same log.
         self.caller = functools.partial(Caller, base_url, wechat, self.calls.append, timeout)
         self._seed = seed
         self._pause = threads / rate if rate else 0.0
@@ -161,14 +163,14 @@ class Load:
         self._threads = [threading.Thread(target=self._drive, args=(number,)) for number in range(threads)]
 
     def log_in_all(self, times: int = 1) -> None:
-        """Everybody has a session before the load begins."""
+        """Log each person in, `times` times."""
         caller = self.caller()
         for person in self.people * times:
             caller.log_in(person)
         caller.close()
 
     def check_all(self, pause: float = 0.0) -> list[Call]:
-        """Ask once about every token that was ever given out, alive or not."""
+        """Check each token of the log once, live or ended."""
         caller = self.caller()
         by_openid = {person.openid: person for person in self.people}
         given = [call for call in self.calls if call.operation == "login" and call.token_id]
@@ -180,7 +182,7 @@ class Load:
         return asked
 
     def run(self, count: int) -> None:
-        """That many calls, then the end."""
+        """Make `count` calls."""
         self._left = count
         for thread in self._threads:
             thread.start()
@@ -200,7 +202,7 @@ class Load:
             thread.join()
 
     def _drive(self, number: int) -> None:
-        chance = random.Random(f"{self._seed} {number}")  # noqa: S311 - the same again is the point
+        chance = random.Random(f"{self._seed} {number}")  # noqa: S311 - repeatable
         caller = self.caller()
         while not self._stopped.is_set() and self._may_go_on():
             (operation,) = chance.choices(list(self.mix), list(self.mix.values()))
@@ -217,8 +219,8 @@ class Load:
 
     def _act(self, caller: Caller, operation: str, person: Person, chance: random.Random) -> None:
         if operation == "forged":
-            # At /verify nothing stands before the cache.
-            token = f"wxa_{''.join(chance.choices('abcdefgh', k=47))}{FORGED_SIGNATURE}"
+            # At /verify the token reaches the cache first.
+            token = f"wxa_{''.join(chance.choices('abcdefgh', k=BODY_LENGTH))}{FORGED_SIGNATURE}"
             caller.ask(chance.choice(("check", "verify")), person, token)
         elif operation == "ended":
             if person.ended:
@@ -271,13 +273,13 @@ class Load:
         return Person(name, str(wechat.fake._identity(APPID, name)["openid"]), witness)
 
 
-def forged(call: Call) -> bool:
-    """Whether its token is one that the load made up."""
+def is_forged(call: Call) -> bool:
+    """Return whether the load made the token up."""
     return (call.token_id or "").endswith(FORGED_SIGNATURE)
 
 
 def milliseconds(calls: list[Call], percentile: float) -> float:
-    """How long so many percent of `calls` took at most."""
+    """Return the percentile of the durations in ms."""
     took = sorted(call.end - call.start for call in calls)
     return round(took[min(int(len(took) * percentile / 100), len(took) - 1)] * 1000, 1) if took else 0.0
 

@@ -1,35 +1,37 @@
-"""Redis behind sentinels: the primary dies under load, and whoever was logged in or out stays so."""
+"""Redis behind sentinels: the primary fails under load, and no session and no logout is lost."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import requests
 
 from tests.conftest import ALICE, RING_KEY, SESSION_KEY
-from tests.faults.conftest import Progress, Run, cache_on_and_off
-from tests.faults.driver import Load, milliseconds
-from tests.faults.history import Call
-from tests.faults.relay import Relay
-from tests.faults.rig import (
-    Observed,
-    assert_back,
+from tests.faults.conftest import Progress, Run
+from tests.faults.support.driver import Load, milliseconds
+from tests.faults.support.history import Call
+from tests.faults.support.relay import Relay
+from tests.faults.support.rig import (
+    ObservedService,
     assert_clean,
-    assert_silent,
-    bar,
-    begun,
-    bounds_of,
-    calling,
+    assert_limit,
+    assert_no_secrets,
+    assert_workers_unchanged,
+    cached_and_uncached,
+    calls_begun,
     first_success,
+    running,
+    single_caller,
     slowest,
 )
-from tests.faults.topologies import SERVICE, Node, SentinelSet
+from tests.faults.support.topologies import SERVICE, Node, SentinelSet
 from tests.servers import wait_until
 from tests.service import WeChatServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
@@ -42,8 +44,9 @@ from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
 
 PASSWORD = "password-of-redis-and-its-sentinels"
-#: A primary that has lost all replicas takes no writes: nothing can be acknowledged that is then forgotten.
-CAREFUL = ("--min-replicas-to-write", "1")
+#: A primary without replicas then refuses writes, so it acknowledges nothing that is lost with it.
+NO_WRITES_WITHOUT_REPLICA = ("--min-replicas-to-write", "1")
+CALLS_A_SECOND = 300
 
 
 @pytest.fixture(scope="module")
@@ -52,52 +55,59 @@ def wechat() -> Iterator[WeChatServer]:
         yield server
 
 
-def first_login(calls: list[Call], since: float) -> float:
-    """Seconds from `since` to the first write that was acknowledged."""
-    ends = [call.end for call in calls if call.start >= since and call.passed and call.operation == "login"]
-    return round(min(ends, default=float("inf")) - since, 3)
-
-
-@cache_on_and_off
-def test_the_primary_is_killed(run: Run, progress: Progress, wechat: WeChatServer, cache: str) -> None:
-    """kill -9, again and again: soon after each promotion all goes on, and no logout is forgotten."""
-    fault, times = f"sentinel: killed with -9, {cache} kept", run.of(1, 20)
-    back: list[float] = []
-    writing: list[float] = []
-    dark_spans: list[tuple[float, float]] = []
+@pytest.mark.timed
+def test_killed_primary_loses_no_session_and_no_logout(run: Run, progress: Progress, wechat: WeChatServer) -> None:
+    """Kill the primary repeatedly. Each kill hits a service with the session cache and one without."""
+    fault, times = "sentinel: killed with -9", run.of(1, 20)
+    failovers: list[Failover] = []
+    load = partial(Load, seed=run.seed, rate=CALLS_A_SECOND)
     with (
-        SentinelSet(*CAREFUL, password=PASSWORD) as redis,
-        Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1", WXAUTH_CACHE_SIZE=cache) as service,
+        SentinelSet(*NO_WRITES_WITHOUT_REPLICA, password=PASSWORD) as redis,
+        cached_and_uncached(redis.url, wechat, load, WXAUTH_WAIT_REPLICAS="1") as pairs,
     ):
-        load = Load(service.url, wechat, seed=run.seed, rate=300)
-        load.log_in_all()
-        service.settle()
-        with load:
+        with running(pairs):
             for number in range(times):
                 time.sleep(0.5)
-                killed = redis.primary
-                killed.kill()
-                start = time.monotonic()
-                promoted_at = redis.await_promotion()
-                redis.rejoin(killed)
-                redis.settle()
+                failovers.append(fail_over(redis))
                 time.sleep(1)
-                back.append(first_success(load.calls, promoted_at))
-                writing.append(first_login(load.calls, promoted_at))
-                dark_spans.append((start, promoted_at))
-                progress(f"{fault}: {number + 1} of {times}, {len(load.calls)} calls, back after {back[-1]} s")
-        load.check_all()
-        dark = [call for span in dark_spans for call in begun(load.calls, *span)]
-        bar(run, fault, "first check that passes after promotion", max(back), 3, "s")
-        bar(run, fault, "first login after promotion", max(writing), 3, "s")
-        bar(run, fault, "slowest call in the dark", slowest(dark), 600)
-        run.figure(fault, "p99 of the calls in the dark (ms)", milliseconds(dark, 99), "")
-        assert_clean(run, fault, service, load.calls, bounds_of(cache))
+                progress(f"{fault}: {number + 1} of {times}, {sum(len(each.load.calls) for each in pairs)} calls")
+        for each in pairs:
+            judge_failovers(run, f"{fault}, {each.cache}", each.load.calls, failovers)
+            each.assert_clean(run, fault)
+
+
+@dataclass(frozen=True)
+class Failover:
+    """When the primary was killed and when a replica was promoted: seconds of the monotonic clock."""
+
+    killed: float
+    promoted: float
+
+
+def fail_over(redis: SentinelSet) -> Failover:
+    """Kill the primary, wait for the promotion, and start the killed node again as a replica."""
+    node = redis.primary
+    node.kill()
+    killed = time.monotonic()
+    promoted = redis.await_promotion()
+    redis.rejoin(node)
+    redis.settle()
+    return Failover(killed, promoted)
+
+
+def judge_failovers(run: Run, fault: str, calls: Sequence[Call], failovers: Sequence[Failover]) -> None:
+    checks = max(first_success(calls, failover.promoted) for failover in failovers)
+    logins = max(first_success(calls, failover.promoted, "login") for failover in failovers)
+    dark = [call for failover in failovers for call in calls_begun(calls, failover.killed, failover.promoted)]
+    assert_limit(run, fault, "first check that passes after promotion", checks, 3, "s")
+    assert_limit(run, fault, "first login after promotion", logins, 3, "s")
+    assert_limit(run, fault, "slowest call in the dark", slowest(dark), 600)
+    run.figure(fault, "p99 of the calls in the dark (ms)", milliseconds(dark, 99), "")
 
 
 @contextmanager
 def lagging() -> Iterator[tuple[SentinelSet, list[Relay]]]:
-    """A set whose replicas hear of the primary through relays."""
+    """Start a set with a relay between the primary and each replica."""
     with SentinelSet(password=PASSWORD) as redis, Relay(redis.primary.port) as one, Relay(redis.primary.port) as two:
         for node, relay in zip(redis.replicas, (one, two), strict=True):
             node.ask("REPLICAOF", "127.0.0.1", relay.port)
@@ -105,12 +115,12 @@ def lagging() -> Iterator[tuple[SentinelSet, list[Relay]]]:
         yield redis, [one, two]
 
 
-def logout_that_no_replica_has(run: Run, fault: str, wechat: WeChatServer, wait: int) -> list[Call]:
-    """What one caller hears of a logout while the replicas are cut off, and once one of them has taken over."""
+def log_out_without_replicas(run: Run, fault: str, wechat: WeChatServer, wait: int) -> list[Call]:
+    """Log out while the replicas are cut off, kill the primary, check the token at the promoted replica."""
     with (
         lagging() as (redis, relays),
-        Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
-        calling(service, wechat, run.seed) as (caller, alice, calls),
+        ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS=str(wait)) as service,
+        single_caller(service, wechat, run.seed) as (caller, alice, calls),
     ):
         caller.log_in(alice)
         time.sleep(0.3)
@@ -126,18 +136,20 @@ def logout_that_no_replica_has(run: Run, fault: str, wechat: WeChatServer, wait:
         if wait:
             assert_clean(run, fault, service, calls, witnesses=False)
         else:
-            assert_back(run, fault, service)
-            assert_silent(run, fault, service, calls)
+            assert_workers_unchanged(run, fault, service)
+            assert_no_secrets(run, fault, service, calls)
     return calls
 
 
 @pytest.mark.parametrize("wait", [0, 1])
-def test_a_logout_that_no_replica_has(run: Run, wechat: WeChatServer, wait: int) -> None:
-    """With WXAUTH_WAIT_REPLICAS=1 it is not confirmed; without, it is, and is forgotten with the primary."""
+def test_logout_without_replicas_is_confirmed_only_if_wait_replicas_is_0(
+    run: Run, wechat: WeChatServer, wait: int
+) -> None:
+    """With WXAUTH_WAIT_REPLICAS=0 the logout is confirmed, and may be lost with the primary."""
     fault, times = f"sentinel: replicas cut off, wait {wait}", run.of(1, 5)
     confirmed = forgotten = 0
     for _ in range(times):
-        calls = logout_that_no_replica_has(run, fault, wechat, wait)
+        calls = log_out_without_replicas(run, fault, wechat, wait)
         _, logout, *checks = calls
         confirmed += logout.passed
         forgotten += logout.passed and checks[-1].passed
@@ -147,10 +159,14 @@ def test_a_logout_that_no_replica_has(run: Run, wechat: WeChatServer, wait: int)
     assert confirmed == (0 if wait else times)
 
 
-def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
-    """One that was stalled, replaced and goes on gets no more questions, though its connections still stand."""
+@pytest.mark.timed
+def test_stopped_primary_gets_no_commands_after_its_replacement(run: Run, wechat: WeChatServer) -> None:
+    """After SIGCONT the old primary answers again, and the old connections to it are still open."""
     fault = "sentinel: primary stopped (SIGSTOP)"
-    with SentinelSet(*CAREFUL) as redis, Observed(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service:
+    with (
+        SentinelSet(*NO_WRITES_WITHOUT_REPLICA) as redis,
+        ObservedService(redis.url, wechat, WXAUTH_WAIT_REPLICAS="1") as service,
+    ):
         load = Load(service.url, wechat, seed=run.seed, rate=300)
         load.log_in_all()
         with load:
@@ -163,31 +179,34 @@ def test_a_primary_that_hangs_is_left(run: Run, wechat: WeChatServer) -> None:
             stalled.go_on()
             time.sleep(1)
         load.check_all()
-        bar(run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s")
+        assert_limit(
+            run, fault, "first check that passes after promotion", first_success(load.calls, promoted_at), 3, "s"
+        )
         calls = [call for call in load.calls if call.start >= start]
-        bar(run, fault, "slowest call", slowest(calls), 600)
+        assert_limit(run, fault, "slowest call", slowest(calls), 600)
         assert_clean(run, fault, service, load.calls)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("size", [100, 0], ids=["cache on", "cache off"])
-def test_a_planned_failover(run: Run, size: int) -> None:
-    """The old primary goes on answering for a while; a logout at the new one holds all the same."""
+def test_logout_at_the_new_primary_holds_after_a_planned_failover(run: Run, size: int) -> None:
+    """The old primary answers reads for a while after SENTINEL FAILOVER."""
     with SentinelSet() as redis:
         old, warm = redis.primary, worker(redis.url, size)
         token = warm.store.create(Identity(ALICE, Secret(SESSION_KEY)))[0].reveal()
-        wait_until(lambda: bool(warm.resolve(token)) and len(warm.cache._kept) == bool(size), "a warm worker")
+        wait_until(lambda: bool(warm.resolve(token)) and len(warm.cache._entries) == bool(size), "a warm worker")
         redis.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         wait_until(lambda: not any(names(node, old) for node in redis.sentinels), "another primary")
         wait_until(lambda: logged_out(worker(redis.url, 0).store, token, old), "a logout at the new primary")
         start = time.monotonic()
         wait_until(lambda: not passes(warm, token), "a refusal")
         held = round(time.monotonic() - start, 2)
-    bar(run, f"sentinel: planned failover, {size} kept", "a revoked token passes for", held, 3, "s")
+    assert_limit(run, f"sentinel: planned failover, {size} kept", "a revoked token passes for", held, 3, "s")
     assert held < 6
 
 
 def names(sentinel: Node, primary: Node) -> bool:
-    """Whether the sentinel takes that one for the primary."""
+    """Return whether the sentinel names `primary` as the primary."""
     _, port = sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
     return int(port) == primary.port
 
@@ -215,7 +234,7 @@ def passes(at: Worker, token: str) -> bool:
 
 
 def logged_out(store: SessionStore, token: str, old: Node) -> bool:
-    """Whether the logout was confirmed, and not by the old primary."""
+    """Return whether the logout was confirmed, and not by the old primary."""
     try:
         session = store.resolve(token, touch=False)
         ((name, _),) = store.redis.nodes.pools()
@@ -227,12 +246,12 @@ def logged_out(store: SessionStore, token: str, old: Node) -> bool:
     return True
 
 
-def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
-    """Where only the data asks for one, the password of REDIS_URL does not lock us out of the sentinels."""
+def test_sentinels_without_password_accept_a_url_with_password(run: Run, wechat: WeChatServer) -> None:
+    """REDIS_URL has the password of the data nodes; the sentinels require none."""
     with (
         SentinelSet(password=PASSWORD, open_sentinels=True) as redis,
-        Observed(redis.url, wechat) as service,
-        calling(service, wechat, run.seed) as (caller, alice, calls),
+        ObservedService(redis.url, wechat) as service,
+        single_caller(service, wechat, run.seed) as (caller, alice, calls),
     ):
         assert requests.get(f"{service.url}/readyz", timeout=5).json()["redis"] == "ok"
         caller.log_in(alice)
@@ -240,8 +259,9 @@ def test_sentinels_without_a_password(run: Run, wechat: WeChatServer) -> None:
         assert [call.status for call in calls] == [200, 200]
 
 
-def test_sentinels_that_are_silent(run: Run) -> None:
-    """They are asked one after another, twice each, and nobody is held longer by all of them than by Redis."""
+@pytest.mark.timed
+def test_silent_sentinels_raise_store_unavailable_within_600_ms(run: Run) -> None:
+    """Three sentinels accept connections and never answer."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
@@ -250,6 +270,6 @@ def test_sentinels_that_are_silent(run: Run) -> None:
         with pytest.raises(StoreUnavailable):
             door.read("k")
         held = round((time.monotonic() - start) * 1000, 1)
-    bar(run, "sentinels that are silent", "a thread is held for", held, 600)
-    # Each of the six alone would take 250 ms.
+    assert_limit(run, "sentinels that are silent", "a thread is held for", held, 600)
+    # Two attempts at each of three sentinels with 250 ms each would take this long.
     assert held < 6 * 250

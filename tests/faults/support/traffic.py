@@ -1,6 +1,6 @@
-"""Load as callers make it: so many logins at a time, so many checks a second, each over a connection that is kept.
+"""Load in one thread: a number of logins at once, or of checks a second, over kept connections.
 
-One thread, no library in between: on a machine of two cores whatever the load costs, the service does not have.
+It uses asyncio and no HTTP library: on two cores, the processor time of the load is missing to the service.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 TIMEOUT = 30.0
-#: The server closes a connection that was idle for ten seconds, and that is nobody's failure.
+#: The server closes a connection that was idle for ten seconds.
 IDLE = 5.0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, or why there was none: then the status is 0. Times are `time.monotonic()` seconds."""
+    """An answer. Without one, the status is 0 and `head` is the error. Times are `time.monotonic()` seconds."""
 
     status: int
     head: str
@@ -38,13 +38,13 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """The code of a problem."""
+        """The code of the problem, or an empty string."""
         found: str = json.loads(self.body).get("code", "") if self.status >= 400 else ""
         return found
 
     @property
     def token(self) -> str:
-        """What a login gave."""
+        """The token of a login."""
         assert self.status == 200, (self.status, self.head, self.body)
         found: str = json.loads(self.body)["token"]
         return found
@@ -66,7 +66,7 @@ class Caller:
         self._idle: list[Connection] = []
 
     async def check(self, token: str, due: float | None = None) -> Reply:
-        """`GET /session`. A late start counts: whoever measures from the sending does not see the queue."""
+        """Send `GET /session`. The time counts from `due`, when the request should have started."""
         request = f"GET /session HTTP/1.1\r\n{self._headers}Authorization: {token}\r\n\r\n"
         return await self._call(request, due or time.monotonic())
 
@@ -124,7 +124,7 @@ class Caller:
 async def at_rate(
     rate: float, count: int, call: Callable[[float], Awaitable[Reply]], stopped: asyncio.Event | None = None
 ) -> list[Reply]:
-    """`count` calls, so many a second whether they are answered or not; each is told when it was due."""
+    """Make `count` calls, `rate` a second, without waiting for answers. Each gets the time at which it is due."""
     tasks = []
     start = time.monotonic()
     for number in range(count):
@@ -137,7 +137,7 @@ async def at_rate(
 
 
 async def max_concurrent(width: int, count: int, call: Callable[[int], Awaitable[Reply]]) -> list[Reply]:
-    """`count` calls, always `width` of them on their way; each is told its number."""
+    """Make `count` calls, always `width` of them in flight. Each gets its number."""
     numbers = iter(range(count))
     replies: list[Reply] = []
 
@@ -150,7 +150,7 @@ async def max_concurrent(width: int, count: int, call: Callable[[int], Awaitable
 
 
 async def beside(main: Awaitable[T], rate: float, call: Callable[[float], Awaitable[Reply]]) -> tuple[T, list[Reply]]:
-    """`main`, and the calls that were made at `rate` until it was over."""
+    """Run `main`, and make calls at `rate` until it ends. Return both results."""
     stopped = asyncio.Event()
     others = asyncio.ensure_future(at_rate(rate, 10**9, call, stopped))
     try:
@@ -161,7 +161,7 @@ async def beside(main: Awaitable[T], rate: float, call: Callable[[float], Awaita
 
 
 def milliseconds(replies: Sequence[Reply], percent: float) -> float:
-    """So many percent of the replies took at most this long."""
+    """Return the percentile of the durations in ms."""
     times = sorted(reply.seconds for reply in replies)
     return round(times[min(int(len(times) * percent / 100), len(times) - 1)] * 1000, 1)
 

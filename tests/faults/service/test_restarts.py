@@ -1,4 +1,4 @@
-"""Restarts and deaths: what was begun is finished, and nobody notices that another process gives the next answer."""
+"""Restarts of the service and killed workers: requests in flight finish, and later ones succeed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ import pytest
 import requests
 
 from tests.faults.conftest import FULL, Run
-from tests.faults.slow_wechat import SlowWeChat, code
-from tests.faults.traffic import Caller, Reply, max_concurrent
+from tests.faults.support.slow_wechat import SlowWeChat, code
+from tests.faults.support.traffic import Caller, Reply, max_concurrent
 from tests.proxies import Application, Proxy
 from tests.servers import RedisServer, free_port, wait_until
 from tests.service import Service, environment
 
 AT_ONCE = 12
-#: For so many seconds after its SIGKILL a process may still be seen to take connections.
+#: Seconds after SIGKILL in which a process may still accept connections.
 DYING = 0.1
+#: Granian takes two deaths of one worker within 5.5 s for a crash loop, and stops. The workers die in turns.
+DEATH_PAUSE = 2
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def unique() -> str:
 
 
 def is_up(service: Service) -> bool:
-    """Both workers listen, and the service says that it can serve."""
+    """Return whether both workers listen and the service is ready."""
     return service.output().count("Started worker") >= 2 and requests.get(f"{service.url}/readyz", timeout=5).ok
 
 
@@ -50,8 +52,8 @@ def running(environ: dict[str, str]) -> Iterator[Service]:
         yield service
 
 
-def test_sigterm_lets_answers_in_flight_finish(environ: dict[str, str]) -> None:
-    """A login that waits a second for WeChat gets its 200, and its token is good; the service ends with 0."""
+def test_sigterm_finishes_requests_in_flight(environ: dict[str, str]) -> None:
+    """Logins that wait a second for WeChat get 200 and a good token; the service exits with 0."""
     with running(environ) as service, ThreadPoolExecutor(8) as pool:
         url, codes = f"{service.url}/login", [code(1000, unique()) for _ in range(8)]
         logins = [pool.submit(requests.post, url, json={"code": each}, timeout=10) for each in codes]
@@ -65,14 +67,15 @@ def test_sigterm_lets_answers_in_flight_finish(environ: dict[str, str]) -> None:
         assert answer.status_code == 200
 
 
-def test_two_generations_behind_nginx(environ: dict[str, str], run: Run) -> None:
-    """Under load the new generation takes over once it is ready, again and again: no request fails."""
+@pytest.mark.timed
+def test_rolling_restart_behind_nginx_fails_no_request(environ: dict[str, str], run: Run) -> None:
+    """The old generation gets SIGTERM when the new one is ready, repeatedly, under load."""
     restarts, needed = run.of(2, 10), run.of(1_000, 50_000)
     ports = free_port(), free_port()
     replies: list[Reply] = []
 
     def with_both(text: str) -> str:
-        """The shipped file with its second server."""
+        """Enable the second server of the shipped file."""
         return text.replace("# server 127.0.0.1:8001", f"server 127.0.0.1:{ports[1]}")
 
     with (
@@ -105,7 +108,7 @@ def wait_for(replies: list[Reply], count: int) -> None:
 
 
 def replace(old: contextlib.ExitStack, new: Service) -> None:
-    """The old generation hears SIGTERM when the new one is ready, and not before."""
+    """Send SIGTERM to the old generation when the new one is ready."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(new)
         wait_until(lambda: is_up(new), "the new generation")
@@ -114,7 +117,7 @@ def replace(old: contextlib.ExitStack, new: Service) -> None:
 
 
 async def keep_asking(port: int, over: list[bool], replies: list[Reply]) -> None:
-    """Checks, and a login in every ten, AT_ONCE of them at a time."""
+    """Send checks, and each tenth time a login, AT_ONCE at a time."""
     async with Caller(port) as caller:
         token = (await caller.log_in(code(0, unique()))).token
 
@@ -127,14 +130,14 @@ async def keep_asking(port: int, over: list[bool], replies: list[Reply]) -> None
             await max_concurrent(AT_ONCE, 20 * AT_ONCE, ask)
 
 
-def test_a_killed_worker_is_replaced(environ: dict[str, str], run: Run) -> None:
-    """Only what it was answering fails; the others go on, and another worker takes its place within a second."""
+@pytest.mark.timed
+def test_killed_worker_is_replaced_within_a_second(environ: dict[str, str], run: Run) -> None:
+    """Only the requests that it was answering fail."""
     deaths = run.of(1, 6)
     with running(environ) as service:
         losses = []
         for number in range(deaths):
-            # Two deaths of the same worker within 5.5 seconds are a crash loop to Granian, and it ends.
-            time.sleep(run.of(0, 6))
+            time.sleep(run.of(0, DEATH_PAUSE))
             losses.append(asyncio.run(lose_a_worker(service, f"worker-{number % 2 + 1}")))
     slowest = max(loss.seconds for loss in losses)
     title = f"a worker killed with -9, {deaths} times"
@@ -152,7 +155,7 @@ def test_a_killed_worker_is_replaced(environ: dict[str, str], run: Run) -> None:
 
 @dataclass(frozen=True)
 class Loss:
-    """When a worker was killed, how many seconds later there was another, and what was asked all the while."""
+    """When a worker was killed, the seconds until the next one, and the replies before and after."""
 
     killed: float
     seconds: float

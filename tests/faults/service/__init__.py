@@ -1,0 +1,1 @@
+"""Faults of callers, WeChat and the workers of the service."""

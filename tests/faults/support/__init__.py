@@ -1,0 +1,1 @@
+"""Servers, load and checks that the fault tests share."""
