@@ -74,7 +74,7 @@ class Mutant:
 
 
 NO_CHANGE = Mutant("", ())
-READ = '            value = self.redis.ask(name, ("HGET", name, token.id), parse=bytes_or_none, fresh=fresh)\n'
+READ = '            value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)\n'
 TOUCH = "                idle_end = self.redis.run(TOUCH, name, *arguments, parse=int, fresh=fresh)\n"
 ENTRY = "            entry = self._entries.get(text)\n"
 
@@ -104,10 +104,10 @@ MUTANTS = {
             Change(
                 "sessions/store.py",
                 TOUCH,
-                '                seen = self.redis.ask(name, ("HGET", name, token.id), parse=bytes_or_none) or b""\n'
+                '                seen = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none) or b""\n'
                 "                idle_end = int((self.now() + self.policy.idle_ttl) * MICROSECONDS)\n"
                 "                value = idle_end.to_bytes(8) + seen[8:]\n"
-                '                self.redis.ask(name, ("HSET", name, token.id, value), parse=int)\n',
+                '                self.redis.ask(name, "HSET", name, token.id, value, parse=int)\n',
             ),
         ),
     ),

@@ -139,7 +139,7 @@ def test_a_note_has_the_content_after_its_round_trip(trace: Trace, client: Redis
 def test_an_error_reply_is_in_the_note(trace: Trace, fake: FakeRedis, client: RedisClient) -> None:
     fake.client.set("key", "no hash")
     with pytest.raises(StoreUnavailable):
-        client.ask("key", ("HGETALL", "key"), parse=list)
+        client.ask("key", "HGETALL", "key", parse=list)
     assert "WRONGTYPE" in notes(trace)[0]["replies"][0]
 
 

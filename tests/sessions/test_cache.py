@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.conftest import ALICE, RING_KEY
-from tests.faults.relay import Relay
+from tests.faults.support.relay import Relay
 from tests.servers import RedisServer, wait_until
 from wxauth.clock import Clock
 from wxauth.errors import StoreUnavailable, TokenInvalid

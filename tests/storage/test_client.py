@@ -11,9 +11,9 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from tests.faults.clusters import ClusterSet
-from tests.faults.relay import Relay
-from tests.faults.topologies import SERVICE, Node, SentinelNode
+from tests.faults.support.clusters import ClusterSet
+from tests.faults.support.relay import Relay
+from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.circuit_breaker import PROBE_INTERVAL, CircuitBreaker

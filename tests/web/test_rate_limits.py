@@ -211,11 +211,11 @@ class CountingRedis(RedisClient):
 
     calls = 0
 
-    def count(self, key: str, seconds: int, amount: int) -> int:
+    def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
         self.calls += 1
         return super().count(key, seconds, amount)
 
-    def read(self, key: str) -> tuple[bytes, float] | None:
+    def read(self, key: str) -> bytes | None:
         self.calls += 1
         return super().read(key)
 

@@ -215,7 +215,8 @@ class RedisClient:
         """Return the name and the connection pool of each node that takes writes. Raises errors of redis-py."""
         client = self._connected()
         if not isinstance(client, RedisCluster):
-            return [("", client.connection_pool)]
+            # Sentinel's pool knows the primary, so that a new primary has a new name.
+            return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
         return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
 
     def refresh(self) -> None:

@@ -50,7 +50,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EncryptedRed
 
 
 def read_on_new_connection(client: RedisClient) -> bytes | None:
-    return client.ask("absent", ("GET", "absent"), parse=bytes_or_none, fresh=True)
+    return client.ask("absent", "GET", "absent", parse=bytes_or_none, fresh=True)
 
 
 def health(encrypted: EncryptedRedis, tls: str) -> str:
