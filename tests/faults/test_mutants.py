@@ -101,12 +101,12 @@ MUTANTS = {
     "a touch brings a session back": Mutant(
         "I2",
         (
+            Change("sessions/store.py", READ, f"{READ}            vars(self)[token.id] = value\n"),
             Change(
                 "sessions/store.py",
                 TOUCH,
-                '                seen = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none) or b""\n'
                 "                idle_end = int((self.now() + self.policy.idle_ttl) * MICROSECONDS)\n"
-                "                value = idle_end.to_bytes(8) + seen[8:]\n"
+                "                value = idle_end.to_bytes(8) + vars(self)[token.id][8:]\n"
                 '                self.redis.ask(name, "HSET", name, token.id, value, parse=int)\n',
             ),
         ),
@@ -167,7 +167,7 @@ MUTANTS = {
     ),
     "the cache evicts nothing": Mutant(
         "I2",
-        (Change("sessions/cache.py", "            for id in ids or ():\n", "            for id in ():\n"),),
+        (Change("sessions/cache.py", "dict.fromkeys(ids or (), now)", "{}"),),
         cache=True,
     ),
     "the cache needs no heartbeat": Mutant(

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -26,9 +25,9 @@ from .store import SessionStore, WxSession
 MAX_HEARTBEAT_AGE: Final = 2.0
 #: Ask Redis again after so many seconds, in case it was emptied by hand.
 MAX_ENTRY_AGE: Final = 60.0
-#: The end of a session may have been forgotten again during a read that took longer than this.
-MAX_READ_TIME: Final = 1.0
-ENDED_MEMORY: Final = 5.0
+#: Remember the ids of ended sessions longer than any entry lives: an entry from before the end is never used.
+ENDED_MEMORY: Final = MAX_ENTRY_AGE + 5
+MAX_ENDED: Final = 100_000
 
 
 @dataclass(slots=True)
@@ -36,29 +35,6 @@ class _Entry:
     session: WxSession
     touch_due_at: float
     read_at: float
-
-
-class _Entries(LRUCache[str, _Entry]):
-    """Entries by token, and the token of each session id."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.texts: dict[str, str] = {}
-
-    def add(self, text: str, entry: _Entry) -> None:
-        self[text] = entry
-        self.texts[entry.session.id] = text
-
-    def drop(self, text: str) -> None:
-        entry = self.pop(text, None)
-        if entry is not None:
-            self.texts.pop(entry.session.id, None)
-
-    def popitem(self) -> tuple[str, _Entry]:
-        """Evict the least recently used entry. LRUCache calls this."""
-        text, entry = super().popitem()
-        self.texts.pop(entry.session.id, None)
-        return text, entry
 
 
 class SessionCache:
@@ -78,12 +54,15 @@ class SessionCache:
         self._listener = listener if size else None
         self._size = size
         self._monotonic = monotonic
+        self._reset()
+        store.on_ended = self.evict
+        after_fork = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._hits = 0
         self.clear()
-        store.on_ended = self.evict
-        reset = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: (found := reset()) and found())
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token. Raises TokenInvalid and StoreUnavailable, like SessionStore.resolve."""
@@ -94,22 +73,15 @@ class SessionCache:
                 return entry.session
         return self._load(text, touch)
 
-    def verify_signature(self, text: str) -> None:
-        """Raise TokenInvalid unless one of our keys has signed `text`."""
-        self._store.verify_signature(text)
-
     def evict(self, ids: Iterable[str] | None) -> None:
-        """Drop sessions that have ended, here or on another worker. None: it is not known which, so drop all."""
-        if ids is None:
+        """Note sessions that have ended, here or on another worker. None: it is not known which, so drop all."""
+        if ids is None or len(self._ended) > MAX_ENDED:
             self.clear()
         now = self._monotonic()
         with self._lock:
-            for id in ids or ():
-                self._ended[id] = now
-                self._ended.move_to_end(id)
-                self._entries.drop(self._entries.texts.get(id, ""))
+            self._ended |= dict.fromkeys(ids or (), now)
             while self._ended and next(iter(self._ended.values())) < now - ENDED_MEMORY:
-                self._ended.popitem(last=False)
+                del self._ended[next(iter(self._ended))]
 
     def on_revoked(self, ids: Iterable[str]) -> None:
         """Evict what the channel reports. It calls this at each heartbeat, so the hits are counted then too."""
@@ -122,59 +94,50 @@ class SessionCache:
     def clear(self) -> None:
         """Drop all entries: the end of a session may have been missed."""
         with self._lock:
-            self._entries = _Entries(self._size)
-            self._ended: OrderedDict[str, float] = OrderedDict()
+            # A read that is under way adds to the old entries, so its result is dropped too.
+            self._entries: LRUCache[str, _Entry] = LRUCache(self._size)
+            #: The ids of ended sessions, each with its time, oldest first.
+            self._ended: dict[str, float] = {}
 
     def _is_usable(self, entry: _Entry, touch: bool) -> bool:
         now = self._monotonic()
         if self._listener is None or self._listener.last_heartbeat < now - MAX_HEARTBEAT_AGE:
             return False
-        if entry.read_at < now - MAX_ENTRY_AGE:
+        if entry.read_at < now - MAX_ENTRY_AGE or entry.session.id in self._ended:
             return False
         time = self._store.now()
         return time < entry.session.expires_at and not (touch and time >= entry.touch_due_at)
 
     def _load(self, text: str, touch: bool) -> WxSession:
         read_at = self._monotonic()
-        generation = self._listen()
+        entries = self._listen()
         try:
             session, touch_due_at = self._store.load(text, touch=touch)
-        except StoreUnavailable:
-            CHECKS.labels("store_unavailable", "redis").inc()
-            raise
-        except TokenInvalid:
-            CHECKS.labels("token_invalid", "redis").inc()
-            with self._lock:
-                self._entries.drop(text)
+        except (StoreUnavailable, TokenInvalid) as error:
+            CHECKS.labels(error.code, "redis").inc()
+            if isinstance(error, TokenInvalid):
+                with self._lock:
+                    self._entries.pop(text, None)
             raise
         CHECKS.labels("ok", "redis").inc()
-        if generation is not None:
-            self._add(text, _Entry(session, touch_due_at, read_at), generation)
+        if entries is not None:
+            with self._lock:
+                entries[text] = _Entry(session, touch_due_at, read_at)
         return session
 
-    def _listen(self) -> int | None:
-        """Return the generation of the listener, or None while it is not alive."""
+    def _listen(self) -> LRUCache[str, _Entry] | None:
+        """Return where to add a session that is read from now on. None while the channel is not alive."""
         if self._listener is None:
             return None
         self._listener.start(self)
-        # Read the generation first: if the listener stops in between, the entry is of an old generation.
-        generation = self._listener.generation
+        # Take the entries first: if the channel is interrupted later, `clear` replaces them.
+        entries = self._entries
         alive = self._listener.last_heartbeat > self._monotonic() - MAX_HEARTBEAT_AGE
-        return generation if alive else None
-
-    def _add(self, text: str, entry: _Entry, generation: int) -> None:
-        with self._lock:
-            slow = self._monotonic() - entry.read_at > MAX_READ_TIME
-            if slow or entry.session.id in self._ended or self._listener is None:
-                return
-            if self._listener.generation == generation:
-                self._entries.add(text, entry)
+        return entries if alive else None
 
     def _after_fork(self) -> None:
         """In the child: the parent's locks may be held, and its connections and thread are not ours."""
-        self._lock = threading.Lock()
-        self._hits = 0
-        self.clear()
+        self._reset()
         self._store.redis.reset()
         if self._listener is not None:
             self._listener.reset()

@@ -43,8 +43,7 @@ class Subscriber(Protocol):
 class RevocationListener:
     """Listens in a background thread after `start`, while the subscriber exists. Times are `time.monotonic()` values.
 
-    Everything published before `last_heartbeat` has been delivered. `generation` counts the interruptions: after each
-    one something may have been missed.
+    Everything published before `last_heartbeat` has been delivered.
     """
 
     def __init__(self, redis: RedisClient) -> None:
@@ -53,7 +52,6 @@ class RevocationListener:
         self._thread: threading.Thread | None = None
         self._logged = ""
         self.last_heartbeat = float("-inf")
-        self.generation = 0
 
     def start(self, subscriber: Subscriber) -> None:
         """Start the thread, once in each process. It keeps no reference to the subscriber, and ends with it."""
@@ -82,7 +80,6 @@ class RevocationListener:
                 log.exception("revocations_failed")
             finally:
                 self.last_heartbeat = float("-inf")
-                self.generation += 1
                 wanted = self._tell(lambda subscriber: subscriber.clear())
             time.sleep(RETRY_PAUSE)
 

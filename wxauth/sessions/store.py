@@ -176,10 +176,6 @@ class SessionStore:
         touch_due_at = now + self.policy.touch_after - max(full - idle_until, 0)
         return self._session(token.id, record, int(min(idle_until, full))), touch_due_at
 
-    def verify_signature(self, text: str) -> None:
-        """Raise TokenInvalid unless one of our keys has signed `text`. Asks no Redis."""
-        self._ring.verify(text)
-
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
         return [entry for user_hash in reversed(self._hashes(user)) for entry in self._open(user_hash)[0]]

@@ -8,6 +8,7 @@ counter again. Everything else is sent again once, on a fresh connection.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeVar
 import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
+from redis.sentinel import SentinelConnectionPool
 
 from ..errors import StoreUnavailable
 from ..metrics import BREAKER_OPEN, REDIS_SECONDS
@@ -37,6 +39,8 @@ CONNECT_WAIT: Final = 0.3
 #: Seconds. `ping` relies on an answer that is not older.
 RECENT: Final = 0.25
 WAIT_MILLISECONDS: Final = 150
+#: Seconds between two questions to the sentinels who is primary.
+PRIMARY_INTERVAL: Final = 0.5
 #: The errors of redis-py after which a second try may succeed: the connection was lost, or a reply was unreadable.
 TRANSIENT: Final = (redis.ConnectionError, redis.InvalidResponse)
 #: What a reply of the wrong type raises. It belongs to another command.
@@ -82,7 +86,7 @@ class RedisClient:
         self._lock = threading.Lock()
         self._connecting = CircuitBreaker()
         self._breakers: dict[str, CircuitBreaker] = {}
-        self._answered_at = float("-inf")
+        self._answered_at = self._followed_at = float("-inf")
 
     @property
     def is_cluster(self) -> bool:
@@ -214,6 +218,7 @@ class RedisClient:
     def pools(self) -> list[tuple[str, Any]]:
         """Return the name and the connection pool of each node that takes writes. Raises errors of redis-py."""
         client = self._connected()
+        self._follow_primary(client)
         if not isinstance(client, RedisCluster):
             # Sentinel's pool knows the primary, so that a new primary has a new name.
             return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
@@ -245,6 +250,7 @@ class RedisClient:
 
     def _call_guarded(self, key: str, action: Callable[[AnyClient], T], once: bool, fresh: bool) -> T:
         client = self._connected()
+        self._follow_primary(client)
         breaker = self._breaker(client, key)
         if not breaker.admits():
             raise unavailable(breaker.reason)
@@ -287,6 +293,14 @@ class RedisClient:
     def _breaker(self, client: AnyClient, key: str) -> CircuitBreaker:
         name = client.get_node_from_key(key).name if isinstance(client, RedisCluster) else ""
         return self._breakers.setdefault(name, CircuitBreaker())
+
+    def _follow_primary(self, client: AnyClient) -> None:
+        """Ask the sentinels now and then: their pool asks only when it connects, and a demoted primary answers on."""
+        pool = getattr(client, "connection_pool", None)
+        if isinstance(pool, SentinelConnectionPool) and time.monotonic() > self._followed_at + PRIMARY_INTERVAL:
+            self._followed_at = time.monotonic()
+            with contextlib.suppress(*FAILURES):
+                pool.get_master_address()
 
     def _report(self, changed: bool) -> None:
         if changed:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import PRIMARY, ClusterNode, RedisCluster
 from redis.connection import SSLConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -118,7 +118,19 @@ def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     nodes = [ClusterNode(*host) for host, answered in zip(hosts, answers, strict=True) if answered]
     if not nodes:
         raise redis.TimeoutError("no node of the cluster has answered")
-    return RedisCluster(startup_nodes=nodes, **shared)
+    return _Cluster(startup_nodes=nodes, **shared)
+
+
+class _Cluster(RedisCluster):
+    """RedisCluster, which fails at an ASK reply that names an unknown node: a primary that gets its first slot."""
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        node = super().get_node(host, port, node_name)
+        if node is None and node_name:
+            address, _, number = node_name.rpartition(":")
+            node = ClusterNode(address, int(number), PRIMARY)
+            self.nodes_manager.nodes_cache[node.name] = node
+        return node
 
 
 def _answers(host: str, port: int, options: Mapping[str, Any]) -> bool:

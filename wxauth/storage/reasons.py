@@ -33,6 +33,8 @@ REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
 REASONS_BY_TEXT: Final[Mapping[str, str]] = {
     "MISCONF": "misconf",
     "NOREPLICAS": "too_few_replicas",
+    # The command is forbidden within a script, not on its own.
+    "user executing the script can't run": "noperm",
     "max number of clients": "max_clients",
     # redis-py says this when a new connection delivers unrequested data, which can only be a refusal.
     "Connection not ready": "max_clients",
