@@ -237,8 +237,7 @@ def logged_out(store: SessionStore, token: str, old: Node) -> bool:
     """Return whether the logout was confirmed, and not by the old primary."""
     try:
         session = store.resolve(token, touch=False)
-        ((name, _),) = store.redis.pools()
-        if str(old.port) in name:
+        if str(store.redis.info()["tcp_port"]) == str(old.port):
             return False
         store.revoke(session)
     except StoreUnavailable:
