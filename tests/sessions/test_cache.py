@@ -330,9 +330,10 @@ def test_forbidden_subscription_is_logged_once(
     deaf = Worker(f"redis://deaf:pw@127.0.0.1:{redis_server.port}/0", clock)
     token = deaf.store.create(Identity(ALICE, Secret("k")))[0].reveal()
     deaf.cache.resolve(token)
-    wait_until(lambda: bool(interruptions(caplog)), "the line")
+    wait_until(lambda: "noperm" in interruptions(caplog), "the line")
     time.sleep(3 * RETRY_PAUSE)
-    assert interruptions(caplog) == ["noperm"]
+    # Listeners of other tests may log that their server is gone.
+    assert interruptions(caplog).count("noperm") == 1
 
 
 def interruptions(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -124,14 +124,19 @@ class _WatchedConnection(fakeredis.FakeRedisConnection):
             self._finish("no connection")
             raise
 
+    def send_command(self, *command: Any, **options: Any) -> None:
+        # A single command. Those of a pipeline come through pack_commands.
+        self._start([command], self._command_packer.pack(*command))
+        super().send_command(*command, **options)
+
     def pack_commands(self, commands: Sequence[Command]) -> list[bytes]:
         packed: list[bytes] = super().pack_commands(commands)
-        self._note = start_note("redis") | {
-            "commands": to_json(commands),
-            "replies": [],
-            "bytes": sum(len(piece) for piece in packed),
-        }
+        self._start(commands, packed)
         return packed
+
+    def _start(self, commands: Sequence[Command], packed: list[bytes]) -> None:
+        size = sum(map(len, packed))
+        self._note = start_note("redis") | {"commands": to_json(commands), "replies": [], "bytes": size}
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
