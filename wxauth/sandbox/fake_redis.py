@@ -84,9 +84,9 @@ class FakeRedis:
             self._observer.hset(name, field, bytes(8) + value[8:])
 
     def _client(self, kind: type[redis.Connection], **options: Any) -> redis.Redis:
-        # The service, too, disables redis-py's retries, which would take seconds.
-        retry = Retry(NoBackoff(), 0)
-        pool = redis.ConnectionPool(connection_class=kind, server=self._server, protocol=2, retry=retry, **options)
+        # The service, too, disables redis-py's retries, which would take seconds, and the greeting of its connections.
+        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "driver_info": None}
+        pool = redis.ConnectionPool(connection_class=kind, server=self._server, **options)
         return fakeredis.FakeRedis(connection_pool=pool)
 
     def _describe(self, name: bytes) -> Note | None:
