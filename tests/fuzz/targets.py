@@ -111,7 +111,7 @@ class AnsweredTransport(Transport):
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
 
-    def get(self, path: str, query: Fields, deadline: float) -> bytes:
+    def ask(self, path: str, deadline: float, query: Fields, body: Fields | None = None) -> bytes:
         return self._answer
 
 

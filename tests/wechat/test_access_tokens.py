@@ -241,7 +241,7 @@ def test_token_near_its_end_gets_a_ttl_above_zero(left: int, redis_client: Redis
     answer = json.dumps({"access_token": "t", "expires_in": left}).encode()
 
     class Ending(Transport):
-        def post(self, *_: object) -> bytes:
+        def ask(self, *_: object) -> bytes:
             return answer
 
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Ending("http://127.0.0.1:1"), 4, max_concurrent=1)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 
 from tests import vectors
-from wxauth.wechat.crypto import data_is_signed, decode_base64, decrypt, push_is_signed
+from wxauth.wechat.crypto import data_is_signed, decode_blocks, decrypt, push_is_signed
 
 KEY, IV = secrets.token_bytes(16), secrets.token_bytes(16)
 
@@ -24,8 +24,8 @@ def encrypted(padded: bytes) -> bytes:
 
 
 def test_decrypt_opens_the_official_user_data() -> None:
-    key = decode_base64(vectors.SEALED_UNDER.reveal())
-    text, is_padded = decrypt(key, decode_base64(vectors.IV), decode_base64(vectors.ENCRYPTED_DATA))
+    key = decode_blocks(vectors.SEALED_UNDER.reveal())
+    text, is_padded = decrypt(key, decode_blocks(vectors.IV), decode_blocks(vectors.ENCRYPTED_DATA))
     assert is_padded
     assert hashlib.sha256(text).hexdigest() == vectors.PLAINTEXT_SHA256
 
@@ -33,7 +33,7 @@ def test_decrypt_opens_the_official_user_data() -> None:
 def test_decrypt_opens_the_official_push() -> None:
     """It is padded to 32 bytes, and its key has 32 bytes."""
     key = bytes(32)
-    text, is_padded = decrypt(key, key[:16], decode_base64(vectors.SAFE_ENCRYPT), 32)
+    text, is_padded = decrypt(key, key[:16], decode_blocks(vectors.SAFE_ENCRYPT), 32)
     assert is_padded
     assert text.endswith(b'"debug_str":"hello world"}' + vectors.PUSH_APPID.encode())
 
@@ -66,24 +66,34 @@ def test_decrypt_refuses_padding_longer_than_the_text() -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=100))
-def test_decode_base64_accepts_only_the_canonical_form(raw: bytes) -> None:
+@given(st.integers(1, 6).flatmap(lambda blocks: st.binary(min_size=16 * blocks, max_size=16 * blocks)))
+def test_decode_blocks_accepts_only_the_canonical_form(raw: bytes) -> None:
     """The same bytes with unused bits set are refused."""
     text = base64.b64encode(raw).decode()
-    assert decode_base64(text) == raw
+    assert decode_blocks(text) == raw
     if text.endswith("="):
         place = len(text.rstrip("=")) - 1
         alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
         left_over = text[:place] + alphabet[alphabet.index(text[place]) + 1] + text[place + 1 :]
         with pytest.raises(ValueError, match="canonical"):
-            decode_base64(left_over)
+            decode_blocks(left_over)
 
 
-@pytest.mark.parametrize("text", ["A", "AAA", "AA=", "AAAA=", "A AA", "AAA\n", "AA-_", "АААА", "====", "\ud800AAA"])
-def test_decode_base64_raises_for_other_text(text: str) -> None:
+ENDS = ["AAA==", "AAAA", "AAAA=", "AAAA===", "A AA==", "AAAA==\n", "AA-_==", "АААА==", "======", "\ud800AAA=="]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_decode_blocks_raises_for_other_text(end: str) -> None:
     """Too short, not padded, with a space or line feed, or of another alphabet."""
+    assert decode_blocks("A" * 18 + "AAAA==") == bytes(16)
     with pytest.raises(ValueError, match=r"."):
-        decode_base64(text)
+        decode_blocks("A" * 18 + end)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 17, 24, 33])
+def test_decode_blocks_raises_for_other_sizes(size: int) -> None:
+    with pytest.raises(ValueError, match="blocks"):
+        decode_blocks(base64.b64encode(bytes(size)).decode())
 
 
 def test_data_is_signed_accepts_the_official_signature() -> None:

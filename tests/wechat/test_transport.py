@@ -60,7 +60,7 @@ class Outcome:
 
 
 def get(transport: Transport, budget: float = BUDGET) -> bytes:
-    return transport.get(PATH, QUERY, time.monotonic() + budget)
+    return transport.ask(PATH, time.monotonic() + budget, QUERY)
 
 
 @contextlib.contextmanager
@@ -293,7 +293,7 @@ def test_get_over_tls_keeps_the_deadline(tmp_path: Path) -> None:
 
 def post(transport: Transport, budget: float = BUDGET) -> bytes:
     body: dict[str, str | bool | Secret] = {"secret": Secret(APP_SECRET), "force_refresh": False}
-    return transport.post("/cgi-bin/stable_token", QUERY, body, time.monotonic() + budget)
+    return transport.ask("/cgi-bin/stable_token", time.monotonic() + budget, QUERY, body)
 
 
 class Read:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..errors import SessionKeyStale
 from ..models import PhoneNumber, Secret, User
 from ..wechat.access_tokens import AccessTokens
@@ -25,16 +27,12 @@ class UserApi:
 
         Raises PhoneCodeInvalid if WeChat does not know the code, or if it belongs to another user.
         """
-        return self._tokens.use(
-            user.appid, lambda token, deadline: self._wechat.phone_number(user, code, token, deadline)
-        )
+        return self._tokens.use(user.appid, partial(self._wechat.phone_number, user, code))
 
     def check_session_key(self, user: User) -> None:
         """Check that the newest stored session_key is still valid at WeChat. Raises SessionKeyStale if not."""
         known = self._newest_session_key(user)
-        self._tokens.use(
-            user.appid, lambda token, deadline: self._wechat.check_session_key(user, known, token, deadline)
-        )
+        self._tokens.use(user.appid, partial(self._wechat.check_session_key, user, known))
 
     def reset_session_key(self, user: User) -> None:
         """Let WeChat replace the user's session_key, and store the new one. Raises SessionKeyStale if ours is old.
@@ -42,9 +40,7 @@ class UserApi:
         If WeChat's answer is lost, the stored key is stale until the next login.
         """
         known = self._newest_session_key(user)
-        session_key = self._tokens.use(
-            user.appid, lambda token, deadline: self._wechat.reset_session_key(user, known, token, deadline)
-        )
+        session_key = self._tokens.use(user.appid, partial(self._wechat.reset_session_key, user, known))
         self._store.replace_session_key(user, session_key)
 
     def _newest_session_key(self, user: User) -> Secret:

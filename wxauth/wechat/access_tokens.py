@@ -14,8 +14,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ..errors import AccessTokenRefused, StoreUnavailable, WeChatBusy
@@ -43,14 +42,6 @@ MAX_FORCED: Final = 10
 NOT_THE_NEWEST: Final = 40001
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A token that WeChat has just refused, and its error."""
-
-    token: Secret
-    error: AccessTokenRefused
-
-
 class AccessTokens:
     """Gives calls the app's access token. One for each worker.
 
@@ -75,26 +66,36 @@ class AccessTokens:
             try:
                 return call(token, deadline)
             except AccessTokenRefused as error:
-                refusal = Refusal(token, error)
-            return call(self._token(appid, deadline, refusal), deadline)
+                refusal = error
+            newer = self._token(appid, deadline, token, can_force=refusal.errcode == NOT_THE_NEWEST)
+            if newer == token:
+                raise refusal
+            return call(newer, deadline)
 
-    def _token(self, appid: str, deadline: float, refusal: Refusal | None = None) -> Secret:
-        """Return the shared token, if it is not the refused one. Else one worker fetches it and the others wait."""
-        while True:
-            if token := self._stored(appid, refusal):
-                return token
-            with self._lock(appid, deadline) as is_owner:
-                if is_owner:
+    def _token(
+        self, appid: str, deadline: float, refused: Secret | None = None, *, can_force: bool = False
+    ) -> Secret:
+        """Return the shared token, if it is not the refused one. Else one worker fetches it and the others wait.
+
+        Returns the refused token if WeChat has no other, and must not be forced to replace it.
+        """
+        lock = f"wxa:{{{appid}}}:lock"
+        while not (token := self._stored(appid, refused)):
+            if self._redis.claim(lock, secrets.token_hex(16), deadline - time.monotonic() + LOCK_GRACE):
+                try:
                     # Another worker may have stored it before this one got the lock.
-                    return self._stored(appid, refusal) or self._fetch(appid, deadline, refusal)
+                    return self._stored(appid, refused) or self._fetch(appid, deadline, refused, can_force)
+                finally:
+                    self._release(lock)
             if time.monotonic() + POLL_INTERVAL > deadline:
                 raise WeChatBusy
             time.sleep(POLL_INTERVAL)
+        return token
 
-    def _stored(self, appid: str, refusal: Refusal | None) -> Secret | None:
+    def _stored(self, appid: str, refused: Secret | None) -> Secret | None:
         """Return the token of any ring key. After a refusal, only the newest key: new tokens are stored there."""
-        found = (self._load(appid, key) for key in ([self._ring.newest] if refusal else self._ring))
-        return next((token for token in found if token and not (refusal and token == refusal.token)), None)
+        found = (self._load(appid, key) for key in ([self._ring.newest] if refused else self._ring))
+        return next((token for token in found if token not in (None, refused)), None)
 
     def _load(self, appid: str, key: SigningKey) -> Secret | None:
         name = _name(appid, key)
@@ -106,40 +107,30 @@ class AccessTokens:
         # The TTL in Redis only cleans up. A restored backup may hold an old token.
         return Secret(token.decode()) if renew_at > self._now() else None
 
-    @contextlib.contextmanager
-    def _lock(self, appid: str, deadline: float) -> Iterator[bool]:
-        """Try to take the app's lock for the block. Yields whether this worker has it."""
-        lock, life = f"wxa:{{{appid}}}:lock", deadline - time.monotonic() + LOCK_GRACE
-        ends_at = time.monotonic() + life
-        is_owner = self._redis.claim(lock, secrets.token_hex(16), life)
-        try:
-            yield is_owner
-        finally:
-            # After `ends_at` another worker may have the lock.
-            if is_owner and time.monotonic() < ends_at:
-                with contextlib.suppress(StoreUnavailable):
-                    self._redis.delete(lock)
+    def _release(self, lock: str) -> None:
+        """Delete the lock. If it had expired, this may delete another worker's.
 
-    def _fetch(self, appid: str, deadline: float, refusal: Refusal | None) -> Secret:
+        Then one more worker asks WeChat, and gets the same token: only a counter of its own allows to force.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            self._redis.delete(lock)
+
+    def _fetch(self, appid: str, deadline: float, refused: Secret | None, can_force: bool) -> Secret:
         """Get a token from WeChat, and store it for all workers."""
         token = self._wechat.access_token(appid, deadline)
-        if refusal and token.secret == refusal.token:
-            # WeChat refuses its own newest token.
-            token = self._forced(appid, deadline, refusal)
+        # If WeChat refuses its own newest token, let it replace that token.
+        if token.secret == refused and can_force and self._may_force(appid):
+            log.warning("access_token_forced")
+            token = self._wechat.access_token(appid, deadline, force=True)
         self._save(appid, token)
         return token.secret
 
-    def _forced(self, appid: str, deadline: float, refusal: Refusal) -> AccessToken:
-        """Let WeChat replace its newest token. Raises the refusal if that is not allowed now."""
-        if refusal.error.errcode != NOT_THE_NEWEST or not self._may_force(appid):
-            raise refusal.error
-        log.warning("access_token_forced")
-        return self._wechat.access_token(appid, deadline, force=True)
-
     def _may_force(self, appid: str) -> bool:
-        if not self._redis.claim(f"wxa:{{{appid}}}:forced", secrets.token_hex(16), FORCE_INTERVAL):
-            return False
-        return self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW, 1)[0] <= MAX_FORCED
+        """Count an attempt to force. Return whether it is the first of its interval, and allowed in its window."""
+        return (
+            self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL, 1)[0] == 1
+            and self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW, 1)[0] <= MAX_FORCED
+        )
 
     def _save(self, appid: str, token: AccessToken) -> None:
         key = self._ring.newest

@@ -14,6 +14,7 @@ Answer = dict[str, Any]
 
 OPENID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SESSION_KEY: Final = re.compile(r"[!-~]{1,128}")
+ERRCODE: Final = re.compile(r"-?[0-9]{1,9}")
 #: WeChat asks for room for 512 characters.
 ACCESS_TOKEN: Final = re.compile(r"[!-~]{1,1024}")
 #: Seconds.
@@ -38,12 +39,7 @@ def parse(body: bytes) -> Answer:
 
 def parse_errcode(answer: Answer) -> int:
     """Return the errcode, which may be a number or a text; 0 if there is none."""
-    errcode = answer.get("errcode", 0)
-    if isinstance(errcode, str) and re.fullmatch(r"-?[0-9]{1,9}", errcode):
-        return int(errcode)
-    if type(errcode) is not int:
-        raise WeChatUnreachable("bad_errcode")
-    return errcode
+    return int(_text({"errcode": str(answer.get("errcode", 0))}, "errcode", ERRCODE))
 
 
 def parse_identity(appid: str, answer: Answer) -> Identity:
@@ -68,18 +64,18 @@ def parse_access_token(answer: Answer) -> AccessToken:
 
 def parse_phone_number(appid: str, answer: Answer) -> PhoneNumber:
     """Parse the answer of getuserphonenumber."""
-    info = answer.get("phone_info")
-    watermark = info.get("watermark") if isinstance(info, dict) else None
-    if not isinstance(info, dict) or not isinstance(watermark, dict):
-        raise WeChatUnreachable("bad_phone_info")
-    if watermark.get("appid") != appid:
+    info = _fields(answer, "phone_info")
+    if _fields(info, "watermark").get("appid") != appid:
         raise WeChatUnreachable("bad_watermark")
     # In some of WeChat's examples the countryCode is a number.
-    if type(country := info.get("countryCode")) is int:
-        info = info | {"countryCode": str(country)}
-    return PhoneNumber(
-        *(_text(info, name, PHONE_NUMBER) for name in ("phoneNumber", "purePhoneNumber", "countryCode"))
-    )
+    texts = info | {"countryCode": str(info.get("countryCode"))}
+    names = ("phoneNumber", "purePhoneNumber", "countryCode")
+    return PhoneNumber(*(_text(texts, name, PHONE_NUMBER) for name in names))
+
+
+def _fields(answer: Answer, name: str) -> Answer:
+    found = answer.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _text(answer: Answer, name: str, pattern: re.Pattern[str]) -> str:

@@ -12,42 +12,18 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from ..errors import (
-    CodeInvalid,
-    CodeUsed,
-    PhoneCodeInvalid,
-    UserBlocked,
-    WeChatBusy,
-    WeChatError,
-    WeChatMisconfigured,
-    WeChatRateLimited,
-)
+from ..errors import WeChatBusy, WeChatError, WeChatMisconfigured
 from ..metrics import WECHAT_SECONDS
 from ..models import Identity, PhoneNumber, Secret, User
-from .answers import (
-    AccessToken,
-    Answer,
-    parse,
-    parse_access_token,
-    parse_errcode,
-    parse_identity,
-    parse_phone_number,
-    parse_session_key,
-)
-from .errcodes import ERRCODES, HINTS
+from . import answers
+from .errcodes import CODE_ERRORS, ERRCODES, HINTS, PHONE_ERRCODES
 from .transport import Fields, Transport
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-#: Errors about the code or its user. WeChat reports them only after it has accepted the AppID and the AppSecret.
-CODE_ERRORS: Final = (CodeInvalid, CodeUsed, UserBlocked, WeChatRateLimited)
-#: For a phone code, 40013 means that the code belongs to another mini program.
-PHONE_ERRCODES: Final = {**ERRCODES, 40029: PhoneCodeInvalid, 40013: PhoneCodeInvalid}
 MAX_TRIES: Final = 3
 #: Seconds.
 RETRY_PAUSE: Final = 0.1
@@ -91,25 +67,19 @@ class WeChatClient:
         A code works once, so the request is repeated only after -1: WeChat has not used the code then.
         """
         query = self._app_fields(appid) | {"js_code": code, "grant_type": "authorization_code"}
-        with self.slot() as deadline:
-            return _retry_if_busy(lambda: self._exchange(appid, query, deadline), deadline)
+        with self.slot() as deadline, self._noting(appid):
+            answer = self._ask("/sns/jscode2session", deadline, query, tries=MAX_TRIES)
+        return answers.parse_identity(appid, answer)
 
-    def _exchange(self, appid: str, query: Fields, deadline: float) -> Identity:
-        body = self._transport.get("/sns/jscode2session", query, deadline)
-        return parse_identity(appid, self._app_answer(appid, body))
-
-    def access_token(self, appid: str, deadline: float, *, force: bool = False) -> AccessToken:
+    def access_token(self, appid: str, deadline: float, *, force: bool = False) -> answers.AccessToken:
         """Return the app's current access token (stable_token).
 
         `force` replaces it. WeChat allows this 20 times a day, 30 seconds apart.
         """
         body = self._app_fields(appid) | {"grant_type": "client_credential", "force_refresh": force}
-
-        def ask() -> AccessToken:
-            answer = self._transport.post("/cgi-bin/stable_token", {}, body, deadline)
-            return parse_access_token(self._app_answer(appid, answer))
-
-        return ask() if force else _retry_if_busy(ask, deadline)
+        with self._noting(appid):
+            answer = self._ask("/cgi-bin/stable_token", deadline, {}, body, tries=1 if force else MAX_TRIES)
+        return answers.parse_access_token(answer)
 
     def phone_number(self, user: User, code: str, token: Secret, deadline: float) -> PhoneNumber:
         """Return the phone number for a code of the phone button (getuserphonenumber).
@@ -118,12 +88,12 @@ class WeChatClient:
         unused, so the request is sent once.
         """
         query, body = {"access_token": token}, {"code": code, "openid": user.openid}
-        answer = self._transport.post("/wxa/business/getuserphonenumber", query, body, deadline)
-        return parse_phone_number(user.appid, _checked(answer, PHONE_ERRCODES))
+        answer = self._ask("/wxa/business/getuserphonenumber", deadline, query, body, errcodes=PHONE_ERRCODES)
+        return answers.parse_phone_number(user.appid, answer)
 
     def check_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> None:
         """Check that WeChat has this session_key for the user (checksession). Raises SessionKeyStale if not."""
-        _retry_if_busy(lambda: self._ask_signed("/wxa/checksession", user, session_key, token, deadline), deadline)
+        self._ask("/wxa/checksession", deadline, _signed(user, session_key, token), tries=MAX_TRIES)
 
     def reset_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> Secret:
         """Replace the user's session_key, and return the new one (resetusersessionkey).
@@ -131,33 +101,48 @@ class WeChatClient:
         Raises SessionKeyStale if `session_key` is not the current one. A second request would be signed with the
         replaced key, so it is sent once.
         """
-        answer = self._ask_signed("/wxa/resetusersessionkey", user, session_key, token, deadline)
-        return parse_session_key(answer)
-
-    def _ask_signed(self, path: str, user: User, session_key: Secret, token: Secret, deadline: float) -> Answer:
-        query: Fields = {
-            "access_token": token,
-            "openid": user.openid,
-            "signature": signature(session_key),
-            "sig_method": "hmac_sha256",
-        }
-        return _checked(self._transport.get(path, query, deadline))
+        answer = self._ask("/wxa/resetusersessionkey", deadline, _signed(user, session_key, token))
+        return answers.parse_session_key(answer)
 
     def _app_fields(self, appid: str) -> dict[str, str | bool | Secret]:
         return {"appid": appid, "secret": self._apps[appid]}
 
-    def _app_answer(self, appid: str, body: bytes) -> Answer:
-        """Return the answer to a request with the AppSecret, and note whether WeChat accepts the app."""
+    @contextlib.contextmanager
+    def _noting(self, appid: str) -> Iterator[None]:
+        """Note whether WeChat accepts the app in the block, which sends the AppSecret."""
         try:
-            answer = _checked(body)
-        except CODE_ERRORS:
-            self.misconfigured.pop(appid, None)
-            raise
+            yield
         except WeChatMisconfigured as error:
             self.misconfigured[appid] = error.errcode or 0
             raise
+        except CODE_ERRORS:
+            self.misconfigured.pop(appid, None)
+            raise
         self.misconfigured.pop(appid, None)
-        return answer
+
+    def _ask(
+        self,
+        path: str,
+        deadline: float,
+        query: Fields,
+        body: Fields | None = None,
+        *,
+        tries: int = 1,
+        errcodes: Mapping[int, type[WeChatError]] = ERRCODES,
+    ) -> answers.Answer:
+        """Send the request, and again after -1: `tries` times in all. Return the answer if it has no errcode."""
+        for _ in range(tries - 1):
+            try:
+                return _checked(self._transport.ask(path, deadline, query, body), errcodes)
+            except WeChatBusy:
+                time.sleep(max(min(RETRY_PAUSE, deadline - time.monotonic()), 0))
+        return _checked(self._transport.ask(path, deadline, query, body), errcodes)
+
+
+def _signed(user: User, session_key: Secret, token: Secret) -> Fields:
+    """Return the query of a request that proves knowledge of the user's session_key."""
+    proof = {"signature": signature(session_key), "sig_method": "hmac_sha256"}
+    return {"access_token": token, "openid": user.openid, **proof}
 
 
 def signature(session_key: Secret, message: str = "") -> str:
@@ -168,35 +153,24 @@ def signature(session_key: Secret, message: str = "") -> str:
     return hmac.digest(session_key.reveal().encode(), message.encode(), "sha256").hex()
 
 
-def _checked(body: bytes, errcodes: Mapping[int, type[WeChatError]] = ERRCODES) -> Answer:
-    """Return the answer. Raises WeChatError if it has an errcode: the class in `errcodes`, if there is one."""
-    answer = parse(body)
-    if errcode := parse_errcode(answer):
-        raise _error(errcode, str(answer.get("errmsg", "")), errcodes)
-    return answer
+def _checked(body: bytes, errcodes: Mapping[int, type[WeChatError]]) -> answers.Answer:
+    """Return the answer. Raises WeChatError if it has an errcode: the class in `errcodes`, if there is one.
 
-
-def _error(errcode: int, message: str, errcodes: Mapping[int, type[WeChatError]]) -> WeChatError:
-    """Log the errcode, and return its exception. WeChat's support needs the `rid`."""
+    The log gets the errcode and the `rid`, which WeChat's support needs.
+    """
+    answer = answers.parse(body)
+    errcode, message = answers.parse_errcode(answer), str(answer.get("errmsg"))
+    if errcode == 0:
+        return answer
     rid = _first(RID, message)
-    if errcode not in errcodes and (hint := HINTS.get(errcode)):
-        address = _first(ADDRESS, message)
+    if errcode in HINTS and errcode not in errcodes:
+        hint, address = HINTS[errcode], _first(ADDRESS, message)
         log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "hint": hint, "ip": address})
-        return WeChatMisconfigured(errcode, rid, hint, address)
+        raise WeChatMisconfigured(errcode, rid, hint, address)
     log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
-    return errcodes.get(errcode, WeChatError)(errcode, rid)
+    raise errcodes.get(errcode, WeChatError)(errcode, rid)
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str | None:
     found = pattern.search(text)
     return found[1] if found else None
-
-
-def _retry_if_busy(ask: Callable[[], T], deadline: float) -> T:
-    """Call `ask`, and again after -1: MAX_TRIES times in all."""
-    for _ in range(MAX_TRIES - 1):
-        try:
-            return ask()
-        except WeChatBusy:
-            time.sleep(max(min(RETRY_PAUSE, deadline - time.monotonic()), 0))
-    return ask()

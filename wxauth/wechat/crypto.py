@@ -19,17 +19,18 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 BLOCK: Final = 16
 
 
-def decode_base64(text: str) -> bytes:
-    """Decode `text`. Raises ValueError if it is not canonical base64: padded, without unused bits."""
+def decode_blocks(text: str) -> bytes:
+    """Decode `text`. Raises ValueError if it is not canonical base64 (padded, without unused bits) of AES blocks."""
     raw = b64decode(text, validate=True)
-    if b64encode(raw).decode() != text:
-        raise ValueError("this is not canonical base64")
+    if b64encode(raw).decode() != text or not raw or len(raw) % BLOCK:
+        raise ValueError("this is not canonical base64 of AES blocks")
     return raw
 
 
 def decrypt(key: bytes, iv: bytes, ciphertext: bytes, pad_to: int = BLOCK) -> tuple[bytes, bool]:
     """Return the plaintext, and whether its PKCS#7 padding is valid. `ciphertext` is one or more blocks.
 
+    Raises ValueError if no AES key has the length of `key`.
     If the padding is invalid, the plaintext is returned with it, so that the caller can do the same work.
     """
     decryptor = Cipher(AES(key), CBC(iv)).decryptor()

@@ -8,32 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from ..errors import (
-    AccessTokenRefused,
-    CodeInvalid,
-    CodeUsed,
-    SessionKeyStale,
-    UserBlocked,
-    WeChatBusy,
-    WeChatError,
-    WeChatRateLimited,
-)
+from .. import errors
 
 #: Errcodes that the mini program or this service can handle, and the exception for each.
-ERRCODES: Final[Mapping[int, type[WeChatError]]] = {
-    -1: WeChatBusy,
-    40029: CodeInvalid,
-    40163: CodeUsed,
-    40226: UserBlocked,
-    45011: WeChatRateLimited,
-    40001: AccessTokenRefused,
-    40014: AccessTokenRefused,
-    42001: AccessTokenRefused,
-    87007: SessionKeyStale,
-    87009: SessionKeyStale,
-    40097: WeChatError,
-    87008: WeChatError,
+ERRCODES: Final[Mapping[int, type[errors.WeChatError]]] = {
+    -1: errors.WeChatBusy,
+    40029: errors.CodeInvalid,
+    40163: errors.CodeUsed,
+    40226: errors.UserBlocked,
+    45011: errors.WeChatRateLimited,
+    40001: errors.AccessTokenRefused,
+    40014: errors.AccessTokenRefused,
+    42001: errors.AccessTokenRefused,
+    87007: errors.SessionKeyStale,
+    87009: errors.SessionKeyStale,
+    40097: errors.WeChatError,
+    87008: errors.WeChatError,
 }
+#: For a phone code, 40013 means that the code belongs to another mini program.
+PHONE_ERRCODES: Final = {**ERRCODES, 40029: errors.PhoneCodeInvalid, 40013: errors.PhoneCodeInvalid}
+#: Errors about the code or its user. WeChat reports them only after it has accepted the AppID and the AppSecret.
+CODE_ERRORS: Final = (errors.CodeInvalid, errors.CodeUsed, errors.UserBlocked, errors.WeChatRateLimited)
 
 
 class Text(NamedTuple):

@@ -16,7 +16,7 @@ from ..errors import BadRequest, SessionKeyStale
 from ..metrics import USERDATA
 from ..models import Secret, SessionKeys
 from ..strict_json import parse
-from .crypto import BLOCK, data_is_signed, decode_base64, decrypt
+from .crypto import BLOCK, data_is_signed, decode_blocks, decrypt
 
 #: Seconds for which the previous session_key is tried.
 PREVIOUS_KEY_LIFE: Final = 600
@@ -55,8 +55,8 @@ class EncryptedData:
     def read(cls, encrypted_data: str, iv: str) -> EncryptedData:
         """Decode both from base64; a space counts as `+`. Raises BadRequest if no key could decrypt them."""
         with contextlib.suppress(ValueError):
-            found = cls(decode_base64(encrypted_data.replace(" ", "+")), decode_base64(iv.replace(" ", "+")))
-            if found.ciphertext and len(found.ciphertext) % BLOCK == 0 and len(found.iv) == BLOCK:
+            found = cls(decode_blocks(encrypted_data.replace(" ", "+")), decode_blocks(iv.replace(" ", "+")))
+            if len(found.iv) == BLOCK:
                 return found
         raise BadRequest(f"encryptedData must be blocks of {BLOCK} bytes in base64, and iv one such block.")
 
@@ -65,18 +65,14 @@ class EncryptedData:
         return _first_match("decrypt", keys, expected.now, lambda key: self._decrypt(key, expected))
 
     def _decrypt(self, session_key: Secret, expected: Watermark) -> UserData | None:
-        key = _aes_key(session_key)
-        if key is None:
-            return None
-        # No early return below: the response time must not show which check failed.
-        text, is_padded = decrypt(key, self.iv, self.ciphertext)
         try:
+            text, is_padded = decrypt(decode_blocks(session_key.reveal()), self.iv, self.ciphertext)
             found = parse(text)
         except ValueError:
-            found = {}
-        is_current = expected.matches(found.get("watermark"))
-        is_genuine = is_current and not _may_be_forged(found.keys())
-        return found if is_padded and is_genuine else None
+            return None
+        is_genuine = expected.matches(found.get("watermark")) and not _may_be_forged(found.keys())
+        # The padding is judged last: the response time must not show whether it is valid.
+        return found if is_genuine and is_padded else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +114,7 @@ def _first_match(
 ) -> UserData:
     """Return the result of `attempt` for the first key that fits. Raises a bare SessionKeyStale if none."""
     for name, key in _candidates(keys, now):
-        found = attempt(key)
-        if found is not None:
+        if (found := attempt(key)) is not None:
             USERDATA.labels(kind, name).inc()
             return found
     USERDATA.labels(kind, "none").inc()
@@ -131,12 +126,3 @@ def _candidates(keys: SessionKeys | None, now: float) -> Iterator[tuple[str, Sec
         yield "newest", keys.newest
         if keys.previous and now < keys.since + PREVIOUS_KEY_LIFE:
             yield "previous", keys.previous
-
-
-def _aes_key(session_key: Secret) -> bytes | None:
-    """Return the 16 bytes of a session_key, or None if it is malformed."""
-    try:
-        key = decode_base64(session_key.reveal())
-    except ValueError:
-        return None
-    return key if len(key) == BLOCK else None

@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import struct
 from base64 import b64decode
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Final
 from xml.etree import ElementTree
 
 from ..models import Secret
 from ..strict_json import parse
-from .crypto import BLOCK, decode_base64, decrypt, push_is_signed
+from .crypto import BLOCK, decode_blocks, decrypt, push_is_signed
 
 #: Seconds by which the time of a message may differ from ours. WeChat repeats a message for about 15 seconds.
 FRESH_FOR: Final = 300
@@ -25,6 +24,8 @@ TIMESTAMP: Final = re.compile(r"[1-9][0-9]{9}")
 #: A decrypted message: 16 random bytes, the length of the content, the content, the appid; padded to 32 bytes.
 HEAD: Final = struct.Struct(">16sI")
 PAD_TO: Final = 32
+#: The fields that this service reads.
+FIELDS: Final = ("Encrypt", "Event", "AppID", "OpenID")
 
 Query = Mapping[str, str]
 
@@ -85,7 +86,7 @@ class PushDecoder:
         return _message(fields)
 
     def _decode_encrypted(self, aes_key: Secret, query: Query, body: bytes, now: float) -> Message:
-        encrypted = _text(_fields(body), "Encrypt")
+        encrypted = _fields(body).get("Encrypt")
         if encrypted is None:
             raise InvalidMessage("not_sealed")
         self._verify("msg_signature", query, now, encrypted)
@@ -93,7 +94,7 @@ class PushDecoder:
         message = _message(_fields(content))
         if message.appid not in (None, appid):
             raise InvalidMessage("app")
-        return Message(message.event, appid, message.openid)
+        return replace(message, appid=appid)
 
     def _verify(self, name: str, query: Query, now: float, *more: str) -> None:
         timestamp, nonce = query.get("timestamp", ""), query.get("nonce", "")
@@ -108,11 +109,9 @@ def _decrypt(aes_key: Secret, encrypted: str) -> tuple[bytes, str]:
     """Return the content and the appid."""
     key = b64decode(aes_key.reveal() + "=")
     try:
-        ciphertext = decode_base64(encrypted)
+        ciphertext = decode_blocks(encrypted)
     except ValueError:
         raise InvalidMessage("form") from None
-    if not ciphertext or len(ciphertext) % BLOCK:
-        raise InvalidMessage("form")
     text, is_padded = decrypt(key, key[:BLOCK], ciphertext, PAD_TO)
     if not is_padded or len(text) < HEAD.size:
         raise InvalidMessage("aes_key")
@@ -120,22 +119,18 @@ def _decrypt(aes_key: Secret, encrypted: str) -> tuple[bytes, str]:
     return text[HEAD.size : end], text[end:].decode(errors="replace")
 
 
-def _message(fields: Mapping[str, Any]) -> Message:
+def _message(fields: Mapping[str, str]) -> Message:
     # In messages about a user's rights FromUserName is WeChat itself, and OpenID is the user.
-    return Message(_text(fields, "Event"), _text(fields, "AppID"), _text(fields, "OpenID"))
+    return Message(fields.get("Event"), fields.get("AppID"), fields.get("OpenID"))
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _fields(content: bytes) -> Mapping[str, Any]:
-    """Return the fields of a message in XML or JSON."""
+def _fields(content: bytes) -> Mapping[str, str]:
+    """Return those FIELDS that a message in XML or JSON has as a text."""
     try:
-        return _xml_fields(content) if content.lstrip().startswith(b"<") else parse(content)
+        found = _xml_fields(content) if content.lstrip().startswith(b"<") else parse(content)
     except (ValueError, ElementTree.ParseError):
         raise InvalidMessage("form") from None
+    return {name: found[name] for name in FIELDS if isinstance(found.get(name), str)}
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -146,13 +141,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _xml_fields(content: bytes) -> dict[str, str]:
-    """Return the texts of the root's children, without names that occur twice."""
+    """Return the texts of those FIELDS that occur once below the root."""
     parser = ElementTree.XMLParser(target=_NoDoctype(), encoding="utf-8")  # noqa: S314 - _NoDoctype makes it safe
-    parser.feed(content)
-    root = parser.close()
-    times = Counter(child.tag for child in root)
-    return {child.tag: _own_text(child) for child in root if times[child.tag] == 1}
-
-
-def _own_text(element: ElementTree.Element) -> str:
-    return (element.text or "") + "".join(child.tail or "" for child in element)
+    root = ElementTree.XML(content, parser)
+    return {name: root.findtext(name, "") for name in FIELDS if len(root.findall(name)) == 1}

@@ -52,31 +52,22 @@ class Transport:
         self._base_url = base_url
         self._adapter = adapter or DeadlineAdapter(pool_connections=1, pool_maxsize=POOL_SIZE)
 
-    def get(self, path: str, query: Fields, deadline: float) -> bytes:
-        """Return the body of a 200 answer of at most 64 KiB. `deadline` is a `time.monotonic()` value.
+    def ask(self, path: str, deadline: float, query: Fields, body: Fields | None = None) -> bytes:
+        """Send a GET, or a POST with `body` as JSON. Return the body of a 200 answer of at most 64 KiB.
 
-        Raises WeChatUnreachable for any other outcome. A request is never repeated.
+        `deadline` is a `time.monotonic()` value. Raises WeChatUnreachable for any other outcome. A request is never
+        repeated.
         """
-        return self._ask("GET", path, query, None, deadline)
-
-    def post(self, path: str, query: Fields, body: Fields, deadline: float) -> bytes:
-        """Send `body` as JSON; otherwise like `get`."""
-        return self._ask("POST", path, query, body, deadline)
-
-    def _ask(self, method: str, path: str, query: Fields, body: Fields | None, deadline: float) -> bytes:
-        json = None if body is None else _revealed(body)
+        method, json = ("POST", _revealed(body)) if body else ("GET", None)
+        request = requests.Request(method, self._base_url + path, HEADERS, params=_revealed(query), json=json)
         try:
-            request = requests.Request(method, self._base_url + path, HEADERS, params=_revealed(query), json=json)
-            return self._send(request.prepare(), deadline)
+            timeout: Any = urllib3.Timeout(total=_time_left(deadline))
+            with self._adapter.send(request.prepare(), stream=True, timeout=timeout) as response:
+                return _body(response)
         except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
             reason = _reason(error)
         # Raised outside the `except` block: the text of a connection error holds the whole URL, also as __context__.
         raise WeChatUnreachable(reason)
-
-    def _send(self, request: requests.PreparedRequest, deadline: float) -> bytes:
-        timeout: Any = urllib3.Timeout(total=_time_left(deadline))
-        with self._adapter.send(request, stream=True, timeout=timeout) as response:
-            return _body(response)
 
 
 def _body(response: requests.Response) -> bytes:
@@ -85,11 +76,10 @@ def _body(response: requests.Response) -> bytes:
     # A compressed body can be a decompression bomb, and we have asked for none.
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise WeChatUnreachable("encoded")
-    body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=False)
+    # With `decode_content` urllib3 reads to the end. It raises IncompleteRead if the body is shorter than promised.
+    body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=True)
     if len(body) > MAX_ANSWER:
         raise WeChatUnreachable("too_large")
-    if response.raw.length_remaining:
-        raise WeChatUnreachable("cut_short")
     return body
 
 
