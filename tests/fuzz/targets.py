@@ -21,7 +21,7 @@ from wxauth.keys import InvalidSeal, KeyRing, Token
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.records import CLEAR, MICROSECONDS, Record, UserHash, open_session
 from wxauth.wechat.client import WeChatClient
-from wxauth.wechat.transport import Fields, Transport
+from wxauth.wechat.transport import Request, Transport
 
 # Not imported from conftest: its imports would slow each fuzzer down.
 APPID: Final = "wx0123456789abcdef"
@@ -111,7 +111,7 @@ class AnsweredTransport(Transport):
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
 
-    def ask(self, path: str, deadline: float, query: Fields, body: Fields | None = None) -> bytes:
+    def ask(self, request: Request, deadline: float) -> bytes:
         return self._answer
 
 

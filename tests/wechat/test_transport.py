@@ -33,7 +33,7 @@ from tests.rogue import (
 )
 from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
-from wxauth.wechat.transport import MAX_ANSWER, DeadlineAdapter, Transport
+from wxauth.wechat.transport import MAX_ANSWER, DeadlineAdapter, Request, Transport
 
 APP_SECRET = "app-secret-that-nobody-may-see"
 CODE = "code-that-nobody-may-see"
@@ -60,7 +60,7 @@ class Outcome:
 
 
 def get(transport: Transport, budget: float = BUDGET) -> bytes:
-    return transport.ask(PATH, time.monotonic() + budget, QUERY)
+    return transport.ask(Request(PATH, QUERY), time.monotonic() + budget)
 
 
 @contextlib.contextmanager
@@ -293,7 +293,7 @@ def test_get_over_tls_keeps_the_deadline(tmp_path: Path) -> None:
 
 def post(transport: Transport, budget: float = BUDGET) -> bytes:
     body: dict[str, str | bool | Secret] = {"secret": Secret(APP_SECRET), "force_refresh": False}
-    return transport.ask("/cgi-bin/stable_token", time.monotonic() + budget, QUERY, body)
+    return transport.ask(Request("/cgi-bin/stable_token", QUERY, body), time.monotonic() + budget)
 
 
 class Read:

@@ -19,7 +19,7 @@ from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
 from ..storage.client import Command, RedisClient, Script, bytes_or_none
-from ..wechat.open_data import EncryptedData, SignedData, Watermark
+from ..wechat.open_data import Watermark, check_signed, open_encrypted
 from .records import (
     MICROSECONDS,
     Record,
@@ -93,14 +93,12 @@ class WxSession:
         Raises SessionKeyStale if no session_key opens it or it is too old, BadRequest if it is malformed, and
         StoreUnavailable.
         """
-        data = EncryptedData.read(encrypted_data, iv)
         expected = Watermark(self.appid, self._store.now(), self._store.policy.userdata_max_age)
-        return data.open(self._store.session_keys(self.user), expected)
+        return open_encrypted(encrypted_data, iv, self._store.session_keys(self.user), expected)
 
     def verify(self, raw_data: str, signature: str) -> dict[str, Any]:
         """Return the parsed `rawData` if WeChat signed it for this user. Raises the same errors as `decrypt`."""
-        data = SignedData.read(raw_data, signature)
-        return data.check(self._store.session_keys(self.user), self._store.now())
+        return check_signed(raw_data, signature, self._store.session_keys(self.user), self._store.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,7 @@ class AccessTokens:
                 raise refusal
             return call(newer, deadline)
 
-    def _token(
-        self, appid: str, deadline: float, refused: Secret | None = None, *, can_force: bool = False
-    ) -> Secret:
+    def _token(self, appid: str, deadline: float, refused: Secret | None = None, can_force: bool = False) -> Secret:
         """Return the shared token, if it is not the refused one. Else one worker fetches it and the others wait.
 
         Returns the refused token if WeChat has no other, and must not be forced to replace it.

@@ -39,7 +39,8 @@ def parse(body: bytes) -> Answer:
 
 def parse_errcode(answer: Answer) -> int:
     """Return the errcode, which may be a number or a text; 0 if there is none."""
-    return int(_text({"errcode": str(answer.get("errcode", 0))}, "errcode", ERRCODE))
+    texts = {"errcode": str(answer.get("errcode", 0))}
+    return int(_text(texts, "errcode", ERRCODE))
 
 
 def parse_identity(appid: str, answer: Answer) -> Identity:

@@ -19,8 +19,9 @@ from ..errors import WeChatBusy, WeChatError, WeChatMisconfigured
 from ..metrics import WECHAT_SECONDS
 from ..models import Identity, PhoneNumber, Secret, User
 from . import answers
-from .errcodes import CODE_ERRORS, ERRCODES, HINTS, PHONE_ERRCODES
-from .transport import Fields, Transport
+from .answers import AccessToken, Answer
+from .errcodes import CODE_ERRORS, ERRCODES, HINTS, PHONE_ERRCODES, Errcodes
+from .transport import Request, Transport
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +69,17 @@ class WeChatClient:
         """
         query = self._app_fields(appid) | {"js_code": code, "grant_type": "authorization_code"}
         with self.slot() as deadline, self._noting(appid):
-            answer = self._ask("/sns/jscode2session", deadline, query, tries=MAX_TRIES)
+            answer = self._ask(Request("/sns/jscode2session", query), deadline, MAX_TRIES)
         return answers.parse_identity(appid, answer)
 
-    def access_token(self, appid: str, deadline: float, *, force: bool = False) -> answers.AccessToken:
+    def access_token(self, appid: str, deadline: float, *, force: bool = False) -> AccessToken:
         """Return the app's current access token (stable_token).
 
         `force` replaces it. WeChat allows this 20 times a day, 30 seconds apart.
         """
         body = self._app_fields(appid) | {"grant_type": "client_credential", "force_refresh": force}
         with self._noting(appid):
-            answer = self._ask("/cgi-bin/stable_token", deadline, {}, body, tries=1 if force else MAX_TRIES)
+            answer = self._ask(Request("/cgi-bin/stable_token", {}, body), deadline, 1 if force else MAX_TRIES)
         return answers.parse_access_token(answer)
 
     def phone_number(self, user: User, code: str, token: Secret, deadline: float) -> PhoneNumber:
@@ -88,12 +89,13 @@ class WeChatClient:
         unused, so the request is sent once.
         """
         query, body = {"access_token": token}, {"code": code, "openid": user.openid}
-        answer = self._ask("/wxa/business/getuserphonenumber", deadline, query, body, errcodes=PHONE_ERRCODES)
+        request = Request("/wxa/business/getuserphonenumber", query, body)
+        answer = self._ask(request, deadline, errcodes=PHONE_ERRCODES)
         return answers.parse_phone_number(user.appid, answer)
 
     def check_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> None:
         """Check that WeChat has this session_key for the user (checksession). Raises SessionKeyStale if not."""
-        self._ask("/wxa/checksession", deadline, _signed(user, session_key, token), tries=MAX_TRIES)
+        self._ask(_signed("/wxa/checksession", user, session_key, token), deadline, MAX_TRIES)
 
     def reset_session_key(self, user: User, session_key: Secret, token: Secret, deadline: float) -> Secret:
         """Replace the user's session_key, and return the new one (resetusersessionkey).
@@ -101,7 +103,7 @@ class WeChatClient:
         Raises SessionKeyStale if `session_key` is not the current one. A second request would be signed with the
         replaced key, so it is sent once.
         """
-        answer = self._ask("/wxa/resetusersessionkey", deadline, _signed(user, session_key, token))
+        answer = self._ask(_signed("/wxa/resetusersessionkey", user, session_key, token), deadline)
         return answers.parse_session_key(answer)
 
     def _app_fields(self, appid: str) -> dict[str, str | bool | Secret]:
@@ -120,29 +122,20 @@ class WeChatClient:
             raise
         self.misconfigured.pop(appid, None)
 
-    def _ask(
-        self,
-        path: str,
-        deadline: float,
-        query: Fields,
-        body: Fields | None = None,
-        *,
-        tries: int = 1,
-        errcodes: Mapping[int, type[WeChatError]] = ERRCODES,
-    ) -> answers.Answer:
+    def _ask(self, request: Request, deadline: float, tries: int = 1, errcodes: Errcodes = ERRCODES) -> Answer:
         """Send the request, and again after -1: `tries` times in all. Return the answer if it has no errcode."""
         for _ in range(tries - 1):
             try:
-                return _checked(self._transport.ask(path, deadline, query, body), errcodes)
+                return _checked(self._transport.ask(request, deadline), errcodes)
             except WeChatBusy:
                 time.sleep(max(min(RETRY_PAUSE, deadline - time.monotonic()), 0))
-        return _checked(self._transport.ask(path, deadline, query, body), errcodes)
+        return _checked(self._transport.ask(request, deadline), errcodes)
 
 
-def _signed(user: User, session_key: Secret, token: Secret) -> Fields:
-    """Return the query of a request that proves knowledge of the user's session_key."""
+def _signed(path: str, user: User, session_key: Secret, token: Secret) -> Request:
+    """Return a request that proves knowledge of the user's session_key."""
     proof = {"signature": signature(session_key), "sig_method": "hmac_sha256"}
-    return {"access_token": token, "openid": user.openid, **proof}
+    return Request(path, {"access_token": token, "openid": user.openid, **proof})
 
 
 def signature(session_key: Secret, message: str = "") -> str:
@@ -153,7 +146,7 @@ def signature(session_key: Secret, message: str = "") -> str:
     return hmac.digest(session_key.reveal().encode(), message.encode(), "sha256").hex()
 
 
-def _checked(body: bytes, errcodes: Mapping[int, type[WeChatError]]) -> answers.Answer:
+def _checked(body: bytes, errcodes: Errcodes) -> Answer:
     """Return the answer. Raises WeChatError if it has an errcode: the class in `errcodes`, if there is one.
 
     The log gets the errcode and the `rid`, which WeChat's support needs.

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
+from ..models import Secret
+
 #: Bytes of an AES block, of an initialisation vector and of a session_key.
 BLOCK: Final = 16
 
@@ -41,9 +43,9 @@ def decrypt(key: bytes, iv: bytes, ciphertext: bytes, pad_to: int = BLOCK) -> tu
     return padded[:-count] if is_valid else padded, is_valid
 
 
-def data_is_signed(raw_data: bytes, session_key: str, signature: str) -> bool:
+def data_is_signed(raw_data: bytes, session_key: Secret, signature: str) -> bool:
     """Check the signature of user data: SHA-1 of the data and the text of the session_key, in hex."""
-    return _equal(_sha1(raw_data + session_key.encode()), signature)
+    return _equal(_sha1(raw_data + session_key.reveal().encode()), signature)
 
 
 def push_is_signed(parts: list[str], signature: str) -> bool:

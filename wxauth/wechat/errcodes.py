@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 
 from .. import errors
 
+Errcodes = Mapping[int, type[errors.WeChatError]]
+
 #: Errcodes that the mini program or this service can handle, and the exception for each.
-ERRCODES: Final[Mapping[int, type[errors.WeChatError]]] = {
+ERRCODES: Final[Errcodes] = {
     -1: errors.WeChatBusy,
     40029: errors.CodeInvalid,
     40163: errors.CodeUsed,

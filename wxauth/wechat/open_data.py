@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import BadRequest, SessionKeyStale
@@ -44,60 +44,43 @@ class Watermark:
         return is_fresh and watermark.get("appid") == self.appid
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptedData:
-    """`encryptedData` and `iv`: AES-CBC with a session_key."""
+def open_encrypted(encrypted_data: str, iv: str, keys: SessionKeys | None, expected: Watermark) -> UserData:
+    """Return the data in `encrypted_data`, AES-CBC with a session_key. Both are base64; a space counts as `+`.
 
-    ciphertext: bytes
-    iv: bytes
-
-    @classmethod
-    def read(cls, encrypted_data: str, iv: str) -> EncryptedData:
-        """Decode both from base64; a space counts as `+`. Raises BadRequest if no key could decrypt them."""
-        with contextlib.suppress(ValueError):
-            found = cls(decode_blocks(encrypted_data.replace(" ", "+")), decode_blocks(iv.replace(" ", "+")))
-            if len(found.iv) == BLOCK:
-                return found
+    Raises BadRequest if no key could decrypt them, SessionKeyStale if no key fits or the watermark is wrong.
+    """
+    try:
+        ciphertext, vector = (decode_blocks(text.replace(" ", "+")) for text in (encrypted_data, iv))
+    except ValueError:
+        vector = b""
+    if len(vector) != BLOCK:
         raise BadRequest(f"encryptedData must be blocks of {BLOCK} bytes in base64, and iv one such block.")
-
-    def open(self, keys: SessionKeys | None, expected: Watermark) -> UserData:
-        """Return the decrypted data. Raises SessionKeyStale if no key fits or the watermark is wrong."""
-        return _first_match("decrypt", keys, expected.now, lambda key: self._decrypt(key, expected))
-
-    def _decrypt(self, session_key: Secret, expected: Watermark) -> UserData | None:
-        try:
-            text, is_padded = decrypt(decode_blocks(session_key.reveal()), self.iv, self.ciphertext)
-            found = parse(text)
-        except ValueError:
-            return None
-        is_genuine = expected.matches(found.get("watermark")) and not _may_be_forged(found.keys())
-        # The padding is judged last: the response time must not show whether it is valid.
-        return found if is_genuine and is_padded else None
+    return _first_match("decrypt", keys, expected.now, lambda key: _decrypt(key, vector, ciphertext, expected))
 
 
-@dataclass(frozen=True, slots=True)
-class SignedData:
-    """`rawData` and `signature`: JSON, and SHA-1 of the JSON and a session_key."""
+def _decrypt(session_key: Secret, iv: bytes, ciphertext: bytes, expected: Watermark) -> UserData | None:
+    try:
+        text, is_padded = decrypt(decode_blocks(session_key.reveal()), iv, ciphertext)
+        found = parse(text)
+    except ValueError:
+        return None
+    is_genuine = expected.matches(found.get("watermark")) and not _may_be_forged(found.keys())
+    # The padding is judged last: the response time must not show whether it is valid.
+    return found if is_genuine and is_padded else None
 
-    raw_data: bytes = field(repr=False)
-    signature: str
-    content: UserData = field(repr=False)
 
-    @classmethod
-    def read(cls, raw_data: str, signature: str) -> SignedData:
-        """Parse `raw_data`. Raises BadRequest if it is not a JSON object: WeChat signs nothing else."""
-        with contextlib.suppress(ValueError):
-            raw = raw_data.encode()
-            return cls(raw, signature, parse(raw))
+def check_signed(raw_data: str, signature: str, keys: SessionKeys | None, now: float) -> UserData:
+    """Return the object in `raw_data`, which `signature` (SHA-1 of it and a session_key) proves.
+
+    Raises BadRequest if it is not a JSON object (WeChat signs nothing else), SessionKeyStale if no key fits.
+    """
+    raw, content = raw_data.encode(errors="replace"), None
+    with contextlib.suppress(ValueError):
+        content = parse(raw_data.encode())
+    if content is None:
         # Raised outside the `with` block, so that the error has no __context__: that would hold the user's data.
         raise BadRequest("rawData must be one JSON object, letter by letter as WeChat gave it.")
-
-    def check(self, keys: SessionKeys | None, now: float) -> UserData:
-        """Return the signed object. Raises SessionKeyStale if the signature fits no key."""
-        return _first_match("verify", keys, now, self._verify)
-
-    def _verify(self, session_key: Secret) -> UserData | None:
-        return self.content if data_is_signed(self.raw_data, session_key.reveal(), self.signature) else None
+    return _first_match("verify", keys, now, lambda key: content if data_is_signed(raw, key, signature) else None)
 
 
 def _may_be_forged(names: AbstractSet[str]) -> bool:

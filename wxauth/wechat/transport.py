@@ -15,7 +15,7 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import requests
 import urllib3
@@ -42,6 +42,14 @@ for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry
     logging.getLogger(name).addFilter(HidesQueries())
 
 
+class Request(NamedTuple):
+    """A GET, or a POST with `body` as JSON."""
+
+    path: str
+    query: Fields
+    body: Fields | None = None
+
+
 class Transport:
     """A pool of connections to one host. Safe to share between threads.
 
@@ -52,17 +60,17 @@ class Transport:
         self._base_url = base_url
         self._adapter = adapter or DeadlineAdapter(pool_connections=1, pool_maxsize=POOL_SIZE)
 
-    def ask(self, path: str, deadline: float, query: Fields, body: Fields | None = None) -> bytes:
-        """Send a GET, or a POST with `body` as JSON. Return the body of a 200 answer of at most 64 KiB.
+    def ask(self, request: Request, deadline: float) -> bytes:
+        """Return the body of a 200 answer of at most 64 KiB. `deadline` is a `time.monotonic()` value.
 
-        `deadline` is a `time.monotonic()` value. Raises WeChatUnreachable for any other outcome. A request is never
-        repeated.
+        Raises WeChatUnreachable for any other outcome. A request is never repeated.
         """
-        method, json = ("POST", _revealed(body)) if body else ("GET", None)
-        request = requests.Request(method, self._base_url + path, HEADERS, params=_revealed(query), json=json)
+        url, query = self._base_url + request.path, _revealed(request.query)
+        method, body = ("POST", _revealed(request.body)) if request.body else ("GET", None)
         try:
+            prepared = requests.Request(method, url, HEADERS, params=query, json=body).prepare()
             timeout: Any = urllib3.Timeout(total=_time_left(deadline))
-            with self._adapter.send(request.prepare(), stream=True, timeout=timeout) as response:
+            with self._adapter.send(prepared, stream=True, timeout=timeout) as response:
                 return _body(response)
         except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
             reason = _reason(error)
@@ -153,11 +161,8 @@ def _connect(connection: HTTPConnection) -> socket.socket:
     failure: Exception = OSError("the host has no address")
     for *_, address in socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM):
         try:
-            return create_connection(
-                (str(address[0]), connection.port),
-                min(CONNECT_TIMEOUT, _time_left(deadline)),
-                socket_options=connection.socket_options,
-            )
+            place, timeout = (str(address[0]), connection.port), min(CONNECT_TIMEOUT, _time_left(deadline))
+            return create_connection(place, timeout, socket_options=connection.socket_options)
         except TimeoutError:
             failure = urllib3.exceptions.ConnectTimeoutError(connection, "no address answered in time")
         except OSError as error:
