@@ -77,6 +77,31 @@ def test_decode_reads_the_official_safe_message() -> None:
     assert decoder.decode(vectors.SAFE_QUERY, body, 1714112445) == Message("debug_demo", vectors.PUSH_APPID, None)
 
 
+OFFICIAL_SAFE_BODY = crypto.compact({"Encrypt": vectors.SAFE_ENCRYPT}).encode()
+OFFICIAL_PLAIN = (None, vectors.PLAIN_QUERY, vectors.PLAIN_BODY, 1714037059)
+OFFICIAL_SAFE = (vectors.PUSH_AES_KEY, vectors.SAFE_QUERY, OFFICIAL_SAFE_BODY, 1714112445)
+
+
+@pytest.mark.parametrize(
+    ("aes_key", "query", "body", "now"),
+    [pytest.param(*OFFICIAL_PLAIN, id="plain"), pytest.param(*OFFICIAL_SAFE, id="safe")],
+)
+@pytest.mark.parametrize("part", ["token", "timestamp", "nonce"])
+def test_official_signature_covers_each_part(
+    aes_key: Secret | None, query: dict[str, str], body: bytes, now: float, part: str
+) -> None:
+    """Another token, time or nonce has another signature."""
+    parts = {"token": vectors.PUSH_TOKEN.reveal(), **query}
+    parts[part] = parts[part][:-1] + "!"
+    assert reason(PushDecoder(Secret(parts["token"]), aes_key), parts, body, now) == "signature"
+
+
+def test_official_signature_covers_the_encrypted_text() -> None:
+    aes_key, query, _, now = OFFICIAL_SAFE
+    body = crypto.compact({"Encrypt": vectors.SAFE_ENCRYPT[:-1] + "!"}).encode()
+    assert reason(PushDecoder(vectors.PUSH_TOKEN, aes_key), query, body, now) == "signature"
+
+
 # --- Accepted messages
 
 

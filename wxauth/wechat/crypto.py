@@ -15,8 +15,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
-from ..models import Secret
-
 #: Bytes of an AES block, of an initialisation vector and of a session_key.
 BLOCK: Final = 16
 
@@ -43,19 +41,7 @@ def decrypt(key: bytes, iv: bytes, ciphertext: bytes, pad_to: int = BLOCK) -> tu
     return padded[:-count] if is_valid else padded, is_valid
 
 
-def data_is_signed(raw_data: bytes, session_key: Secret, signature: str) -> bool:
-    """Check the signature of user data: SHA-1 of the data and the text of the session_key, in hex."""
-    return _equal(_sha1(raw_data + session_key.reveal().encode()), signature)
-
-
-def push_is_signed(parts: list[str], signature: str) -> bool:
-    """Check the signature of a push: SHA-1 of its sorted parts, which include the token."""
-    return _equal(_sha1("".join(sorted(parts)).encode(errors="replace")), signature)
-
-
-def _sha1(content: bytes) -> str:
-    return hashlib.sha1(content, usedforsecurity=False).hexdigest()  # WeChat requires SHA-1
-
-
-def _equal(signature: str, presented: str) -> bool:
-    return hmac.compare_digest(signature.encode(), presented.encode(errors="replace"))
+def is_sha1(content: bytes, signature: str) -> bool:
+    """Return whether `signature` is the SHA-1 of `content` in lower-case hex, compared in constant time."""
+    expected = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # WeChat requires SHA-1
+    return hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))

@@ -16,7 +16,7 @@ from ..errors import BadRequest, SessionKeyStale
 from ..metrics import USERDATA
 from ..models import Secret, SessionKeys
 from ..strict_json import parse
-from .crypto import BLOCK, data_is_signed, decode_blocks, decrypt
+from .crypto import BLOCK, decode_blocks, decrypt, is_sha1
 
 #: Seconds for which the previous session_key is tried.
 PREVIOUS_KEY_LIFE: Final = 600
@@ -74,13 +74,16 @@ def check_signed(raw_data: str, signature: str, keys: SessionKeys | None, now: f
 
     Raises BadRequest if it is not a JSON object (WeChat signs nothing else), SessionKeyStale if no key fits.
     """
-    raw, content = raw_data.encode(errors="replace"), None
+    content = None
     with contextlib.suppress(ValueError):
-        content = parse(raw_data.encode())
+        raw = raw_data.encode()
+        content = parse(raw)
     if content is None:
         # Raised outside the `with` block, so that the error has no __context__: that would hold the user's data.
         raise BadRequest("rawData must be one JSON object, letter by letter as WeChat gave it.")
-    return _first_match("verify", keys, now, lambda key: content if data_is_signed(raw, key, signature) else None)
+    return _first_match(
+        "verify", keys, now, lambda key: content if is_sha1(raw + key.reveal().encode(), signature) else None
+    )
 
 
 def _may_be_forged(names: AbstractSet[str]) -> bool:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from ..models import Secret
 from ..strict_json import parse
-from .crypto import BLOCK, decode_blocks, decrypt, push_is_signed
+from .crypto import BLOCK, decode_blocks, decrypt, is_sha1
 
 #: Seconds by which the time of a message may differ from ours. WeChat repeats a message for about 15 seconds.
 FRESH_FOR: Final = 300
@@ -98,7 +98,8 @@ class PushDecoder:
 
     def _verify(self, name: str, query: Query, now: float, *more: str) -> None:
         timestamp, nonce = query.get("timestamp", ""), query.get("nonce", "")
-        if not push_is_signed([self.token.reveal(), timestamp, nonce, *more], query.get(name, "")):
+        signed = "".join(sorted([self.token.reveal(), timestamp, nonce, *more]))
+        if not is_sha1(signed.encode(errors="replace"), query.get(name, "")):
             raise InvalidMessage("signature")
         # The signed parts are joined without a separator. A fixed length keeps a part from growing into the next.
         if not TIMESTAMP.fullmatch(timestamp) or abs(now - int(timestamp)) > FRESH_FOR:
