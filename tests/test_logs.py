@@ -24,7 +24,7 @@ from wxauth import logs
 from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
 from wxauth.web.middleware import RequestId
-from wxauth.wechat.transport import Transport
+from wxauth.wechat.transport import Request, Transport
 
 
 class Terminal(io.StringIO):
@@ -248,7 +248,7 @@ def test_request_to_wechat_logs_no_secret_at_debug(relay: str, path: str, caplog
     """The lines show that the request was made, without its query."""
     caplog.set_level(logging.DEBUG)
     with contextlib.suppress(WeChatUnreachable):
-        Transport(relay).get(path, {"secret": Secret(APP_SECRET)}, time.monotonic() + 5)
+        Transport(relay).ask(Request(path, {"secret": Secret(APP_SECRET)}), time.monotonic() + 5)
     assert "Starting new HTTP connection" in caplog.text
     assert "secret=" not in caplog.text
     assert APP_SECRET not in caplog.text

@@ -25,7 +25,7 @@ from wxauth.errors import (
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import MAX_CODES, MOCK_CODE, OUTCOMES, SESSION_KEY_TTL, FakeWeChat
 from wxauth.wechat.client import WeChatClient
-from wxauth.wechat.transport import Transport
+from wxauth.wechat.transport import Request, Transport
 
 Exchange = Callable[[str], Identity]
 
@@ -168,7 +168,7 @@ def test_each_error_has_its_own_rid(fake: FakeWeChat, exchange: Exchange) -> Non
 
 @pytest.mark.parametrize("path", ["/sns/jscode2session/", "/cgi-bin/token", "/"])
 def test_an_unknown_path_returns_40066(fake: FakeWeChat, path: str) -> None:
-    answer = json.loads(Transport("http://127.0.0.1:1", fake).get(path, {}, time.monotonic() + 1))
+    answer = json.loads(Transport("http://127.0.0.1:1", fake).ask(Request(path, {}), time.monotonic() + 1))
     assert answer["errcode"] == 40066
 
 
