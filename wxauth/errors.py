@@ -8,16 +8,16 @@
     ├── CredentialError
     │   ├── TokenMissing            the request has no token
     │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked
-    │   ├── LoginTooOld             max_age: the route asks for a fresher login
+    │   ├── LoginTooOld             the route asks for a fresher login
     │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
     │   ├── BadRequest
     │   ├── NotFound
     │   │   └── SessionNotFound     the user has no such session
-    │   ├── MethodNotAllowed        allowed
+    │   ├── MethodNotAllowed
     │   ├── TooLarge
     │   └── UnsupportedMediaType
-    ├── RateLimited                 retry_after, amount, window, source: too many requests of one address or user
+    ├── RateLimited                 retry_after, source: too many requests of one address or user
     ├── UserBanned                  banned by the operator
     └── WeChatError                 errcode, rid
         ├── CodeInvalid             40029
@@ -56,11 +56,12 @@ class WxAuthError(Exception):
     detail: str = "The log says why."
     challenge: str | None = None
     retry_after: int | None = None
+    more_headers: tuple[tuple[str, str], ...] = ()
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers that this error adds to its answer."""
         found = {"WWW-Authenticate": self.challenge, "Retry-After": self.retry_after}
-        return [(name, str(value)) for name, value in found.items() if value is not None]
+        return [*((name, str(value)) for name, value in found.items() if value is not None), *self.more_headers]
 
 
 class ConfigurationError(WxAuthError):
@@ -130,7 +131,6 @@ class LoginTooOld(CredentialError):
 
     def __init__(self, max_age: int) -> None:
         super().__init__(f"the login is older than {max_age} seconds")
-        self.max_age = max_age
         self.challenge = f'{type(self).challenge}, max_age="{max_age}"'
 
 
@@ -172,18 +172,11 @@ class SessionNotFound(NotFound):
 
 
 class MethodNotAllowed(RequestError):
-    """The address exists, but not with this method. `allowed` is the value of the Allow header."""
+    """The address exists, but not with this method."""
 
     code, status = "method_not_allowed", 405
     title = "The method is not allowed"
     detail = "The address is right, the method is not."
-
-    def __init__(self, allowed: str = "") -> None:
-        super().__init__()
-        self.allowed = allowed
-
-    def headers(self) -> list[tuple[str, str]]:
-        return [("Allow", self.allowed)] if self.allowed else []
 
 
 class TooLarge(RequestError):
@@ -205,7 +198,8 @@ class UnsupportedMediaType(RequestError):
 class RateLimited(WxAuthError):
     """More than `amount` requests in `window` seconds from one `source`: "address" or "user".
 
-    `retry_after` is the number of seconds until the window ends.
+    `retry_after` is the number of seconds until the window ends. The headers are those of the IETF draft "RateLimit
+    header fields for HTTP".
     """
 
     code, status, action = "rate_limited", 429, "retry"
@@ -216,15 +210,9 @@ class RateLimited(WxAuthError):
     def __init__(self, retry_after: int, amount: int, window: int, source: str = "address") -> None:
         super().__init__(f"more than {amount} requests in {window} seconds")
         self.retry_after = retry_after
-        self.amount = amount
-        self.window = window
         self.source = source
-
-    def headers(self) -> list[tuple[str, str]]:
-        """Add the fields of the IETF draft "RateLimit header fields for HTTP"."""
-        policy = f'"{self.source}";q={self.amount};w={self.window}'
-        state = f'"{self.source}";r=0;t={self.retry_after}'
-        return [*super().headers(), ("RateLimit-Policy", policy), ("RateLimit", state)]
+        policy, state = f'"{source}";q={amount};w={window}', f'"{source}";r=0;t={retry_after}'
+        self.more_headers = (("RateLimit-Policy", policy), ("RateLimit", state))
 
 
 class UserBanned(WxAuthError):

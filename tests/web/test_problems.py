@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask, abort
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.test import TestResponse
 
 from tests.conftest import ALICE, RING_KEY
@@ -49,7 +50,7 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.BadRequest("say more"), 400, "bad_request", "none", {}),
     (errors.NotFound(), 404, "not_found", "none", {}),
     (errors.SessionNotFound("no such session"), 404, "not_found", "none", {}),
-    (errors.MethodNotAllowed("GET"), 405, "method_not_allowed", "none", {"Allow": "GET"}),
+    (problems.from_http(MethodNotAllowed(["GET"])), 405, "method_not_allowed", "none", {"Allow": "GET"}),
     (errors.TooLarge("say less"), 413, "too_large", "none", {}),
     (errors.UnsupportedMediaType("say it in JSON"), 415, "unsupported_media_type", "none", {}),
     (errors.InternalError(REASON), 500, "internal_error", "none", {}),

@@ -16,11 +16,11 @@ from .extension import EXTENSION, WxAuth
 from .middleware import wrap
 from .problems import NO_STORE, handle_all_errors
 from .requests import MAX_BODY
-from .routes import clients, health, phone, push, sessions, userdata
+from .routes import clients, health, push, sessions, userdata
 
 log = logging.getLogger(__name__)
 
-BLUEPRINTS: Final = (sessions.bp, userdata.bp, phone.bp, clients.bp, push.bp, health.bp)
+BLUEPRINTS: Final = (sessions.bp, userdata.bp, clients.bp, push.bp, health.bp)
 
 
 class Service(Flask):

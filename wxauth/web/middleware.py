@@ -16,14 +16,15 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wsgi import get_content_length
 
-from ..errors import ClientUnauthorized, CredentialError, ServerBusy, StoreUnavailable, WxAuthError
+from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
 from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..sessions.store import WxSession
 from ..settings import Client, Settings
 from .problems import NO_STORE, render
-from .requests import MAX_BODY, authenticate_client, client_network, token_from_header
+from .requests import MAX_BODY, client_network, find_client, token_from_header
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class BodyBuffer:
 
     def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
         stream = environ["wsgi.input"]
-        if self._is_client(environ.get("HTTP_AUTHORIZATION", "")):
+        if find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients):
             return bytes(stream.read(size))
         address = client_network(environ.get("REMOTE_ADDR", ""))
         self._enter(address)
@@ -135,12 +136,6 @@ class BodyBuffer:
             return bytes(stream.read(size))
         finally:
             self._leave(address)
-
-    def _is_client(self, authorization: str) -> bool:
-        try:
-            return bool(authenticate_client(authorization, self._clients))
-        except ClientUnauthorized:
-            return False
 
     def _enter(self, address: str) -> None:
         """Wait for a slot. Raises ServerBusy if there is none."""
@@ -161,9 +156,8 @@ class BodyBuffer:
     def _leave(self, address: str) -> None:
         with self._changed:
             self._readers -= 1
-            self._reading[address] -= 1
-            if not self._reading[address]:
-                del self._reading[address]
+            # This removes the address if the count is 0.
+            self._reading -= Counter([address])
             self._changed.notify_all()
 
 
@@ -179,7 +173,5 @@ def _size_to_read(environ: WSGIEnvironment) -> int:
     """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if the application refuses the length."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return MAX_BODY + 1
-    length = environ.get("CONTENT_LENGTH", "").lstrip("0")
-    if not (length.isascii() and length.isdigit()) or len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
-        return 0
-    return int(length)
+    length = get_content_length(environ) or 0
+    return length if length <= MAX_BODY else 0

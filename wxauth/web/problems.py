@@ -20,13 +20,14 @@ NO_STORE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "no
 
 #: The errors in place of Flask's own, by status. Every other status below 500 is a BadRequest.
 BY_STATUS: Final[dict[int, type[WxAuthError]]] = {
-    kind.status: kind for kind in (errors.NotFound, errors.TooLarge, errors.UnsupportedMediaType)
+    kind.status: kind
+    for kind in (errors.NotFound, errors.MethodNotAllowed, errors.TooLarge, errors.UnsupportedMediaType)
 }
 
 
 def handle_errors(app: Flask) -> None:
     """Answer the errors of this package as problems. The application's own errors stay its own."""
-    app.register_error_handler(WxAuthError, _handle)
+    app.register_error_handler(WxAuthError, to_response)
 
 
 def handle_all_errors(app: Flask) -> None:
@@ -38,9 +39,9 @@ def handle_all_errors(app: Flask) -> None:
 def from_http(error: HTTPException) -> WxAuthError:
     """Return the error of this package that stands for one of Flask's."""
     status = error.code or 500
-    if status == errors.MethodNotAllowed.status:
-        return errors.MethodNotAllowed(dict(error.get_headers()).get("Allow", ""))
-    return BY_STATUS.get(status, errors.BadRequest if status < 500 else errors.InternalError)()
+    found = BY_STATUS.get(status, errors.BadRequest if status < 500 else errors.InternalError)()
+    found.more_headers = tuple(header for header in error.get_headers() if header[0] == "Allow")
+    return found
 
 
 def problem_for(error: WxAuthError) -> dict[str, object]:
@@ -68,13 +69,9 @@ def render(error: WxAuthError) -> tuple[str, list[tuple[str, str]], bytes]:
 
 def to_response(error: WxAuthError) -> Response:
     """Return the answer for Flask. The access log reads the code from `g.wxauth_problem`."""
-    g.wxauth_problem = error.code
-    status, headers, body = render(error)
-    return Response(body, status, headers)
-
-
-def _handle(error: WxAuthError) -> Response:
     if isinstance(error, errors.ConfigurationError):
         # The author of the application has to see it: Flask logs it, or shows it in its debugger.
         raise error
-    return to_response(error)
+    g.wxauth_problem = error.code
+    status, headers, body = render(error)
+    return Response(body, status, headers)

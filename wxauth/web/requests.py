@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -10,15 +9,20 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from flask import request
+from werkzeug.datastructures import Authorization
 
 from .. import strict_json
-from ..errors import BadRequest, ClientUnauthorized, TokenMissing, TooLarge, UnsupportedMediaType
+from ..errors import BadRequest, TokenMissing, TooLarge, UnsupportedMediaType
 from ..models import Secret
 from ..settings import Client
 
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 10
 
+ANY: Final = re.compile(r".*", re.DOTALL)
+PRINTABLE: Final = re.compile(r"[ -~]+")
+#: WeChat documents no format of its codes: refuse only what cannot be a code.
+CODE: Final = re.compile(r"[!-~]{1,128}")
 #: A search is cheaper than parsing a long query.
 TOKEN_IN_QUERY: Final = re.compile(r"(^|&)access_token=|wxa_[A-Za-z0-9_-]{40}")
 BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
@@ -72,19 +76,11 @@ def text(found: dict[str, Any], name: str, max_length: int) -> str | None:
     return value
 
 
-def required_str(found: dict[str, Any], name: str, max_length: int) -> str:
-    """Like `text`, but raise BadRequest if the member is missing."""
-    value = text(found, name, max_length)
-    if value is None:
-        raise BadRequest(f"{name} is needed.")
-    return value
-
-
-def required_raw_str(found: dict[str, Any], name: str) -> str:
-    """Return the member `name`, a string of any characters. Raises BadRequest if it is missing."""
+def required_str(found: dict[str, Any], name: str, form: re.Pattern[str] = ANY) -> str:
+    """Return the member `name`, a string of this form. Raises BadRequest."""
     value = found.get(name)
-    if not isinstance(value, str):
-        raise BadRequest(f"{name} is needed, and must be a text.")
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise BadRequest(f"{name} is missing or has the wrong form.")
     return value
 
 
@@ -107,17 +103,13 @@ def token_from_header(authorization: str) -> str:
     return authorization[scheme.end() :] if scheme else authorization
 
 
-def authenticate_client(authorization: str, clients: Mapping[str, Client]) -> Client:
-    """Return the client with this id and secret (HTTP Basic). Raises ClientUnauthorized."""
-    scheme, _, encoded = authorization.partition(" ")
-    try:
-        id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        raise ClientUnauthorized from None
-    client = clients.get(id, DUMMY_CLIENT)
-    if not (scheme.lower() == "basic" and client.secret == Secret(secret) and client is not DUMMY_CLIENT):
-        raise ClientUnauthorized
-    return client
+def find_client(authorization: str, clients: Mapping[str, Client]) -> Client | None:
+    """Return the client with this id and secret (HTTP Basic), or None."""
+    # Werkzeug raises ValueError for text that is not ASCII.
+    given = Authorization.from_header(authorization if authorization.isascii() else "") or Authorization("basic")
+    client = clients.get(given.username or "", DUMMY_CLIENT)
+    is_proven = client.secret == Secret(given.password or "") and given.type == "basic"
+    return client if is_proven and client is not DUMMY_CLIENT else None
 
 
 def client_network(address: str) -> str:

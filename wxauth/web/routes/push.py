@@ -15,7 +15,7 @@ from ...metrics import PUSHES
 from ...models import User
 from ...wechat.answers import OPENID
 from ...wechat.push import HINTS, InvalidMessage, Message, PushDecoder
-from ..extension import services, wxauth
+from ..extension import auth, services
 from ..problems import to_response
 from ..requests import raw_body
 
@@ -41,7 +41,7 @@ def receive() -> Response:
     if message.appid is not None and message.appid not in services().settings.apps:
         raise InvalidMessage("app")
     if message.event == CANCELLED:
-        wxauth().forget(_user(message))
+        auth.forget(_user(message))
     PUSHES.labels(message.event if message.event in COUNTED else "other").inc()
     return Response("success", mimetype="text/plain")
 
