@@ -209,13 +209,10 @@ class WxAuth:
     def known_appid(self, appid: str | None) -> str:
         """Return the configured app that `appid` names. None means the only one. Raises BadRequest."""
         apps = self.settings.apps
-        if appid is None and len(apps) == 1:
-            return next(iter(apps))
-        if appid is None:
-            raise BadRequest("Say which mini program this is: appid.")
-        if appid not in apps:
-            raise BadRequest("This appid is not configured here.")
-        return appid
+        found = next(iter(apps)) if appid is None and len(apps) == 1 else appid
+        if found is None or found not in apps:
+            raise BadRequest("Send the appid of a mini program that is configured here.")
+        return found
 
 
 #: The extension for the routes of the service: its methods act for the current application.

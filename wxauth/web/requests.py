@@ -39,7 +39,7 @@ def json_object() -> dict[str, Any]:
     try:
         return strict_json.parse(raw_body())
     except ValueError:
-        raise BadRequest("The body must be one JSON object, with no name in it twice.") from None
+        raise BadRequest("The body must be one JSON object without duplicate names.") from None
 
 
 def form_field(name: str) -> str:
@@ -52,7 +52,7 @@ def form_field(name: str) -> str:
     raw_body()
     values = request.form.getlist(name)
     if len(values) != 1 or sum(map(len, request.form.listvalues())) > MAX_FIELDS:
-        raise BadRequest(f"{name} is needed, once.")
+        raise BadRequest(f"Send {name} exactly once.")
     return values[0]
 
 
@@ -72,7 +72,7 @@ def text(found: dict[str, Any], name: str, max_length: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= max_length or not value.isprintable():
-        raise BadRequest(f"{name} must be a text of 1 to {max_length} printable characters.")
+        raise BadRequest(f"{name} must be a string of 1 to {max_length} printable characters.")
     return value
 
 
@@ -91,7 +91,7 @@ def bearer_token() -> str:
     """
     query = request.environ.get("QUERY_STRING", "")
     if query and TOKEN_IN_QUERY.search(unquote(query)):
-        raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
+        raise BadRequest("Send the token in the Authorization header, not in the query string.")
     return token_from_header(request.environ.get("HTTP_AUTHORIZATION", ""))
 
 

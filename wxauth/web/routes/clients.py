@@ -105,7 +105,7 @@ def _session_of_token(*, touch: bool = True) -> WxSession | None:
 
 def _user(appid: str, openid: str) -> User:
     if not _may_see(appid) or appid not in services().settings.apps or not OPENID.fullmatch(openid):
-        raise SessionNotFound("There is no such user.")
+        raise SessionNotFound("This user does not exist.")
     return User(appid, openid)
 
 

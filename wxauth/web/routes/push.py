@@ -51,7 +51,7 @@ def refuse(refused: InvalidMessage) -> Response:
     """Give one answer for all reasons. The log has the reason."""
     log.warning("push_refused", extra={"reason": refused.reason, "hint": HINTS[refused.reason]})
     PUSHES.labels("refused").inc()
-    return to_response(BadRequest("This is no message of WeChat's."))
+    return to_response(BadRequest("This is not a message from WeChat."))
 
 
 def _decoder() -> PushDecoder:

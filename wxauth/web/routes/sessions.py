@@ -59,7 +59,7 @@ def list_sessions() -> Answer:
 def log_out_everywhere() -> tuple[str, int]:
     keep = request.args.get("keep")
     if keep not in (None, "current"):
-        raise BadRequest("keep may only be: current.")
+        raise BadRequest("The only value of keep is: current.")
     auth.log_out_everywhere(wx_session, keep_current=keep == "current")
     return EMPTY
 
