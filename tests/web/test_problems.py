@@ -98,7 +98,8 @@ def answer_to(error: Exception) -> TestResponse:
 def service() -> Flask:
     """An application that answers every error with a problem, as the service does."""
     app = Flask(__name__)
-    problems.handle_all_errors(app)
+    problems.handle_errors(app)
+    problems.handle_http_errors(app)
 
     @app.get("/abort/<int:status>")
     def view(status: int) -> str:

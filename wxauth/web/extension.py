@@ -9,7 +9,7 @@ import os
 import re
 from typing import Any, Final
 
-from blinker import NamedSignal, Namespace
+from blinker import NamedSignal
 from flask import Flask, current_app
 
 from ..errors import BadRequest, ConfigurationError, WxAuthError
@@ -34,11 +34,10 @@ EXTENSION: Final = "wxauth"
 #: The variables that no other extension reads. REDIS_URL alone does not show that this one is configured.
 OURS: Final = re.compile(r"WXAUTH_|WECHAT_(APPID|SECRET)$")
 
-signals = Namespace()
 #: Sent by the application after a login, with `session`.
-logged_in = signals.signal("wxauth-logged-in")
+logged_in = NamedSignal("wxauth-logged-in")
 #: Sent by the application after sessions ended, with `user`.
-logged_out = signals.signal("wxauth-logged-out")
+logged_out = NamedSignal("wxauth-logged-out")
 
 
 class Services:

@@ -11,7 +11,7 @@ from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
-from ..errors import WxAuthError
+from ..errors import RequestError, WxAuthError
 from ..logs import request_id
 
 log = logging.getLogger(__name__)
@@ -19,10 +19,7 @@ log = logging.getLogger(__name__)
 NO_STORE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 #: The errors in place of Flask's own, by status. Every other status below 500 is a BadRequest.
-BY_STATUS: Final[dict[int, type[WxAuthError]]] = {
-    kind.status: kind
-    for kind in (errors.NotFound, errors.MethodNotAllowed, errors.TooLarge, errors.UnsupportedMediaType)
-}
+BY_STATUS: Final[dict[int, type[WxAuthError]]] = {kind.status: kind for kind in RequestError.__subclasses__()}
 
 
 def handle_errors(app: Flask) -> None:
@@ -30,9 +27,8 @@ def handle_errors(app: Flask) -> None:
     app.register_error_handler(WxAuthError, to_response)
 
 
-def handle_all_errors(app: Flask) -> None:
-    """Answer Flask's HTTP errors and bugs as problems too. For the service alone."""
-    handle_errors(app)
+def handle_http_errors(app: Flask) -> None:
+    """Answer Flask's HTTP errors and bugs as problems. For the service alone."""
     app.register_error_handler(HTTPException, lambda error: to_response(from_http(error)))
 
 
