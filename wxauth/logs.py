@@ -97,15 +97,15 @@ class LogHandler(logging.StreamHandler[TextIO]):
         """Write or count `record`. `logging` holds the lock of the handler."""
         second = int(self._clock())
         if second != self._second:
-            self._write_count(self._refusals - self._max_refusals)
+            self._write_count()
             self._second, self._refusals = second, 0
         is_refusal = getattr(record, "problem", None) == REFUSED
         self._refusals += is_refusal
         if not is_refusal or self._refusals <= self._max_refusals:
             super().emit(record)
 
-    def _write_count(self, count: int) -> None:
-        if count > 0:
+    def _write_count(self) -> None:
+        if (count := self._refusals - self._max_refusals) > 0:
             line = {"msg": "requests_refused", "levelname": "INFO", "count": count}
             super().emit(logging.makeLogRecord(line))
 

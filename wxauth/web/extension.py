@@ -131,8 +131,13 @@ class WxAuth:
         `appid` may be None if one app is configured. The login ends the session `replacing`. Counts against
         WXAUTH_LOGIN_RATE of the address. Raises BadRequest, RateLimited, UserBanned, WeChatError or StoreUnavailable.
         """
+        current = services()
         try:
-            token, session = self._exchange(code, appid, device, replacing)
+            current.rate_limits.check_login()
+            # A code works once. If no session can be stored, the user keeps the code for the next try.
+            current.store.ping()
+            identity = current.wechat.exchange(self.known_appid(appid), code)
+            token, session = current.store.create(identity, device, replacing)
         except WxAuthError as error:
             LOGINS.labels(error.code).inc()
             raise
@@ -141,16 +146,6 @@ class WxAuth:
             _send(logged_out, user=replacing.user)
         _send(logged_in, session=session)
         return token, session
-
-    def _exchange(
-        self, code: str, appid: str | None, device: str | None, replacing: WxSession | None
-    ) -> tuple[Secret, WxSession]:
-        current = services()
-        current.rate_limits.check_login()
-        # A code works once. If no session can be stored, the user keeps the code for the next try.
-        current.store.ping()
-        identity = current.wechat.exchange(self.known_appid(appid), code)
-        return current.store.create(identity, device, replacing)
 
     def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
         """Return the phone number for a code of the phone button. WeChat bills each success.

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from flask import Response
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import get_content_length
 
@@ -23,7 +24,7 @@ from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..sessions.store import WxSession
 from ..settings import Client, Settings
-from .problems import NO_STORE, render
+from .problems import NO_STORE, to_response
 from .requests import MAX_BODY, client_network, find_client, token_from_header
 
 log = logging.getLogger(__name__)
@@ -77,16 +78,17 @@ class ForwardAuth:
         try:
             session = self._cache.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            return self._refuse(error, environ["REQUEST_METHOD"], start_response)
+            return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
         # No log line: a proxy asks before every request.
         start_response("204 No Content", [*_identity_headers(session), *self._headers, *NO_STORE])
         return []
 
-    def _refuse(self, error: WxAuthError, method: str, start_response: StartResponse) -> list[bytes]:
+    def _refuse(self, error: WxAuthError, method: str) -> Response:
         fields = {"method": method[:16], "route": VERIFY, "status": error.status, "problem": error.code}
         log.info("request", extra=fields)
-        body = _reject(error, start_response, self._headers)
-        return body if method != "HEAD" else [b""]
+        response = to_response(error)
+        response.headers.extend(self._headers)
+        return response
 
 
 def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
@@ -120,7 +122,7 @@ class BodyBuffer:
             body = self._read(environ, size)
         except ServerBusy as error:
             log.warning("too_many_slow_bodies")
-            return _reject(error, start_response)
+            return to_response(error)(environ, start_response)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.input_terminated"] = True
         environ.setdefault("CONTENT_LENGTH", str(len(body)))
@@ -159,14 +161,6 @@ class BodyBuffer:
             # This removes the address if the count is 0.
             self._reading -= Counter([address])
             self._changed.notify_all()
-
-
-def _reject(
-    error: WxAuthError, start_response: StartResponse, more_headers: Iterable[tuple[str, str]] = ()
-) -> list[bytes]:
-    status, headers, body = render(error)
-    start_response(status, [*headers, ("Content-Length", str(len(body))), *more_headers])
-    return [body]
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response, g
@@ -24,12 +23,12 @@ BY_STATUS: Final[dict[int, type[WxAuthError]]] = {kind.status: kind for kind in 
 
 def handle_errors(app: Flask) -> None:
     """Answer the errors of this package as problems. The application's own errors stay its own."""
-    app.register_error_handler(WxAuthError, to_response)
+    app.register_error_handler(WxAuthError, handle)
 
 
 def handle_http_errors(app: Flask) -> None:
     """Answer Flask's HTTP errors and bugs as problems. For the service alone."""
-    app.register_error_handler(HTTPException, lambda error: to_response(from_http(error)))
+    app.register_error_handler(HTTPException, lambda error: handle(from_http(error)))
 
 
 def from_http(error: HTTPException) -> WxAuthError:
@@ -53,21 +52,20 @@ def problem_for(error: WxAuthError) -> dict[str, object]:
     }
 
 
-def render(error: WxAuthError) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return status line, headers and body for any WSGI server. Log the reason that the client is not told."""
+def to_response(error: WxAuthError) -> Response:
+    """Return the answer. Log the reason that the client is not told."""
     if isinstance(error, errors.StoreUnavailable):
         log.warning("store_unavailable", extra={"reason": error.reason, "hint": error.hint})
     if isinstance(error, errors.WeChatUnreachable):
         log.warning("wechat_unreachable", extra={"reason": error.reason})
-    headers = [("Content-Type", "application/problem+json"), *NO_STORE, *error.headers()]
-    return f"{error.status} {HTTPStatus(error.status).phrase}", headers, json.dumps(problem_for(error)).encode()
+    headers = [*NO_STORE, *error.headers()]
+    return Response(json.dumps(problem_for(error)), error.status, headers, content_type="application/problem+json")
 
 
-def to_response(error: WxAuthError) -> Response:
+def handle(error: WxAuthError) -> Response:
     """Return the answer for Flask. The access log reads the code from `g.wxauth_problem`."""
     if isinstance(error, errors.ConfigurationError):
         # The author of the application has to see it: Flask logs it, or shows it in its debugger.
         raise error
     g.wxauth_problem = error.code
-    status, headers, body = render(error)
-    return Response(body, status, headers)
+    return to_response(error)

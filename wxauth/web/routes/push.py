@@ -16,7 +16,7 @@ from ...models import User
 from ...wechat.answers import OPENID
 from ...wechat.push import HINTS, InvalidMessage, Message, PushDecoder
 from ..extension import auth, services
-from ..problems import to_response
+from ..problems import handle
 from ..requests import raw_body
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def refuse(refused: InvalidMessage) -> Response:
     """Give one answer for all reasons. The log has the reason."""
     log.warning("push_refused", extra={"reason": refused.reason, "hint": HINTS[refused.reason]})
     PUSHES.labels("refused").inc()
-    return to_response(BadRequest("This is not a message from WeChat."))
+    return handle(BadRequest("This is not a message from WeChat."))
 
 
 def _decoder() -> PushDecoder:
