@@ -272,10 +272,7 @@ def clock() -> Clock:
 def written(root: logging.Logger, clock: Clock) -> io.StringIO:
     """The log of a worker that writes at most three refusals a second."""
     stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.JSONFormatter())
-    handler.addFilter(logs.CountsRefusals(3, clock))
-    root.addHandler(handler)
+    root.addHandler(logs.LogHandler(stream, 3, clock))
     root.setLevel(logging.INFO)
     return stream
 

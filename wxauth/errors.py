@@ -8,16 +8,16 @@
     ├── CredentialError
     │   ├── TokenMissing            the request has no token
     │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked
-    │   ├── LoginTooOld             max_age: the route asks for a fresher login
+    │   ├── LoginTooOld             the route asks for a fresher login
     │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
     │   ├── BadRequest
     │   ├── NotFound
     │   │   └── SessionNotFound     the user has no such session
-    │   ├── MethodNotAllowed        allowed
+    │   ├── MethodNotAllowed
     │   ├── TooLarge
     │   └── UnsupportedMediaType
-    ├── RateLimited                 retry_after, amount, window, source: too many requests of one address or user
+    ├── RateLimited                 retry_after, source: too many requests of one address or user
     ├── UserBanned                  banned by the operator
     └── WeChatError                 errcode, rid
         ├── CodeInvalid             40029
@@ -52,22 +52,24 @@ class WxAuthError(Exception):
     code: str = "internal_error"
     status: int = 500
     action: str = "none"
-    title: str = "The service failed"
-    detail: str = "The log says why."
+    title: str = "Internal error"
+    detail: str = "The reason is in the log of the service."
     challenge: str | None = None
     retry_after: int | None = None
+    more_headers: tuple[tuple[str, str], ...] = ()
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers that this error adds to its answer."""
         found = {"WWW-Authenticate": self.challenge, "Retry-After": self.retry_after}
-        return [(name, str(value)) for name, value in found.items() if value is not None]
+        return [*((name, str(value)) for name, value in found.items() if value is not None), *self.more_headers]
 
 
 class ConfigurationError(WxAuthError):
     """The configuration has mistakes. `errors` lists all of them, each with its variable and the fix."""
 
     def __init__(self, errors: Sequence[str]) -> None:
-        super().__init__("\n".join(["wxauth can't start; mend these first:", *(f"  - {error}" for error in errors)]))
+        lines = ["wxauth cannot start. Fix these errors first:", *(f"  - {error}" for error in errors)]
+        super().__init__("\n".join(lines))
         self.errors = tuple(errors)
 
 
@@ -79,12 +81,12 @@ class StoreUnavailable(WxAuthError):
     """Redis is down, slow, full, read-only or loading. Nothing is known about any session."""
 
     code, status, action = "store_unavailable", 503, "retry"
-    title = "The session store can't be asked"
-    detail = "Nothing is known about the session just now; it may well be alive. Try again."
+    title = "The session store cannot be reached"
+    detail = "It is not known whether the session is live. Try again."
     retry_after = 1
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
-        super().__init__(f"the session store can't be asked: {reason}")
+        super().__init__(f"the session store cannot be reached: {reason}")
         self.reason = reason
         self.hint = hint
 
@@ -94,7 +96,7 @@ class ServerBusy(WxAuthError):
 
     code, status, action = "server_busy", 503, "retry"
     title = "The service is busy"
-    detail = "Too many request bodies are being received. Try again."
+    detail = "Too many request bodies arrive at the same time. Try again."
     retry_after = 1
 
 
@@ -106,8 +108,8 @@ class TokenMissing(CredentialError):
     """The request has no token."""
 
     code, status, action = "token_missing", 401, "login"
-    title = "A token is needed"
-    detail = "Send the token of a login as: Authorization: Bearer <token>."
+    title = "A token is required"
+    detail = "Send the token of a login in the header Authorization: Bearer <token>."
     challenge = f"Bearer {REALM}"
 
 
@@ -116,7 +118,7 @@ class TokenInvalid(CredentialError):
 
     code, status, action = "token_invalid", 401, "login"
     title = "The token is not valid"
-    detail = "The token is no live session's. Log in again."
+    detail = "The token belongs to no live session. Log in again."
     challenge = f'Bearer {REALM}, error="invalid_token"'
 
 
@@ -124,13 +126,12 @@ class LoginTooOld(CredentialError):
     """The session is live, but its login is more than `max_age` seconds old (RFC 9470)."""
 
     code, status, action = "login_too_old", 401, "login"
-    title = "A fresh login is needed"
-    detail = "This asks for a login of a moment ago. Log in again."
+    title = "A recent login is required"
+    detail = "The login is too old for this request. Log in again."
     challenge = f'Bearer {REALM}, error="insufficient_user_authentication"'
 
     def __init__(self, max_age: int) -> None:
         super().__init__(f"the login is older than {max_age} seconds")
-        self.max_age = max_age
         self.challenge = f'{type(self).challenge}, max_age="{max_age}"'
 
 
@@ -138,8 +139,8 @@ class ClientUnauthorized(CredentialError):
     """A client's id or secret is missing or wrong."""
 
     code, status = "client_unauthorized", 401
-    title = "The client is not known"
-    detail = "Send the id and the secret of a configured client as HTTP Basic."
+    title = "The client is not authorized"
+    detail = "Send the id and the secret of a configured client with HTTP Basic authentication."
     challenge = f"Basic {REALM}"
 
 
@@ -155,16 +156,16 @@ class BadRequest(RequestError):
     """The request does not have the form that the contract requires."""
 
     code, status = "bad_request", 400
-    title = "The request is not understood"
-    detail = "The request is not of the form that is asked for."
+    title = "Bad request"
+    detail = "The request does not have the required form."
 
 
 class NotFound(RequestError):
     """The address does not exist."""
 
     code, status = "not_found", 404
-    title = "There is no such thing"
-    detail = "Nothing is to be found at this address."
+    title = "Not found"
+    detail = "This address does not exist."
 
 
 class SessionNotFound(NotFound):
@@ -172,18 +173,11 @@ class SessionNotFound(NotFound):
 
 
 class MethodNotAllowed(RequestError):
-    """The address exists, but not with this method. `allowed` is the value of the Allow header."""
+    """The address exists, but not with this method."""
 
     code, status = "method_not_allowed", 405
     title = "The method is not allowed"
-    detail = "The address is right, the method is not."
-
-    def __init__(self, allowed: str = "") -> None:
-        super().__init__()
-        self.allowed = allowed
-
-    def headers(self) -> list[tuple[str, str]]:
-        return [("Allow", self.allowed)] if self.allowed else []
+    detail = "This address exists, but it does not support the method."
 
 
 class TooLarge(RequestError):
@@ -205,26 +199,21 @@ class UnsupportedMediaType(RequestError):
 class RateLimited(WxAuthError):
     """More than `amount` requests in `window` seconds from one `source`: "address" or "user".
 
-    `retry_after` is the number of seconds until the window ends.
+    `retry_after` is the number of seconds until the window ends. The headers are those of the IETF draft "RateLimit
+    header fields for HTTP".
     """
 
     code, status, action = "rate_limited", 429, "retry"
     title = "Too many requests"
-    detail = "Too many requests for now. Wait."
+    detail = "Wait for the number of seconds in Retry-After, then try again."
     retry_after: int = 60
 
     def __init__(self, retry_after: int, amount: int, window: int, source: str = "address") -> None:
         super().__init__(f"more than {amount} requests in {window} seconds")
         self.retry_after = retry_after
-        self.amount = amount
-        self.window = window
         self.source = source
-
-    def headers(self) -> list[tuple[str, str]]:
-        """Add the fields of the IETF draft "RateLimit header fields for HTTP"."""
-        policy = f'"{self.source}";q={self.amount};w={self.window}'
-        state = f'"{self.source}";r=0;t={self.retry_after}'
-        return [*super().headers(), ("RateLimit-Policy", policy), ("RateLimit", state)]
+        policy, state = f'"{source}";q={amount};w={window}', f'"{source}";r=0;t={retry_after}'
+        self.more_headers = (("RateLimit-Policy", policy), ("RateLimit", state))
 
 
 class UserBanned(WxAuthError):
@@ -242,8 +231,8 @@ class WeChatError(WxAuthError):
     """
 
     code, status = "wechat_error", 502
-    title = "WeChat refused"
-    detail = "WeChat refused for a reason that is not known here."
+    title = "WeChat refused the request"
+    detail = "The errcode of WeChat is in the log of the service."
 
     def __init__(self, errcode: int | None = None, rid: str | None = None) -> None:
         super().__init__(f"WeChat answered {errcode}" if errcode is not None else type(self).__name__)
@@ -256,20 +245,14 @@ class CodeInvalid(WeChatError):
 
     code, status, action = "code_invalid", 400, "login"
     title = "WeChat does not know this code"
-    detail = (
-        "A code lives five minutes and belongs to one AppID. DevTools without an AppID gives "
-        '"the code is a mock one", and the phone code is not the code of wx.login.'
-    )
+    detail = "A code is valid for five minutes and one AppID. A phone code or a mock code of DevTools is not valid."
 
 
 class PhoneCodeInvalid(CodeInvalid):
     """40029: WeChat does not know the phone code, or it belongs to another user."""
 
     title = "WeChat does not know this phone code"
-    detail = (
-        "The code of the phone button lives five minutes, can be used once, belongs to the user who tapped it, and "
-        "is not the code of wx.login. Let the user tap the button again."
-    )
+    detail = "A phone code is valid once, for five minutes, for its own user. Let the user tap the button again."
 
 
 class CodeUsed(WeChatError):
@@ -277,7 +260,7 @@ class CodeUsed(WeChatError):
 
     code, status, action = "code_used", 400, "login"
     title = "The code was used before"
-    detail = "A code can be exchanged once. Call wx.login again."
+    detail = "A code can be used once. Call wx.login again."
 
 
 class UserBlocked(WeChatError):
@@ -285,7 +268,7 @@ class UserBlocked(WeChatError):
 
     code, status = "user_blocked", 403
     title = "WeChat has blocked the login"
-    detail = "WeChat holds this account for high-risk."
+    detail = "WeChat rates this account as high-risk."
 
 
 class WeChatRateLimited(WeChatError):
@@ -300,8 +283,8 @@ class SessionKeyStale(WeChatError):
     """The kept session_key is not WeChat's current one: 87007, 87009, or user data that it does not open."""
 
     code, status, action = "session_key_stale", 409, "login"
-    title = "The session_key is out of date"
-    detail = "The data was sealed under another session_key. Log in again, then get the data again."
+    title = "The session_key is outdated"
+    detail = "The data belongs to another session_key. Log in again, then get the data again."
 
 
 class AccessTokenRefused(WeChatError):
@@ -313,7 +296,7 @@ class WeChatBusy(WeChatError):
 
     code, status, action = "wechat_busy", 503, "retry"
     title = "WeChat is busy"
-    detail = "WeChat could not answer just now. Try again."
+    detail = "WeChat has too many requests. Try again."
     retry_after = 1
 
 
@@ -324,8 +307,8 @@ class WeChatMisconfigured(WeChatError):
     """
 
     code, status = "wechat_misconfigured", 503
-    title = "Login is out of order"
-    detail = "The operator has to mend it."
+    title = "Login is not available"
+    detail = "The operator must fix the configuration."
     retry_after = 60
 
     def __init__(self, errcode: int, rid: str | None, hint: str, address: str | None = None) -> None:
@@ -338,8 +321,8 @@ class WeChatUnreachable(WeChatError):
     """No answer within the deadline, or an answer that is not WeChat's. `reason` is one word."""
 
     code, status, action = "wechat_unreachable", 503, "retry"
-    title = "WeChat can't be reached"
-    detail = "WeChat gave no answer. Try again."
+    title = "WeChat cannot be reached"
+    detail = "WeChat did not answer. Try again."
     retry_after = 2
 
     def __init__(self, reason: str) -> None:

@@ -10,15 +10,12 @@ import json
 import logging
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
 from wsgiref.types import WSGIEnvironment
-
-log = logging.getLogger(__name__)
 
 #: The WSGI environment of the request that this thread is processing.
 current_environ: ContextVar[WSGIEnvironment | None] = ContextVar("wxauth_current_environ", default=None)
@@ -80,39 +77,37 @@ class HidesQueries(logging.Filter):
         return "?" not in record.getMessage()
 
 
-class CountsRefusals(logging.Filter):
-    """Limits the lines about refused tokens to `max_lines` per second and counts the others.
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to `stream`, but at most `max_refusals` lines about refused tokens per second. Counts the others.
 
     The first line of a later second, of any kind, comes after a line `requests_refused` with that `count`. So a flood
     of forged tokens fills no disk, and no request is missing from the log without a trace.
     """
 
-    def __init__(self, max_lines: int = MAX_REFUSALS, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._max_lines = max_lines
+    def __init__(
+        self, stream: TextIO, max_refusals: int = MAX_REFUSALS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(stream)
+        self.setFormatter(formatter(stream))
+        self._max_refusals = max_refusals
         self._clock = clock
-        self._lock = threading.Lock()
-        self._second = 0
-        self._refusals = 0
+        self._second = self._refusals = 0
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        is_refusal = getattr(record, "problem", None) == REFUSED
-        with self._lock:
-            unwritten = self._start_second()
-            self._refusals += is_refusal
-            is_written = not is_refusal or self._refusals <= self._max_lines
-        if unwritten:
-            log.info("requests_refused", extra={"count": unwritten})
-        return is_written
-
-    def _start_second(self) -> int:
-        """Return how many refusals of the last second were not written. Within one second that is 0."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write or count `record`. `logging` holds the lock of the handler."""
         second = int(self._clock())
-        if second == self._second:
-            return 0
-        unwritten = max(self._refusals - self._max_lines, 0)
-        self._second, self._refusals = second, 0
-        return unwritten
+        if second != self._second:
+            self._write_count()
+            self._second, self._refusals = second, 0
+        is_refusal = getattr(record, "problem", None) == REFUSED
+        self._refusals += is_refusal
+        if not is_refusal or self._refusals <= self._max_refusals:
+            super().emit(record)
+
+    def _write_count(self) -> None:
+        if (count := self._refusals - self._max_refusals) > 0:
+            line = {"msg": "requests_refused", "levelname": "INFO", "count": count}
+            super().emit(logging.makeLogRecord(line))
 
 
 def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:
@@ -122,7 +117,4 @@ def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:
     """Write every line of this process to `stream`. For the service alone: an application has its own handlers."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter(stream))
-    handler.addFilter(CountsRefusals())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler(stream)], force=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask, abort
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.test import TestResponse
 
 from tests.conftest import ALICE, RING_KEY
@@ -49,7 +50,7 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.BadRequest("say more"), 400, "bad_request", "none", {}),
     (errors.NotFound(), 404, "not_found", "none", {}),
     (errors.SessionNotFound("no such session"), 404, "not_found", "none", {}),
-    (errors.MethodNotAllowed("GET"), 405, "method_not_allowed", "none", {"Allow": "GET"}),
+    (problems.from_http(MethodNotAllowed(["GET"])), 405, "method_not_allowed", "none", {"Allow": "GET"}),
     (errors.TooLarge("say less"), 413, "too_large", "none", {}),
     (errors.UnsupportedMediaType("say it in JSON"), 415, "unsupported_media_type", "none", {}),
     (errors.InternalError(REASON), 500, "internal_error", "none", {}),
@@ -97,7 +98,8 @@ def answer_to(error: Exception) -> TestResponse:
 def service() -> Flask:
     """An application that answers every error with a problem, as the service does."""
     app = Flask(__name__)
-    problems.handle_all_errors(app)
+    problems.handle_errors(app)
+    problems.handle_http_errors(app)
 
     @app.get("/abort/<int:status>")
     def view(status: int) -> str:
@@ -147,12 +149,11 @@ def test_problem_is_not_stored_by_caches(error: errors.WxAuthError) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_render_returns_the_same_as_the_flask_answer(error: errors.WxAuthError) -> None:
+def test_to_response_returns_the_same_as_the_flask_answer(error: errors.WxAuthError) -> None:
     """The middleware in front of Flask answers byte for byte as a view would."""
-    status, headers, body = problems.render(error)
-    response = answer_to(error)
-    assert (status.upper(), body) == (response.status.upper(), response.data)
-    assert [*headers, ("Content-Length", str(len(body)))] == list(response.headers)
+    found, response = problems.to_response(error), answer_to(error)
+    assert (found.status, found.data) == (response.status, response.data)
+    assert list(found.headers) == list(response.headers)
 
 
 @pytest.mark.parametrize("error", ERRORS)

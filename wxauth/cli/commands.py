@@ -25,14 +25,11 @@ from ..errors import (
     WeChatUnreachable,
 )
 from ..models import User
-from ..sessions.store import SessionStore
-from ..sessions.user_api import UserApi
 from ..settings import KEY_LENGTH, Settings, names_an_app
-from ..web.extension import redis_client, session_store, user_api, wechat_client
+from ..web.extension import Services
 from ..web.routes.sessions import session_json
 from ..wechat.answers import OPENID
 from ..wechat.errcodes import MEANINGS
-from ..wechat.transport import Transport
 from . import doctor
 from .check_result import EXIT_CODES, printable, row, summary, worst
 
@@ -98,8 +95,8 @@ def run_doctor(context: click.Context, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sessions(appid: str, openid: str, as_json: bool) -> None:
     """List the sessions of a user, oldest first."""
-    with _store(appid, openid) as (store, user):
-        entries = store.sessions_of(user)
+    with _services(appid, openid) as (services, user):
+        entries = services.store.sessions_of(user)
     if as_json:
         _print_json({"sessions": [session_json(entry) for entry in entries]})
         return
@@ -115,11 +112,11 @@ def sessions(appid: str, openid: str, as_json: bool) -> None:
 @click.option("--id", help="End only this session; `sessions` lists the ids.")
 def revoke(appid: str, openid: str, id: str | None) -> None:
     """End all sessions of a user, or one session."""
-    with _store(appid, openid) as (store, user):
+    with _services(appid, openid) as (services, user):
         if id is None:
-            store.end_all(user)
+            services.store.end_all(user)
         else:
-            store.end(user, id)
+            services.store.end(user, id)
     click.echo("Ended." if id else "All ended.")
 
 
@@ -131,8 +128,8 @@ def ban(appid: str, openid: str) -> None:
 
     The ban lasts until `unban`.
     """
-    with _store(appid, openid) as (store, user):
-        store.ban(user)
+    with _services(appid, openid) as (services, user):
+        services.store.ban(user)
     click.echo("Banned.")
 
 
@@ -141,8 +138,8 @@ def ban(appid: str, openid: str) -> None:
 @click.argument("openid")
 def unban(appid: str, openid: str) -> None:
     """Allow a user to log in again."""
-    with _store(appid, openid) as (store, user):
-        store.unban(user)
+    with _services(appid, openid) as (services, user):
+        services.store.unban(user)
     click.echo("No longer banned.")
 
 
@@ -154,8 +151,8 @@ def check_session(appid: str, openid: str) -> None:
 
     Exit codes: 0 valid; 1 outdated or not stored, until the next login; 2 unknown.
     """
-    with _wechat(appid, openid) as (wechat, user):
-        wechat.check_session_key(user)
+    with _services(appid, openid) as (services, user):
+        services.user_api.check_session_key(user)
     click.echo("The stored session_key is valid.")
 
 
@@ -169,8 +166,8 @@ def reset_session_key(appid: str, openid: str) -> None:
 
     Exit codes: 0 replaced; 1 the stored session_key is outdated or absent, and nothing was replaced; 2 failure.
     """
-    with _wechat(appid, openid) as (wechat, user):
-        wechat.reset_session_key(user)
+    with _services(appid, openid) as (services, user):
+        services.user_api.reset_session_key(user)
     click.echo("Replaced.")
 
 
@@ -193,27 +190,11 @@ def start(root: Path) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _store(appid: str, openid: str) -> Iterator[tuple[SessionStore, User]]:
-    """The store of the service, and the user. An error ends the command with a message and no traceback."""
-    with _errors_as_messages():
-        settings = Settings.from_env(os.environ)
-        yield session_store(settings, redis_client(settings)), _user(settings, appid, openid)
-
-
-@contextlib.contextmanager
-def _wechat(appid: str, openid: str) -> Iterator[tuple[UserApi, User]]:
-    """As `_store`, with the API for WeChat calls about the user."""
-    with _errors_as_messages():
-        settings = Settings.from_env(os.environ)
-        wechat = wechat_client(settings, Transport(settings.wechat_url))
-        store = session_store(settings, redis_client(settings))
-        yield user_api(settings, wechat, store), _user(settings, appid, openid)
-
-
-@contextlib.contextmanager
-def _errors_as_messages() -> Iterator[None]:
+def _services(appid: str, openid: str) -> Iterator[tuple[Services, User]]:
+    """What the service uses, and the user. An error ends the command with a message and no traceback."""
     try:
-        yield
+        settings = Settings.from_env(os.environ)
+        yield Services(settings), _user(settings, appid, openid)
     except ConfigurationError as error:
         raise CommandFailed(str(error)) from None
     except StoreUnavailable as error:

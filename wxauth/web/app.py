@@ -14,13 +14,13 @@ from ..settings import Settings
 from ..wechat.client import WeChatClient
 from .extension import EXTENSION, WxAuth
 from .middleware import wrap
-from .problems import NO_STORE, handle_all_errors
+from .problems import NO_STORE, handle_http_errors
 from .requests import MAX_BODY
-from .routes import clients, health, phone, push, sessions, userdata
+from .routes import clients, health, push, sessions, userdata
 
 log = logging.getLogger(__name__)
 
-BLUEPRINTS: Final = (sessions.bp, userdata.bp, phone.bp, clients.bp, push.bp, health.bp)
+BLUEPRINTS: Final = (sessions.bp, userdata.bp, clients.bp, push.bp, health.bp)
 
 
 class Service(Flask):
@@ -39,7 +39,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.before_request(_start_request)
     app.after_request(_finish_request)
     WxAuth(app, settings, wechat=wechat, store=store)
-    handle_all_errors(app)
+    handle_http_errors(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]

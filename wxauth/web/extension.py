@@ -6,10 +6,10 @@ The service is such an application too, so every application can do what the ser
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
 from typing import Any, Final
 
-from blinker import NamedSignal, Namespace
+from blinker import NamedSignal
 from flask import Flask, current_app
 
 from ..errors import BadRequest, ConfigurationError, WxAuthError
@@ -31,28 +31,30 @@ from .problems import handle_errors
 from .rate_limits import RateLimits
 
 EXTENSION: Final = "wxauth"
-PREFIX: Final = "WXAUTH_"
-#: The names of ours that no other extension reads. REDIS_URL alone says nothing about this one.
-APP_NAMES: Final = ("WECHAT_APPID", "WECHAT_SECRET")
+#: The variables that no other extension reads. REDIS_URL alone does not show that this one is configured.
+OURS: Final = re.compile(r"WXAUTH_|WECHAT_(APPID|SECRET)$")
 
-signals = Namespace()
 #: Sent by the application after a login, with `session`.
-logged_in = signals.signal("wxauth-logged-in")
+logged_in = NamedSignal("wxauth-logged-in")
 #: Sent by the application after sessions ended, with `user`.
-logged_out = signals.signal("wxauth-logged-out")
+logged_out = NamedSignal("wxauth-logged-out")
 
 
-@dataclass(frozen=True, slots=True)
 class Services:
-    """What one application uses. Nothing connects before its first use."""
+    """What one application uses. Nothing connects before its first use. `wechat` and `store` are seams for fakes."""
 
-    auth: WxAuth
-    settings: Settings
-    wechat: WeChatClient
-    store: SessionStore
-    cache: SessionCache
-    user_api: UserApi
-    rate_limits: RateLimits
+    def __init__(
+        self, settings: Settings, wechat: WeChatClient | None = None, store: SessionStore | None = None
+    ) -> None:
+        self.settings = settings
+        self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
+        self.store = store or session_store(settings, redis_client(settings))
+        tokens = AccessTokens(self.store.redis, KeyRing(settings.secret_keys), self.wechat)
+        self.user_api = UserApi(self.wechat, tokens, self.store)
+        # The sandbox's Redis is in this process, so there is nothing to listen to.
+        listener = None if settings.sandbox else RevocationListener(self.store.redis)
+        self.cache = SessionCache(self.store, listener, settings.cache_size)
+        self.rate_limits = RateLimits(settings, self.store.redis)
 
 
 class WxAuth:
@@ -70,8 +72,8 @@ class WxAuth:
             return app
 
     Settings have the names of the service's environment variables. A key of `app.config` (str or int) wins over the
-    variable of the same name; times are seconds. `settings`, `wechat` and `store` replace what would be made from
-    them, for tests. Raises ConfigurationError with all mistakes, as `init_app` says.
+    variable of the same name; times are seconds. `settings` replaces the configuration; `wechat` and `store` are
+    seams for fakes. Raises ConfigurationError with all mistakes, as `init_app` says.
     """
 
     def __init__(
@@ -88,48 +90,24 @@ class WxAuth:
         if app is not None:
             self.init_app(app)
 
-    def init_app(
-        self,
-        app: Flask,
-        settings: Settings | None = None,
-        *,
-        wechat: WeChatClient | None = None,
-        store: SessionStore | None = None,
-    ) -> None:
-        """Prepare `app`. The arguments go before those of `WxAuth(...)`.
+    def init_app(self, app: Flask, settings: Settings | None = None) -> None:
+        """Prepare `app`. The `settings` given here replace those of `WxAuth(...)`.
 
         Adds an error handler for this package's own errors and a request id to the WSGI environment. Raises
         ConfigurationError if the configuration has mistakes. If nothing is configured at all, the first use of the
         extension raises it instead.
         """
-        app.extensions[EXTENSION] = self._services_for(
-            app, settings or self._settings, wechat or self._wechat, store or self._store
-        )
+        app.extensions[EXTENSION] = self._services(environment(app), settings or self._settings)
         app.wsgi_app = RequestId(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
         handle_errors(app)
 
-    def _services_for(
-        self, app: Flask, settings: Settings | None, wechat: WeChatClient | None, store: SessionStore | None
-    ) -> Services | ConfigurationError:
+    def _services(self, environ: dict[str, str], settings: Settings | None) -> Services | ConfigurationError:
         try:
-            settings = settings or Settings.from_env(environment(app))
+            return Services(settings or Settings.from_env(environ), self._wechat, self._store)
         except ConfigurationError as error:
-            if is_configured(environment(app)):
+            if any(text.strip() for name, text in environ.items() if OURS.match(name)):
                 raise
             return error
-        wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
-        store = store or session_store(settings, redis_client(settings))
-        # The sandbox's Redis is in this process, so there is nothing to listen to.
-        listener = None if settings.sandbox else RevocationListener(store.redis)
-        return Services(
-            auth=self,
-            settings=settings,
-            wechat=wechat,
-            store=store,
-            cache=SessionCache(store, listener, settings.cache_size),
-            user_api=user_api(settings, wechat, store),
-            rate_limits=RateLimits(settings, store.redis),
-        )
 
     @property
     def settings(self) -> Settings:
@@ -153,8 +131,13 @@ class WxAuth:
         `appid` may be None if one app is configured. The login ends the session `replacing`. Counts against
         WXAUTH_LOGIN_RATE of the address. Raises BadRequest, RateLimited, UserBanned, WeChatError or StoreUnavailable.
         """
+        current = services()
         try:
-            token, session = self._exchange(code, appid, device, replacing)
+            current.rate_limits.check_login()
+            # A code works once. If no session can be stored, the user keeps the code for the next try.
+            current.store.ping()
+            identity = current.wechat.exchange(self.known_appid(appid), code)
+            token, session = current.store.create(identity, device, replacing)
         except WxAuthError as error:
             LOGINS.labels(error.code).inc()
             raise
@@ -163,16 +146,6 @@ class WxAuth:
             _send(logged_out, user=replacing.user)
         _send(logged_in, session=session)
         return token, session
-
-    def _exchange(
-        self, code: str, appid: str | None, device: str | None, replacing: WxSession | None
-    ) -> tuple[Secret, WxSession]:
-        current = services()
-        current.rate_limits.check_login()
-        # A code works once. If no session can be stored, the user keeps the code for the next try.
-        current.store.ping()
-        identity = current.wechat.exchange(self.known_appid(appid), code)
-        return current.store.create(identity, device, replacing)
 
     def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
         """Return the phone number for a code of the phone button. WeChat bills each success.
@@ -230,13 +203,14 @@ class WxAuth:
     def known_appid(self, appid: str | None) -> str:
         """Return the configured app that `appid` names. None means the only one. Raises BadRequest."""
         apps = self.settings.apps
-        if appid is None and len(apps) == 1:
-            return next(iter(apps))
-        if appid is None:
-            raise BadRequest("Say which mini program this is: appid.")
-        if appid not in apps:
-            raise BadRequest("This appid is not configured here.")
-        return appid
+        found = next(iter(apps)) if appid is None and len(apps) == 1 else appid
+        if found is None or found not in apps:
+            raise BadRequest("Send the appid of a mini program that is configured here.")
+        return found
+
+
+#: The extension for the routes of the service: its methods act for the current application.
+auth: Final = WxAuth()
 
 
 def services() -> Services:
@@ -247,26 +221,13 @@ def services() -> Services:
     return found
 
 
-def wxauth() -> WxAuth:
-    """Return the extension object of the current application."""
-    return services().auth
-
-
 def environment(app: Flask) -> dict[str, str]:
     """Return the environment, with the keys of `app.config` that are this package's in place of its variables."""
-    config = {name: str(value) for name, value in app.config.items() if _is_ours(name) and value is not None}
+    ours = {name: value for name, value in app.config.items() if OURS.match(name) or name in REDIS_URL_NAMES}
+    config = {name: str(value) for name, value in ours.items() if value is not None}
     # Of the aliases of REDIS_URL the first wins: one from app.config has to be alone.
     ignored = REDIS_URL_NAMES if not config.keys().isdisjoint(REDIS_URL_NAMES) else ()
     return {name: value for name, value in os.environ.items() if name not in ignored} | config
-
-
-def is_configured(environ: dict[str, str]) -> bool:
-    """Return whether a variable of this package is set."""
-    return any(value.strip() for name, value in environ.items() if name.startswith(PREFIX) or name in APP_NAMES)
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(PREFIX) or name in (*APP_NAMES, *REDIS_URL_NAMES)
 
 
 def _send(signal: NamedSignal, **fields: Any) -> None:
@@ -287,11 +248,4 @@ def session_store(settings: Settings, redis: RedisClient) -> SessionStore:
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
     """Return the client for WeChat. At most half of the worker's threads wait for WeChat at the same time."""
-    return WeChatClient(
-        settings.apps, transport, settings.wechat_timeout, max_concurrent=max(settings.threads // 2, 1)
-    )
-
-
-def user_api(settings: Settings, wechat: WeChatClient, store: SessionStore) -> UserApi:
-    """Return the calls to WeChat about users who are logged in."""
-    return UserApi(wechat, AccessTokens(store.redis, KeyRing(settings.secret_keys), wechat), store)
+    return WeChatClient(settings.apps, transport, settings.wechat_timeout, max(settings.threads // 2, 1))

@@ -47,17 +47,17 @@ def login_required(
     `Cache-Control: no-store` and `Vary: Authorization`.
     """
 
-    def decorate(view: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(view)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            after_this_request(_forbid_caching)
-            # Flask's `g` can outlive a request: tests may send several in one application context.
-            request.environ[SESSION] = _resolve(fresh, touch)
-            return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
+    if view is None:
+        return functools.partial(login_required, fresh=fresh, touch=touch)
 
-        return guarded
+    @functools.wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        after_this_request(_forbid_caching)
+        # Flask's `g` can outlive a request: tests may send several in one application context.
+        request.environ[SESSION] = _resolve(fresh, touch)
+        return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
 
-    return decorate if view is None else decorate(view)
+    return guarded
 
 
 def _resolve(fresh: int | None, touch: bool) -> WxSession:

@@ -15,15 +15,17 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from flask import Response
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wsgi import get_content_length
 
-from ..errors import ClientUnauthorized, CredentialError, ServerBusy, StoreUnavailable, WxAuthError
+from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
 from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..sessions.store import WxSession
 from ..settings import Client, Settings
-from .problems import NO_STORE, render
-from .requests import MAX_BODY, authenticate_client, client_network, token_from_header
+from .problems import NO_STORE, to_response
+from .requests import MAX_BODY, client_network, find_client, token_from_header
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +78,17 @@ class ForwardAuth:
         try:
             session = self._cache.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
-            return self._refuse(error, environ["REQUEST_METHOD"], start_response)
+            return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
         # No log line: a proxy asks before every request.
         start_response("204 No Content", [*_identity_headers(session), *self._headers, *NO_STORE])
         return []
 
-    def _refuse(self, error: WxAuthError, method: str, start_response: StartResponse) -> list[bytes]:
+    def _refuse(self, error: WxAuthError, method: str) -> Response:
         fields = {"method": method[:16], "route": VERIFY, "status": error.status, "problem": error.code}
         log.info("request", extra=fields)
-        body = _reject(error, start_response, self._headers)
-        return body if method != "HEAD" else [b""]
+        response = to_response(error)
+        response.headers.extend(self._headers)
+        return response
 
 
 def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
@@ -119,7 +122,7 @@ class BodyBuffer:
             body = self._read(environ, size)
         except ServerBusy as error:
             log.warning("too_many_slow_bodies")
-            return _reject(error, start_response)
+            return to_response(error)(environ, start_response)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.input_terminated"] = True
         environ.setdefault("CONTENT_LENGTH", str(len(body)))
@@ -127,7 +130,7 @@ class BodyBuffer:
 
     def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
         stream = environ["wsgi.input"]
-        if self._is_client(environ.get("HTTP_AUTHORIZATION", "")):
+        if find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients):
             return bytes(stream.read(size))
         address = client_network(environ.get("REMOTE_ADDR", ""))
         self._enter(address)
@@ -135,12 +138,6 @@ class BodyBuffer:
             return bytes(stream.read(size))
         finally:
             self._leave(address)
-
-    def _is_client(self, authorization: str) -> bool:
-        try:
-            return bool(authenticate_client(authorization, self._clients))
-        except ClientUnauthorized:
-            return False
 
     def _enter(self, address: str) -> None:
         """Wait for a slot. Raises ServerBusy if there is none."""
@@ -161,25 +158,14 @@ class BodyBuffer:
     def _leave(self, address: str) -> None:
         with self._changed:
             self._readers -= 1
-            self._reading[address] -= 1
-            if not self._reading[address]:
-                del self._reading[address]
+            # This removes the address if the count is 0.
+            self._reading -= Counter([address])
             self._changed.notify_all()
-
-
-def _reject(
-    error: WxAuthError, start_response: StartResponse, more_headers: Iterable[tuple[str, str]] = ()
-) -> list[bytes]:
-    status, headers, body = render(error)
-    start_response(status, [*headers, ("Content-Length", str(len(body))), *more_headers])
-    return [body]
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:
     """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if the application refuses the length."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return MAX_BODY + 1
-    length = environ.get("CONTENT_LENGTH", "").lstrip("0")
-    if not (length.isascii() and length.isdigit()) or len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
-        return 0
-    return int(length)
+    length = get_content_length(environ) or 0
+    return length if length <= MAX_BODY else 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
-from ..errors import WxAuthError
+from ..errors import RequestError, WxAuthError
 from ..logs import request_id
 
 log = logging.getLogger(__name__)
@@ -19,28 +18,25 @@ log = logging.getLogger(__name__)
 NO_STORE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 #: The errors in place of Flask's own, by status. Every other status below 500 is a BadRequest.
-BY_STATUS: Final[dict[int, type[WxAuthError]]] = {
-    kind.status: kind for kind in (errors.NotFound, errors.TooLarge, errors.UnsupportedMediaType)
-}
+BY_STATUS: Final[dict[int, type[WxAuthError]]] = {kind.status: kind for kind in RequestError.__subclasses__()}
 
 
 def handle_errors(app: Flask) -> None:
     """Answer the errors of this package as problems. The application's own errors stay its own."""
-    app.register_error_handler(WxAuthError, _handle)
+    app.register_error_handler(WxAuthError, handle)
 
 
-def handle_all_errors(app: Flask) -> None:
-    """Answer Flask's HTTP errors and bugs as problems too. For the service alone."""
-    handle_errors(app)
-    app.register_error_handler(HTTPException, lambda error: to_response(from_http(error)))
+def handle_http_errors(app: Flask) -> None:
+    """Answer Flask's HTTP errors and bugs as problems. For the service alone."""
+    app.register_error_handler(HTTPException, lambda error: handle(from_http(error)))
 
 
 def from_http(error: HTTPException) -> WxAuthError:
     """Return the error of this package that stands for one of Flask's."""
     status = error.code or 500
-    if status == errors.MethodNotAllowed.status:
-        return errors.MethodNotAllowed(dict(error.get_headers()).get("Allow", ""))
-    return BY_STATUS.get(status, errors.BadRequest if status < 500 else errors.InternalError)()
+    found = BY_STATUS.get(status, errors.BadRequest if status < 500 else errors.InternalError)()
+    found.more_headers = tuple(header for header in error.get_headers() if header[0] == "Allow")
+    return found
 
 
 def problem_for(error: WxAuthError) -> dict[str, object]:
@@ -56,25 +52,20 @@ def problem_for(error: WxAuthError) -> dict[str, object]:
     }
 
 
-def render(error: WxAuthError) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return status line, headers and body for any WSGI server. Log the reason that the client is not told."""
+def to_response(error: WxAuthError) -> Response:
+    """Return the answer. Log the reason that the client is not told."""
     if isinstance(error, errors.StoreUnavailable):
         log.warning("store_unavailable", extra={"reason": error.reason, "hint": error.hint})
     if isinstance(error, errors.WeChatUnreachable):
         log.warning("wechat_unreachable", extra={"reason": error.reason})
-    headers = [("Content-Type", "application/problem+json"), *NO_STORE, *error.headers()]
-    return f"{error.status} {HTTPStatus(error.status).phrase}", headers, json.dumps(problem_for(error)).encode()
+    headers = [*NO_STORE, *error.headers()]
+    return Response(json.dumps(problem_for(error)), error.status, headers, content_type="application/problem+json")
 
 
-def to_response(error: WxAuthError) -> Response:
+def handle(error: WxAuthError) -> Response:
     """Return the answer for Flask. The access log reads the code from `g.wxauth_problem`."""
-    g.wxauth_problem = error.code
-    status, headers, body = render(error)
-    return Response(body, status, headers)
-
-
-def _handle(error: WxAuthError) -> Response:
     if isinstance(error, errors.ConfigurationError):
         # The author of the application has to see it: Flask logs it, or shows it in its debugger.
         raise error
+    g.wxauth_problem = error.code
     return to_response(error)

@@ -52,24 +52,15 @@ class RateLimits:
             return
         source = "user" if user else "address"
         caller = f"{user.appid} {user.openid}" if user else client_network(request.remote_addr or "")
-        name = self._name(limit.key_for(scope, source, caller))
+        # An HMAC: a plain hash of an IPv4 address can be reversed by brute force.
+        key = hmac.digest(self._key, limit.key_for(scope, source, caller).encode(), "sha256").hex()[:32]
+        count, seconds_left = self._count(f"{PREFIX}{key}", limit.get_expiry())
+        if count > limit.amount:
+            raise RateLimited(max(int(seconds_left) + 1, 1), limit.amount, limit.get_expiry(), source)
+
+    def _count(self, name: str, window: int) -> tuple[int, float]:
+        """Return the requests in this window, and the seconds until it ends."""
         try:
-            wait = self._count_in_redis(limit, name)
+            return self._redis.count(name, window, 1)
         except StoreUnavailable:
-            wait = self._count_in_memory(limit, name)
-        if wait is not None:
-            raise RateLimited(max(int(wait) + 1, 1), limit.amount, limit.get_expiry(), source)
-
-    def _count_in_redis(self, limit: RateLimitItem, name: str) -> float | None:
-        """Return None within the limit, else the seconds until the window ends."""
-        count, seconds_left = self._redis.count(name, limit.get_expiry(), 1)
-        return None if count <= limit.amount else seconds_left
-
-    def _count_in_memory(self, limit: RateLimitItem, name: str) -> float | None:
-        if self._memory.incr(name, limit.get_expiry()) <= limit.amount:
-            return None
-        return self._memory.get_expiry(name) - time.time()
-
-    def _name(self, key: str) -> str:
-        """Return an HMAC: a plain hash of an IPv4 address can be reversed by brute force."""
-        return f"{PREFIX}{hmac.digest(self._key, key.encode(), 'sha256').hex()[:32]}"
+            return self._memory.incr(name, window), self._memory.get_expiry(name) - time.time()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -10,15 +9,20 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from flask import request
+from werkzeug.datastructures import Authorization
 
 from .. import strict_json
-from ..errors import BadRequest, ClientUnauthorized, TokenMissing, TooLarge, UnsupportedMediaType
+from ..errors import BadRequest, TokenMissing, TooLarge, UnsupportedMediaType
 from ..models import Secret
 from ..settings import Client
 
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 10
 
+ANY: Final = re.compile(r".*", re.DOTALL)
+PRINTABLE: Final = re.compile(r"[ -~]+")
+#: WeChat documents no format of its codes: refuse only what cannot be a code.
+CODE: Final = re.compile(r"[!-~]{1,128}")
 #: A search is cheaper than parsing a long query.
 TOKEN_IN_QUERY: Final = re.compile(r"(^|&)access_token=|wxa_[A-Za-z0-9_-]{40}")
 BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
@@ -35,7 +39,7 @@ def json_object() -> dict[str, Any]:
     try:
         return strict_json.parse(raw_body())
     except ValueError:
-        raise BadRequest("The body must be one JSON object, with no name in it twice.") from None
+        raise BadRequest("The body must be one JSON object without duplicate names.") from None
 
 
 def form_field(name: str) -> str:
@@ -48,7 +52,7 @@ def form_field(name: str) -> str:
     raw_body()
     values = request.form.getlist(name)
     if len(values) != 1 or sum(map(len, request.form.listvalues())) > MAX_FIELDS:
-        raise BadRequest(f"{name} is needed, once.")
+        raise BadRequest(f"Send {name} exactly once.")
     return values[0]
 
 
@@ -68,23 +72,15 @@ def text(found: dict[str, Any], name: str, max_length: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= max_length or not value.isprintable():
-        raise BadRequest(f"{name} must be a text of 1 to {max_length} printable characters.")
+        raise BadRequest(f"{name} must be a string of 1 to {max_length} printable characters.")
     return value
 
 
-def required_str(found: dict[str, Any], name: str, max_length: int) -> str:
-    """Like `text`, but raise BadRequest if the member is missing."""
-    value = text(found, name, max_length)
-    if value is None:
-        raise BadRequest(f"{name} is needed.")
-    return value
-
-
-def required_raw_str(found: dict[str, Any], name: str) -> str:
-    """Return the member `name`, a string of any characters. Raises BadRequest if it is missing."""
+def required_str(found: dict[str, Any], name: str, form: re.Pattern[str] = ANY) -> str:
+    """Return the member `name`, a string of this form. Raises BadRequest."""
     value = found.get(name)
-    if not isinstance(value, str):
-        raise BadRequest(f"{name} is needed, and must be a text.")
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise BadRequest(f"{name} is missing or has the wrong form.")
     return value
 
 
@@ -95,7 +91,7 @@ def bearer_token() -> str:
     """
     query = request.environ.get("QUERY_STRING", "")
     if query and TOKEN_IN_QUERY.search(unquote(query)):
-        raise BadRequest("A token is taken from the Authorization header only, never from the query string.")
+        raise BadRequest("Send the token in the Authorization header, not in the query string.")
     return token_from_header(request.environ.get("HTTP_AUTHORIZATION", ""))
 
 
@@ -107,17 +103,13 @@ def token_from_header(authorization: str) -> str:
     return authorization[scheme.end() :] if scheme else authorization
 
 
-def authenticate_client(authorization: str, clients: Mapping[str, Client]) -> Client:
-    """Return the client with this id and secret (HTTP Basic). Raises ClientUnauthorized."""
-    scheme, _, encoded = authorization.partition(" ")
-    try:
-        id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:
-        raise ClientUnauthorized from None
-    client = clients.get(id, DUMMY_CLIENT)
-    if not (scheme.lower() == "basic" and client.secret == Secret(secret) and client is not DUMMY_CLIENT):
-        raise ClientUnauthorized
-    return client
+def find_client(authorization: str, clients: Mapping[str, Client]) -> Client | None:
+    """Return the client with this id and secret (HTTP Basic), or None."""
+    # Werkzeug raises ValueError for text that is not ASCII.
+    given = Authorization.from_header(authorization if authorization.isascii() else "") or Authorization("basic")
+    client = clients.get(given.username or "", DUMMY_CLIENT)
+    is_proven = client.secret == Secret(given.password or "") and given.type == "basic"
+    return client if is_proven and client is not DUMMY_CLIENT else None
 
 
 def client_network(address: str) -> str:

@@ -121,7 +121,7 @@ def test_verify_returns_401_without_identity_for_other_credentials(
 ) -> None:
     """The problem is that of every other route."""
     status, headers, body = verify(app, authorization and authorization.replace("{}", token))
-    assert (status, json.loads(body)["code"]) == ("401 Unauthorized", code)
+    assert (status, json.loads(body)["code"]) == ("401 UNAUTHORIZED", code)
     assert ("WWW-Authenticate", challenge) in headers
     assert not [name for name, _ in headers if name.startswith("X-WX-")]
 
@@ -144,7 +144,7 @@ def test_verify_returns_401_after_logout(app: Flask, phone: Phone) -> None:
     phone.log_in()
     assert verify(app, phone.token)[0] == "204 No Content"
     phone.delete("/session")
-    assert verify(app, phone.token)[0] == "401 Unauthorized"
+    assert verify(app, phone.token)[0] == "401 UNAUTHORIZED"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -193,7 +193,7 @@ def test_verify_does_not_read_the_body(client: FlaskClient, token: str) -> None:
 def test_outage_returns_503_and_logs_the_reason(token: str, caplog: pytest.LogCaptureFixture) -> None:
     without_redis = create_app(settings_with_clients(free_port()))
     status, headers, body = verify(without_redis, token)
-    assert (status, json.loads(body)["code"]) == ("503 Service Unavailable", "store_unavailable")
+    assert (status, json.loads(body)["code"]) == ("503 SERVICE UNAVAILABLE", "store_unavailable")
     assert ("Retry-After", "1") in headers
     events = [record for record in caplog.records if record.message == "store_unavailable"]
     assert [(event.levelno, event.__dict__["reason"]) for event in events] == [(logging.WARNING, "unreachable")]
@@ -202,4 +202,4 @@ def test_outage_returns_503_and_logs_the_reason(token: str, caplog: pytest.LogCa
 def test_forged_token_returns_401_while_redis_is_down(token: str) -> None:
     """The signature is checked without Redis."""
     without_redis = create_app(settings_with_clients(free_port()))
-    assert verify(without_redis, f"{token[:-8]}AAAAAAAA")[0] == "401 Unauthorized"
+    assert verify(without_redis, f"{token[:-8]}AAAAAAAA")[0] == "401 UNAUTHORIZED"

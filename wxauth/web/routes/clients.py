@@ -1,4 +1,4 @@
-"""The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users.
+"""The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users, metrics.
 
 Each route asks for the client's id and secret (HTTP Basic). A client that is limited to an app gets the same answers
 about other apps as if they had no users.
@@ -6,44 +6,36 @@ about other apps as if they had no users.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from flask import Blueprint, g, request
+from flask import Blueprint, Response, g, request
 
-from ...errors import SessionNotFound, TokenInvalid
+from ...errors import ClientUnauthorized, SessionNotFound, TokenInvalid
+from ...metrics import CONTENT_TYPE, exposition
 from ...models import User
 from ...sessions.store import WxSession
 from ...settings import Client
 from ...wechat.answers import OPENID
-from ..extension import services, wxauth
-from ..requests import authenticate_client, form_field
+from ..extension import auth, services
+from ..requests import find_client, form_field
 from .sessions import EMPTY, session_json
 
 bp = Blueprint("backends", __name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-def client_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Call the view only for a configured client, which is then in `g.wx_client`.
+@bp.before_request
+def require_client() -> None:
+    """Refuse a request without the credential of a client. `g.wx_client` is the client.
 
     The limit comes first, because it slows down guesses.
     """
-
-    @functools.wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        services().rate_limits.check_client()
-        g.wx_client = authenticate_client(request.headers.get("Authorization", ""), services().settings.clients)
-        return view(*args, **kwargs)
-
-    return guarded
+    services().rate_limits.check_client()
+    g.wx_client = find_client(request.headers.get("Authorization", ""), services().settings.clients)
+    if g.wx_client is None:
+        raise ClientUnauthorized
 
 
 @bp.post("/introspect")
-@client_required
 def introspect() -> dict[str, Any]:
     """RFC 7662. A backend asks because its user is active, so this extends the idle time."""
     session = _session_of_token()
@@ -61,40 +53,41 @@ def introspect() -> dict[str, Any]:
 
 
 @bp.post("/revoke")
-@client_required
 def revoke() -> tuple[str, int]:
     """RFC 7009: the answer is 200 for a dead token too."""
     session = _session_of_token(touch=False)
     if session:
-        wxauth().log_out(session)
+        auth.log_out(session)
     return "", 200
 
 
 @bp.get("/users/<appid>/<openid>/sessions")
-@client_required
 def list_sessions(appid: str, openid: str) -> dict[str, Any]:
     return {"sessions": [session_json(entry) for entry in services().store.sessions_of(_user(appid, openid))]}
 
 
 @bp.delete("/users/<appid>/<openid>/sessions")
-@client_required
 def log_out_everywhere(appid: str, openid: str) -> tuple[str, int]:
-    wxauth().log_out_user(_user(appid, openid))
+    auth.log_out_user(_user(appid, openid))
     return EMPTY
 
 
 @bp.put("/users/<appid>/<openid>/ban")
-@client_required
 def ban(appid: str, openid: str) -> tuple[str, int]:
-    wxauth().ban(_user(appid, openid))
+    auth.ban(_user(appid, openid))
     return EMPTY
 
 
 @bp.delete("/users/<appid>/<openid>/ban")
-@client_required
 def unban(appid: str, openid: str) -> tuple[str, int]:
     services().store.unban(_user(appid, openid))
     return EMPTY
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """The metrics in Prometheus' text format."""
+    return Response(exposition(), content_type=CONTENT_TYPE)
 
 
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
@@ -112,7 +105,7 @@ def _session_of_token(*, touch: bool = True) -> WxSession | None:
 
 def _user(appid: str, openid: str) -> User:
     if not _may_see(appid) or appid not in services().settings.apps or not OPENID.fullmatch(openid):
-        raise SessionNotFound("There is no such user.")
+        raise SessionNotFound("This user does not exist.")
     return User(appid, openid)
 
 

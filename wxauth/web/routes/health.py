@@ -1,4 +1,4 @@
-"""The routes for the operator: health, readiness, metrics and the contract. Only the metrics ask for a credential."""
+"""The routes that ask for no credential: health, readiness and the contract."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from importlib import resources
 from flask import Blueprint, Response
 
 from ...errors import StoreUnavailable
-from ...metrics import CONTENT_TYPE, exposition
 from ...storage.reasons import HINTS
 from ..extension import services
-from .clients import client_required
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +33,6 @@ def readyz() -> tuple[dict[str, str], int, dict[str, str]]:
         log.warning("redis_not_ready", extra={"reason": redis, "hint": HINTS.get(redis)})
     wechat = "misconfigured" if services().wechat.misconfigured else "ok"
     return {"redis": redis, "wechat": wechat}, status, {} if status == 200 else {"Retry-After": "1"}
-
-
-@bp.get("/metrics")
-@client_required
-def metrics() -> Response:
-    """The metrics in Prometheus' text format."""
-    return Response(exposition(), content_type=CONTENT_TYPE)
 
 
 @bp.get("/openapi.yaml")

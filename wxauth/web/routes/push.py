@@ -15,8 +15,8 @@ from ...metrics import PUSHES
 from ...models import User
 from ...wechat.answers import OPENID
 from ...wechat.push import HINTS, InvalidMessage, Message, PushDecoder
-from ..extension import services, wxauth
-from ..problems import to_response
+from ..extension import auth, services
+from ..problems import handle
 from ..requests import raw_body
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def receive() -> Response:
     if message.appid is not None and message.appid not in services().settings.apps:
         raise InvalidMessage("app")
     if message.event == CANCELLED:
-        wxauth().forget(_user(message))
+        auth.forget(_user(message))
     PUSHES.labels(message.event if message.event in COUNTED else "other").inc()
     return Response("success", mimetype="text/plain")
 
@@ -51,7 +51,7 @@ def refuse(refused: InvalidMessage) -> Response:
     """Give one answer for all reasons. The log has the reason."""
     log.warning("push_refused", extra={"reason": refused.reason, "hint": HINTS[refused.reason]})
     PUSHES.labels("refused").inc()
-    return to_response(BadRequest("This is no message of WeChat's."))
+    return handle(BadRequest("This is not a message from WeChat."))
 
 
 def _decoder() -> PushDecoder:

@@ -10,15 +10,14 @@ from flask import Blueprint, request
 from ...errors import BadRequest, CredentialError
 from ...sessions.records import SessionEntry
 from ...sessions.store import WxSession
-from ..extension import services, wxauth
+from ..extension import auth, services
 from ..guard import login_required, wx_session
-from ..requests import bearer_token, json_object, required_str, text
+from ..requests import CODE, bearer_token, json_object, required_str, text
 
 bp = Blueprint("login", __name__)
 
-#: A code of wx.login, or of DevTools without an AppID. WeChat documents no format: refuse only what cannot be one.
-CODE: Final = re.compile(r"[!-~]+|the code is a mock one")
-MAX_CODE: Final = 128
+#: A code of wx.login, or of DevTools without an AppID.
+LOGIN_CODE: Final = re.compile(rf"{CODE.pattern}|the code is a mock one")
 MAX_LABEL: Final = 64
 
 Answer = dict[str, Any]
@@ -28,11 +27,9 @@ EMPTY: Final = ("", 204)
 @bp.post("/login")
 def log_in() -> Answer:
     body = json_object()
-    code, device = required_str(body, "code", MAX_CODE), text(body, "device", MAX_LABEL)
-    if not CODE.fullmatch(code):
-        raise BadRequest("code must be what wx.login gave.")
-    appid = wxauth().known_appid(text(body, "appid", MAX_LABEL))
-    token, session = wxauth().log_in(code, appid, device, replacing=_current_session())
+    code, device = required_str(body, "code", LOGIN_CODE), text(body, "device", MAX_LABEL)
+    appid = auth.known_appid(text(body, "appid", MAX_LABEL))
+    token, session = auth.log_in(code, appid, device, replacing=_current_session())
     return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
 
 
@@ -40,14 +37,13 @@ def log_in() -> Answer:
 @login_required
 def show_session() -> Answer:
     names = ("id", "appid", "openid", "unionid", "device", "created_at", "expires_in")
-    found = {name: getattr(wx_session, name) for name in names}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name in names if (value := getattr(wx_session, name)) is not None}
 
 
 @bp.delete("/session")
 @login_required(touch=False)
 def log_out() -> tuple[str, int]:
-    wxauth().log_out(wx_session)
+    auth.log_out(wx_session)
     return EMPTY
 
 
@@ -63,15 +59,15 @@ def list_sessions() -> Answer:
 def log_out_everywhere() -> tuple[str, int]:
     keep = request.args.get("keep")
     if keep not in (None, "current"):
-        raise BadRequest("keep may only be: current.")
-    wxauth().log_out_everywhere(wx_session, keep_current=keep == "current")
+        raise BadRequest("The only value of keep is: current.")
+    auth.log_out_everywhere(wx_session, keep_current=keep == "current")
     return EMPTY
 
 
 @bp.delete("/sessions/<id>")
 @login_required(touch=False)
 def log_out_one(id: str) -> tuple[str, int]:
-    wxauth().log_out_one(wx_session, id)
+    auth.log_out_one(wx_session, id)
     return EMPTY
 
 
