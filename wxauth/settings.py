@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, NamedTuple, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
@@ -34,6 +34,8 @@ PORT: Final = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0
 HOST: Final = rf"(\[[0-9a-fA-F:.]+\]|[\w.-]+){PORT}"
 ONE_HOST: Final = rf"://([^@/?#\s]*@)?{HOST}"
 HOSTS: Final = rf"{ONE_HOST}(,[\w.-]+{PORT})*"
+
+T = TypeVar("T")
 
 
 class _Format(NamedTuple):
@@ -61,20 +63,23 @@ def _list(text: str) -> list[str]:
     return [item for item in map(str.strip, text.split(",")) if item]
 
 
-def _entries(text: str, name_pattern: str) -> dict[str, Secret] | None:
-    """The names and secrets of a list; None if an entry is invalid, or if a name before its @ is not unique."""
-    found = [item.partition(":") for item in _list(text)]
-    valid = all(re.fullmatch(name_pattern, name) and secret for name, _, secret in found)
-    unique = len({name.partition("@")[0] for name, _, _ in found}) == len(found)
-    return {name: Secret(secret) for name, _, secret in found} if valid and unique else None
+def _entries(text: str, pattern: str, make: Callable[[re.Match[str]], T]) -> dict[str, T] | None:
+    """The entries of a list by id; None if one is invalid, or if two have the same id."""
+    items = _list(text)
+    entries = {found["id"]: make(found) for item in items if (found := re.fullmatch(pattern, item))}
+    return entries if len(entries) == len(items) else None
+
+
+def _apps(text: str) -> Mapping[str, Secret] | None:
+    return _entries(text, rf"(?P<id>{NAME}):(?P<secret>.+)", lambda found: Secret(found["secret"]))
 
 
 def _clients(text: str) -> Mapping[str, Client] | None:
-    entries = _entries(text, f"{NAME}(@{NAME})?")
-    if entries is None:
-        return None
-    parts = [(*name.partition("@"), secret) for name, secret in entries.items()]
-    return {id: Client(secret, frozenset({appid}) if appid else None) for id, _, appid, secret in parts}
+    return _entries(text, rf"(?P<id>{NAME})(@(?P<appid>{NAME}))?:(?P<secret>.+)", _client)
+
+
+def _client(found: re.Match[str]) -> Client:
+    return Client(Secret(found["secret"]), frozenset({found["appid"]}) if found["appid"] else None)
 
 
 def _secret_keys(text: str) -> tuple[Secret, ...] | None:
@@ -85,9 +90,7 @@ def _secret_keys(text: str) -> tuple[Secret, ...] | None:
 
 APPID: Final = _Format(NAME, f"{CONSOLE}; it looks like wx0123456789abcdef.", str)
 APP_SECRET: Final = _Format(".+", f"{CONSOLE}.", Secret)
-APPS: Final = _Format(
-    ".+", "write each entry as appid:secret, and each appid once.", lambda text: _entries(text, NAME)
-)
+APPS: Final = _Format(".+", "write each entry as appid:secret, and each appid once.", _apps)
 CLIENTS: Final = _Format(".+", "write each entry as id:secret or id@appid:secret, and each id once.", _clients)
 KEYS: Final = _Format(
     ".+",
@@ -191,9 +194,8 @@ class Settings:
         return any(secret in text for secret in [*known, password or ""] if len(secret) >= 8)
 
 
-#: The settings without a default, as they are if the variable has an error.
-EMPTY: Final[dict[str, Any]] = {"apps": {}, "secret_keys": (), "redis_url": Secret("")}
-REQUIRED: Final = ("secret_keys", "redis_url")
+#: The variables that every installation needs, and the settings if one has an error.
+REQUIRED: Final[dict[str, Any]] = {"secret_keys": (), "redis_url": Secret("")}
 FORMATS: Final[Mapping[str, _Format]] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
@@ -233,8 +235,8 @@ class _Reader:
         found = {field: self.value(self._variable(field), form, field in REQUIRED) for field, form in FORMATS.items()}
         if not _list(self.text("WXAUTH_APPS")):
             appid, secret = self.value("WECHAT_APPID", APPID, True), self.value("WECHAT_SECRET", APP_SECRET, True)
-            found["apps"] = {appid: secret} if appid and secret else None
-        return EMPTY | {field: value for field, value in found.items() if value is not None}
+            found["apps"] = {appid: secret} if appid and secret else {}
+        return REQUIRED | {"apps": {}} | {field: value for field, value in found.items() if value is not None}
 
     def enter_sandbox(self) -> None:
         """Use an app and a key with random secrets. The sandbox has its Redis in memory and connects to no URL."""
@@ -254,15 +256,15 @@ class _Reader:
 
     def check_combinations(self, settings: Settings) -> None:
         """Report variables that are valid alone and can't be used together."""
-        one_app = self.text("WECHAT_APPID") or self.text("WECHAT_SECRET")
-        fix = "set either this or WECHAT_APPID and WECHAT_SECRET, not both."
-        self.check(not (_list(self.text("WXAUTH_APPS")) and one_app), "WXAUTH_APPS", fix)
-        pinnable = self.text(self._variable("redis_url")).startswith("rediss://")
-        fix = "a pin needs a rediss:// URL, which names one server."
-        self.check(pinnable or not settings.redis_tls.startswith("pin:"), "WXAUTH_REDIS_TLS", fix)
-        push_token, push_key = self.text("WXAUTH_PUSH_TOKEN"), self.text("WXAUTH_PUSH_AES_KEY")
-        fix = "set WXAUTH_PUSH_TOKEN too; the key has no effect without it."
-        self.check(push_token or not push_key, "WXAUTH_PUSH_AES_KEY", fix)
+        if _list(self.text("WXAUTH_APPS")):
+            one_app = self.text("WECHAT_APPID") or self.text("WECHAT_SECRET")
+            self.check(not one_app, "WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
+        if settings.redis_tls.startswith("pin:"):
+            pinnable = self.text(self._variable("redis_url")).startswith("rediss://")
+            self.check(pinnable, "WXAUTH_REDIS_TLS", "a pin needs a rediss:// URL, which names one server.")
+        if self.text("WXAUTH_PUSH_AES_KEY"):
+            token = self.text("WXAUTH_PUSH_TOKEN")
+            self.check(token, "WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")
 
     def _variable(self, field: str) -> str:
         names = REDIS_URL_NAMES if field == "redis_url" else (f"WXAUTH_{field.upper()}",)
