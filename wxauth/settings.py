@@ -45,9 +45,6 @@ class _Format(NamedTuple):
     fix: str
     convert: Callable[[str], Any]
 
-    def parse(self, text: str) -> Any:
-        return self.convert(text) if re.fullmatch(self.pattern, text, re.ASCII) else None
-
 
 def _number(low: float, high: float) -> _Format:
     pattern = r"[0-9]+" if isinstance(low, int) else r"[0-9]+(\.[0-9]+)?"
@@ -225,7 +222,7 @@ class _Reader:
     def value(self, name: str, form: _Format, required: bool) -> Any:
         """The parsed value; None if the variable is absent or can't be used."""
         text = self.text(name)
-        value = form.parse(text) if text else None
+        value = form.convert(text) if re.fullmatch(form.pattern, text, re.ASCII) else None
         self.check(text.isprintable(), name, "remove the characters that can't be printed.")
         self.check(value is not None or not (text or required), name, form.fix)
         return value

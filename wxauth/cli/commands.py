@@ -68,8 +68,10 @@ def user_command(function: Callable[..., None]) -> click.Command:
     @functools.wraps(function)
     def command(appid: str, openid: str, **options: Any) -> None:
         try:
-            services = _services()
-            function(services, _user(services.settings, appid, openid), **options)
+            settings = Settings.from_env(os.environ)
+            user, app = _user(settings, appid, openid), Flask(__name__)
+            WxAuth(app, settings)
+            function(app.extensions[EXTENSION], user, **options)
         except WxAuthError as error:
             raise _as_click_error(error) from None
 
@@ -190,13 +192,6 @@ def start(root: Path) -> NoReturn:
     # The server's script is next to the interpreter, also if the virtual environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.execv("/bin/sh", ["sh", "-c", command])  # noqa: S606 - the command is from our own file
-
-
-def _services() -> Services:
-    app = Flask(__name__)
-    WxAuth(app, Settings.from_env(os.environ))
-    services: Services = app.extensions[EXTENSION]
-    return services
 
 
 def _user(settings: Settings, appid: str, openid: str) -> User:

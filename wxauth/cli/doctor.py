@@ -92,13 +92,11 @@ def _check_redis(settings: Settings) -> Iterator[CheckResult]:
         yield _latency(redis)
         yield _clock(redis)
     except StoreUnavailable as error:
-        yield CheckResult(
-            "redis", "failure", f"can't store sessions: {error.hint or error.reason}", value=error.reason
-        )
+        yield _judge("redis", error.reason, error.hint or error.reason, "can't store sessions", "failure")
 
 
-def _judged(check: str, value: str | float, hint: str | None, text: str, status: Status = "warning") -> CheckResult:
-    """A result that is ok without `hint`."""
+def _judge(check: str, value: str | float, hint: str | None, text: str, status: Status = "warning") -> CheckResult:
+    """Return a result that is ok without `hint`."""
     return CheckResult(check, status if hint else "ok", f"{text}: {hint}" if hint else text, value=value)
 
 
@@ -107,22 +105,21 @@ def _tls(settings: Settings) -> CheckResult:
     mode = settings.redis_tls.partition(":")[0] if url.scheme.startswith("rediss") else "off"
     if mode == "insecure":
         hint = "set WXAUTH_REDIS_TLS to pin:<its SHA-256> or to verify"
-        return _judged("redis.tls", mode, hint, "the certificate is not verified")
+        return _judge("redis.tls", mode, hint, "the certificate is not verified")
     if mode != "off":
-        return _judged("redis.tls", mode, None, f"on, certificate {'pinned' if mode == 'pin' else 'verified'}")
+        return _judge("redis.tls", mode, None, f"on, certificate {'pinned' if mode == 'pin' else 'verified'}")
     hosts = url.netloc.rpartition("@")[2].split(",")
     if all(urlsplit(f"//{host}").hostname in LOOPBACK for host in hosts):
-        return _judged("redis.tls", mode, None, "off, and not needed on loopback")
+        return _judge("redis.tls", mode, None, "off, and not needed on loopback")
     hint = "the password can be read on the network; use rediss:// or a private network"
-    return _judged("redis.tls", mode, hint, "off")
+    return _judge("redis.tls", mode, hint, "off")
 
 
 def _health(health: str) -> CheckResult:
     if health in ("ok", *DANGERS):
         return CheckResult("redis", "ok", "can store sessions")
-    return _judged(
-        "redis", health, HINTS.get(health, health), "a part of the cluster can't store sessions", "failure"
-    )
+    hint = HINTS.get(health, health)
+    return _judge("redis", health, hint, "a part of the cluster can't store sessions", "failure")
 
 
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
@@ -138,8 +135,8 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
     hints = {danger: HINTS[danger] for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
-    yield _judged("redis.version", versions, hints.get("too_old"), versions, "failure")
-    yield _judged("redis.policy", policies, hints.get("evicting"), policies)
+    yield _judge("redis.version", versions, hints.get("too_old"), versions, "failure")
+    yield _judge("redis.policy", policies, hints.get("evicting"), policies)
 
 
 def _latency(redis: RedisClient) -> CheckResult:
@@ -147,17 +144,15 @@ def _latency(redis: RedisClient) -> CheckResult:
     median = round(statistics.median(times) * 1000, 2)
     hint = "move Redis into the same region" if median > SLOW_MILLISECONDS else None
     text = f"median {median} ms, maximum {max(times) * 1000:.2f} ms of {PINGS} round trips"
-    return _judged("redis.latency", median, hint, text)
+    return _judge("redis.latency", median, hint, text)
 
 
 def _clock(redis: RedisClient) -> CheckResult:
     before = time.time()
     redis_time = redis.clock()
     ahead = round((before + time.time()) / 2 - redis_time, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
-    if abs(ahead) <= MAX_CLOCK_SKEW:
-        return _judged("clock", ahead, None, f"{abs(ahead):.3f} s difference to Redis")
-    hint = "synchronize both clocks by NTP, because sessions expire by them"
-    return _judged("clock", ahead, hint, f"{ahead} s ahead of Redis")
+    hint = "synchronize both clocks by NTP, because sessions expire by them" if abs(ahead) > MAX_CLOCK_SKEW else None
+    return _judge("clock", ahead, hint, f"{abs(ahead):.3f} s difference to Redis")
 
 
 def _check_wechat(settings: Settings) -> Iterator[CheckResult]:
