@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from ..models import Secret
 from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
-from ..storage.client import FORBIDDEN, RedisClient
-from ..storage.nodes import PROBE
+from ..storage.client import FORBIDDEN, PROBE, RedisClient
 from ..storage.reasons import DANGERS, HINTS, dangers
 from ..web.extension import redis_client, wechat_client
 from ..wechat.client import WeChatClient
@@ -125,7 +124,7 @@ def _health(health: str) -> CheckResult:
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
     """Check the version and the eviction policy. Some hosting providers forbid INFO."""
     try:
-        nodes = [redis.facts(probe) for probe in redis.nodes.probes()]
+        nodes = [redis.info(probe) for probe in redis.probes()]
     except StoreUnavailable as error:
         if error.reason not in FORBIDDEN:
             raise
