@@ -61,7 +61,7 @@ def _list(text: str) -> list[str]:
 
 
 def _entries(text: str, pattern: str, make: Callable[[re.Match[str]], T]) -> dict[str, T] | None:
-    """The entries of a list by id; None if one is invalid, or if two have the same id."""
+    """Return the entries of a list by id, or None if one is invalid, or if two have the same id."""
     items = _list(text)
     entries = {found["id"]: make(found) for item in items if (found := re.fullmatch(pattern, item))}
     return entries if len(entries) == len(items) else None
@@ -220,7 +220,7 @@ class _Reader:
             self.errors.setdefault(name, fix)
 
     def value(self, name: str, form: _Format, required: bool) -> Any:
-        """The parsed value; None if the variable is absent or can't be used."""
+        """Return the parsed value, or None if the variable is absent or can't be used."""
         text = self.text(name)
         value = form.convert(text) if re.fullmatch(form.pattern, text, re.ASCII) else None
         self.check(text.isprintable(), name, "remove the characters that can't be printed.")
@@ -228,7 +228,7 @@ class _Reader:
         return value
 
     def values(self) -> dict[str, Any]:
-        """The settings that are set."""
+        """Return the values of the settings that are set. Reports each invalid or missing variable."""
         found = {field: self.value(self._variable(field), form, field in REQUIRED) for field, form in FORMATS.items()}
         if not _list(self.text("WXAUTH_APPS")):
             appid, secret = self.value("WECHAT_APPID", APPID, True), self.value("WECHAT_SECRET", APP_SECRET, True)
