@@ -6,7 +6,6 @@ With several workers, each writes files in PROMETHEUS_MULTIPROC_DIR, and any wor
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Final
 
@@ -48,16 +47,10 @@ def exposition() -> bytes:
 
 def _remove_dead_workers(folder: Path) -> None:
     """Remove the gauges of killed workers. Without this, an open breaker would be reported without end."""
-    pids = {found[1] for path in folder.glob("gauge_live*.db") if (found := re.search(r"_(\d+)\.db$", path.name))}
-    for pid in pids:
-        if not _is_alive(int(pid)):
+    for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_[0-9]*.db")}:
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]  # it has no annotations
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        # Another user's process may have the pid now: then kill() raises PermissionError.
-        return not isinstance(error, ProcessLookupError)
-    return True
+        except PermissionError:
+            continue  # another user's process has the pid now

@@ -21,7 +21,7 @@ from tests.faults.support.topologies import SERVICE, SentinelSet
 from tests.rogue import Rogue, answering
 from tests.servers import RedisServer, free_port
 from tests.service import ROOT, WeChatServer, environment
-from wxauth.cli import doctor_redis
+from wxauth.cli import doctor as checks
 from wxauth.cli.commands import main
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
@@ -66,7 +66,7 @@ def environ(redis_with_password: RedisServer, wechat: WeChatServer) -> dict[str,
 @pytest.fixture(autouse=True)
 def no_redis_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests must not depend on the speed of the machine."""
-    monkeypatch.setattr(doctor_redis, "SLOW_MILLISECONDS", float("inf"))
+    monkeypatch.setattr(checks, "SLOW_MILLISECONDS", float("inf"))
 
 
 def doctor(environ: Mapping[str, str], *options: str) -> Result:
@@ -128,7 +128,7 @@ def to_an_ip_list(environ: dict[str, str], wechat: WeChatServer) -> dict[str, st
 
 
 def test_a_slow_redis_is_a_warning(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_redis, "SLOW_MILLISECONDS", 0.0)
+    monkeypatch.setattr(checks, "SLOW_MILLISECONDS", 0.0)
     result = doctor(environ, "--json")
     bad_checks = {it["check"]: it["status"] for it in json.loads(result.stdout)["checks"] if it["status"] != "ok"}
     assert (result.exit_code, bad_checks) == (1, {"redis.latency": "warning"})

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
 import logging
 import os
 import secrets
+import shutil
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
-from ..errors import (
-    ConfigurationError,
-    SessionKeyStale,
-    SessionNotFound,
-    StoreUnavailable,
-    WeChatError,
-    WeChatUnreachable,
-)
+from ..errors import SessionKeyStale, SessionNotFound, StoreUnavailable, WeChatError, WxAuthError
 from ..models import User
 from ..settings import KEY_LENGTH, Settings, names_an_app
 from ..web.extension import Services
 from ..web.routes.sessions import session_json
 from ..wechat.answers import OPENID
-from ..wechat.errcodes import MEANINGS
-from . import doctor
-from .check_result import EXIT_CODES, printable, row, summary, worst
+from .doctor import CheckResult, explain, run_checks
 
 # Granian logs a warning if it has more threads than this.
 SANDBOX = (
@@ -39,6 +33,11 @@ SANDBOX = (
     f" --blocking-threads {2 * (os.cpu_count() or 1) + 1}"
     " --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
 )
+#: A skipped check is no problem.
+EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
+COLOURS: Final = {"ok": "green", "skipped": None, "warning": "yellow", "failure": "red"}
+#: The column of the text in doctor's table.
+MARGIN: Final = " " * 26
 
 
 class CommandFailed(click.ClickException):
@@ -57,6 +56,24 @@ def main() -> None:
     """
     # The commands print their own messages. Without a handler, log events would appear on stderr.
     logging.getLogger("wxauth").addHandler(logging.NullHandler())
+
+
+def user_command(function: Callable[..., None]) -> click.Command:
+    """Make a command about a user: its arguments are APPID and OPENID. An error ends it without a traceback."""
+
+    @main.command()
+    @click.argument("appid")
+    @click.argument("openid")
+    @functools.wraps(function)
+    def command(appid: str, openid: str, **options: Any) -> None:
+        try:
+            settings = Settings.from_env(os.environ)
+            user = _user(settings, appid, openid)
+            function(Services(settings), user, **options)
+        except WxAuthError as error:
+            raise _as_click_error(error) from None
+
+    return command
 
 
 @main.command()
@@ -78,96 +95,82 @@ def run_doctor(context: click.Context, as_json: bool) -> None:
     Exit codes: 0 no problem; 1 a warning; 2 a failure: users can't log in or stay logged in.
     """
     results = []
-    for result in doctor.run_checks(os.environ):
+    for result in run_checks(os.environ):
         results.append(result)
         if not as_json:
-            click.echo(row(result))
+            click.echo(_row(result))
+    worst = max(results, key=lambda result: EXIT_CODES[result.status]).status
     if as_json:
-        _print_json({"status": worst(results), "checks": [_without_none(asdict(it)) for it in results]})
+        checks = [{name: value for name, value in asdict(it).items() if value is not None} for it in results]
+        _print_json({"status": worst, "checks": checks})
     else:
-        click.echo(f"\n{summary(results)}")
-    context.exit(EXIT_CODES[worst(results)])
+        counts = Counter(result.status for result in results)
+        parts = [f"{counts[it]} {it}{'s' if counts[it] > 1 else ''}" for it in ("failure", "warning") if counts[it]]
+        click.echo(f"\n{', '.join(parts) or 'No problems found.'}")
+    context.exit(EXIT_CODES[worst])
 
 
-@main.command()
-@click.argument("appid")
-@click.argument("openid")
+@user_command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def sessions(appid: str, openid: str, as_json: bool) -> None:
+def sessions(services: Services, user: User, as_json: bool) -> None:
     """List the sessions of a user, oldest first."""
-    with _services(appid, openid) as (services, user):
-        entries = services.store.sessions_of(user)
+    entries = services.store.sessions_of(user)
     if as_json:
         _print_json({"sessions": [session_json(entry) for entry in entries]})
         return
     for entry in entries:
         since = datetime.fromtimestamp(entry.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        click.echo(f"{entry.id}  {since} UTC  {printable(entry.device or '')}".rstrip())
+        click.echo(f"{entry.id}  {since} UTC  {_printable(entry.device or '')}".rstrip())
     click.echo(f"{len(entries)} live", err=True)
 
 
-@main.command()
-@click.argument("appid")
-@click.argument("openid")
+@user_command
 @click.option("--id", help="End only this session; `sessions` lists the ids.")
-def revoke(appid: str, openid: str, id: str | None) -> None:
+def revoke(services: Services, user: User, id: str | None) -> None:
     """End all sessions of a user, or one session."""
-    with _services(appid, openid) as (services, user):
-        if id is None:
-            services.store.end_all(user)
-        else:
-            services.store.end(user, id)
+    if id is None:
+        services.store.end_all(user)
+    else:
+        services.store.end(user, id)
     click.echo("Ended." if id else "All ended.")
 
 
-@main.command()
-@click.argument("appid")
-@click.argument("openid")
-def ban(appid: str, openid: str) -> None:
+@user_command
+def ban(services: Services, user: User) -> None:
     """Ban a user: end all sessions, reject logins.
 
     The ban lasts until `unban`.
     """
-    with _services(appid, openid) as (services, user):
-        services.store.ban(user)
+    services.store.ban(user)
     click.echo("Banned.")
 
 
-@main.command()
-@click.argument("appid")
-@click.argument("openid")
-def unban(appid: str, openid: str) -> None:
+@user_command
+def unban(services: Services, user: User) -> None:
     """Allow a user to log in again."""
-    with _services(appid, openid) as (services, user):
-        services.store.unban(user)
+    services.store.unban(user)
     click.echo("No longer banned.")
 
 
-@main.command("check-session")
-@click.argument("appid")
-@click.argument("openid")
-def check_session(appid: str, openid: str) -> None:
+@user_command
+def check_session(services: Services, user: User) -> None:
     """Check the session_key of a user at WeChat.
 
     Exit codes: 0 valid; 1 outdated or not stored, until the next login; 2 unknown.
     """
-    with _services(appid, openid) as (services, user):
-        services.user_api.check_session_key(user)
+    services.user_api.check_session_key(user)
     click.echo("The stored session_key is valid.")
 
 
-@main.command("reset-session-key")
-@click.argument("appid")
-@click.argument("openid")
-def reset_session_key(appid: str, openid: str) -> None:
+@user_command
+def reset_session_key(services: Services, user: User) -> None:
     """Replace the session_key of a user at WeChat.
 
     The service stores the new session_key. The old one is invalid immediately. The expiry does not change.
 
     Exit codes: 0 replaced; 1 the stored session_key is outdated or absent, and nothing was replaced; 2 failure.
     """
-    with _services(appid, openid) as (services, user):
-        services.user_api.reset_session_key(user)
+    services.user_api.reset_session_key(user)
     click.echo("Replaced.")
 
 
@@ -189,27 +192,6 @@ def start(root: Path) -> NoReturn:
     os.execv("/bin/sh", ["sh", "-c", command])  # noqa: S606 - the command is from our own file
 
 
-@contextlib.contextmanager
-def _services(appid: str, openid: str) -> Iterator[tuple[Services, User]]:
-    """What the service uses, and the user. An error ends the command with a message and no traceback."""
-    try:
-        settings = Settings.from_env(os.environ)
-        yield Services(settings), _user(settings, appid, openid)
-    except ConfigurationError as error:
-        raise CommandFailed(str(error)) from None
-    except StoreUnavailable as error:
-        raise CommandFailed(f"{error}{f'; {error.hint}' if error.hint else ''}") from None
-    except SessionNotFound:
-        raise click.ClickException("The user has no session with this id.") from None
-    except SessionKeyStale:
-        raise click.ClickException("The stored session_key is outdated, or none is stored.") from None
-    except WeChatUnreachable as error:
-        raise CommandFailed(f"WeChat did not answer ({error.reason}).") from None
-    except WeChatError as error:
-        meaning = MEANINGS.get(error.errcode or 0)
-        raise CommandFailed(f"{error}: {meaning.english}\n{meaning.chinese}" if meaning else str(error)) from None
-
-
 def _user(settings: Settings, appid: str, openid: str) -> User:
     if settings.sandbox:
         raise CommandFailed("The sandbox has its sessions in the memory of its own process.")
@@ -220,9 +202,32 @@ def _user(settings: Settings, appid: str, openid: str) -> User:
     return User(appid, openid)
 
 
+def _as_click_error(error: WxAuthError) -> click.ClickException:
+    if isinstance(error, SessionNotFound):
+        return click.ClickException("The user has no session with this id.")
+    if isinstance(error, SessionKeyStale):
+        return click.ClickException("The stored session_key is outdated, or none is stored.")
+    if isinstance(error, WeChatError):
+        return CommandFailed("\n".join(explain(error)))
+    hint = error.hint if isinstance(error, StoreUnavailable) else None
+    return CommandFailed(f"{error}; {hint}" if hint else str(error))
+
+
+def _row(result: CheckResult) -> str:
+    """Return one result for a terminal: status, check and text, with the Chinese text below the English one."""
+    status = click.style(f"{result.status:<9}", fg=COLOURS[result.status])
+    text = f"{result.app}: {result.english}" if result.app else result.english
+    width = max(min(shutil.get_terminal_size().columns, 110), 56)
+    lines = textwrap.wrap(_printable(text), width - len(MARGIN), break_on_hyphens=False)
+    # The terminal wraps Chinese: textwrap counts one column for a character that takes two.
+    lines += [_printable(result.chinese)] if result.chinese else []
+    return f"{status}{result.check:<17}" + f"\n{MARGIN}".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Replace control characters, which could move the cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _print_json(content: dict[str, object]) -> None:
     click.echo(json.dumps(content, ensure_ascii=False, indent=2))
-
-
-def _without_none(content: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in content.items() if value is not None}

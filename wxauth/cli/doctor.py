@@ -1,49 +1,210 @@
-"""Check the configuration, Redis and WeChat of an installation. Prints nothing."""
+"""Check the configuration, Redis and WeChat of an installation. Prints nothing.
+
+No result contains a secret, or a value that may be a secret in the wrong variable.
+"""
 
 from __future__ import annotations
 
+import re
+import statistics
+import time
+import timeit
 from collections.abc import Iterator, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
+from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
+from ..models import Secret
 from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
+from ..storage.client import FORBIDDEN, PROBE, RedisClient
+from ..storage.reasons import DANGERS, HINTS, dangers
 from ..web.extension import redis_client, wechat_client
+from ..wechat.client import WeChatClient
+from ..wechat.errcodes import ERRCODES, MEANINGS, Text
 from ..wechat.transport import Transport
-from .check_result import FAILURE, OK, SKIPPED, CheckResult
-from .doctor_redis import check_redis
-from .doctor_wechat import check_wechat
+
+Status = Literal["ok", "skipped", "warning", "failure"]
 
 #: A check that uses one of these variables is skipped if the variable has an error.
 REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS")
 WECHAT_NAMES: Final = (*APP_NAMES, "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT")
 
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+#: Round trips of the latency check.
+PINGS: Final = 5
+#: A higher median is a warning.
+SLOW_MILLISECONDS: Final = 20
+#: A larger difference between the two clocks is a warning, in seconds.
+MAX_CLOCK_SKEW: Final = 5
+
+APPID: Final = re.compile(r"wx[0-9a-f]{16}")
+APP_SECRET: Final = re.compile(r"[0-9a-f]{32}")
+#: wx.login never returns this code, so the check uses up no user's code.
+INVALID_CODE: Final = "wxauth-doctor-has-no-code"
+ACCEPTED: Final = Text(
+    "WeChat accepts AppID and AppSecret (it returns 40029 for an invalid code, as expected)",
+    "AppID 和 AppSecret 有效（无效的 code 返回 40029，符合预期）",
+)
+NOT_WECHAT: Final = Text(
+    "an invalid code was accepted: the server at WXAUTH_WECHAT_URL is not WeChat",
+    "无效的 code 通过了校验：WXAUTH_WECHAT_URL 指向的服务不是微信",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One result: `value` is the measured value, `app` the AppID if it is about one."""
+
+    check: str
+    status: Status
+    english: str
+    chinese: str | None = None
+    value: str | float | None = None
+    app: str | None = None
+
 
 def run_checks(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     """Check the installation that `environ` configures. Yields each result as soon as it is known."""
     settings, errors = Settings.read(environ)
-    yield from _configuration(errors)
-    if settings.sandbox:
-        yield CheckResult("sandbox", SKIPPED, "nothing else to check: the sandbox uses no external service")
-        return
-    if _concern(errors, REDIS_NAMES):
-        yield _skipped("redis")
-    else:
-        yield from check_redis(settings, redis_client(settings))
-    if _concern(errors, WECHAT_NAMES):
-        yield _skipped("wechat")
-    else:
-        yield from check_wechat(settings.apps, wechat_client(settings, Transport(settings.wechat_url)))
-
-
-def _configuration(errors: list[str]) -> Iterator[CheckResult]:
+    for name, fix in errors.items():
+        yield CheckResult("configuration", "failure", f"{name}: {fix}")
     if not errors:
-        yield CheckResult("configuration", OK, "all variables are valid")
-    for error in errors:
-        yield CheckResult("configuration", FAILURE, error)
+        yield CheckResult("configuration", "ok", "all variables are valid")
+    if settings.sandbox:
+        yield CheckResult("sandbox", "skipped", "nothing else to check: the sandbox uses no external service")
+        return
+    for check, names, run in (("redis", REDIS_NAMES, _check_redis), ("wechat", WECHAT_NAMES, _check_wechat)):
+        if errors.keys().isdisjoint(names):
+            yield from run(settings)
+        else:
+            yield CheckResult(check, "skipped", "not checked: fix the configuration first")
 
 
-def _concern(errors: list[str], names: tuple[str, ...]) -> bool:
-    return any(error.partition(":")[0] in names for error in errors)
+def _check_redis(settings: Settings) -> Iterator[CheckResult]:
+    """Check the encryption first, which needs no connection. The first error ends the rest."""
+    yield _tls(settings)
+    redis = redis_client(settings)
+    try:
+        yield _health(redis.health())
+        yield from _info(redis)
+        yield _latency(redis)
+        yield _clock(redis)
+    except StoreUnavailable as error:
+        yield _judge("redis", error.reason, error.hint or error.reason, "can't store sessions", "failure")
 
 
-def _skipped(check: str) -> CheckResult:
-    return CheckResult(check, SKIPPED, "not checked: fix the configuration first")
+def _judge(check: str, value: str | float, hint: str | None, text: str, status: Status = "warning") -> CheckResult:
+    """Return a result that is ok without `hint`."""
+    return CheckResult(check, status if hint else "ok", f"{text}: {hint}" if hint else text, value=value)
+
+
+def _tls(settings: Settings) -> CheckResult:
+    url = urlsplit(settings.redis_url.reveal())
+    mode = settings.redis_tls.partition(":")[0] if url.scheme.startswith("rediss") else "off"
+    if mode == "insecure":
+        hint = "set WXAUTH_REDIS_TLS to pin:<its SHA-256> or to verify"
+        return _judge("redis.tls", mode, hint, "the certificate is not verified")
+    if mode != "off":
+        return _judge("redis.tls", mode, None, f"on, certificate {'pinned' if mode == 'pin' else 'verified'}")
+    hosts = url.netloc.rpartition("@")[2].split(",")
+    if all(urlsplit(f"//{host}").hostname in LOOPBACK for host in hosts):
+        return _judge("redis.tls", mode, None, "off, and not needed on loopback")
+    hint = "the password can be read on the network; use rediss:// or a private network"
+    return _judge("redis.tls", mode, hint, "off")
+
+
+def _health(health: str) -> CheckResult:
+    if health in ("ok", *DANGERS):
+        return CheckResult("redis", "ok", "can store sessions")
+    hint = HINTS.get(health, health)
+    return _judge("redis", health, hint, "a part of the cluster can't store sessions", "failure")
+
+
+def _info(redis: RedisClient) -> Iterator[CheckResult]:
+    """Check the version and the eviction policy. Some hosting providers forbid INFO."""
+    try:
+        nodes = [redis.info(probe) for probe in redis.probes()]
+    except StoreUnavailable as error:
+        if error.reason not in FORBIDDEN:
+            raise
+        text = f"Redis did not answer: {error.hint or error.reason}"
+        yield CheckResult("redis.version", "skipped", text, value=error.reason)
+        return
+    hints = {danger: HINTS[danger] for facts in nodes for danger in dangers(facts)}
+    versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
+    policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
+    yield _judge("redis.version", versions, hints.get("too_old"), versions, "failure")
+    yield _judge("redis.policy", policies, hints.get("evicting"), policies)
+
+
+def _latency(redis: RedisClient) -> CheckResult:
+    times = timeit.repeat(lambda: redis.read(PROBE), repeat=PINGS, number=1)
+    median = round(statistics.median(times) * 1000, 2)
+    hint = "move Redis into the same region" if median > SLOW_MILLISECONDS else None
+    text = f"median {median} ms, maximum {max(times) * 1000:.2f} ms of {PINGS} round trips"
+    return _judge("redis.latency", median, hint, text)
+
+
+def _clock(redis: RedisClient) -> CheckResult:
+    before = time.time()
+    redis_time = redis.clock()
+    ahead = round((before + time.time()) / 2 - redis_time, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
+    hint = "synchronize both clocks by NTP, because sessions expire by them" if abs(ahead) > MAX_CLOCK_SKEW else None
+    return _judge("clock", ahead, hint, f"{abs(ahead):.3f} s difference to Redis")
+
+
+def _check_wechat(settings: Settings) -> Iterator[CheckResult]:
+    """Check each app: its format first, then its login at WeChat."""
+    client = wechat_client(settings, Transport(settings.wechat_url))
+    # An AppID of another format may be a secret in the wrong variable.
+    labels = {appid: appid if APPID.fullmatch(appid) else f"app {n}" for n, appid in enumerate(settings.apps, 1)}
+    for appid, secret in settings.apps.items():
+        yield _format(appid, secret, labels[appid])
+    for appid in settings.apps:
+        yield _exchange(client, appid, labels[appid])
+
+
+def _format(appid: str, secret: Secret, label: str) -> CheckResult:
+    """Only a warning: WeChat publishes no format, but all known values have this one."""
+    errors = []
+    if not APPID.fullmatch(appid):
+        errors.append("the AppID is not wx and 16 hex digits")
+    if not APP_SECRET.fullmatch(secret.reveal()):
+        errors.append("the AppSecret is not 32 hex digits")
+    if errors:
+        text = f"{' and '.join(errors)}: compare with the WeChat console"
+        return CheckResult("app", "warning", text, app=label)
+    return CheckResult("app", "ok", "AppID and AppSecret have the expected format", app=label)
+
+
+def _exchange(client: WeChatClient, appid: str, label: str) -> CheckResult:
+    """Exchange an invalid code. WeChat rejects the code only if it accepts AppID and AppSecret."""
+    try:
+        client.exchange(appid, INVALID_CODE)
+    except CodeInvalid as error:
+        return CheckResult("wechat", "ok", *ACCEPTED, error.errcode, label)
+    except WeChatError as error:
+        status: Status = "warning" if error.errcode in ERRCODES else "failure"
+        value = error.reason if isinstance(error, WeChatUnreachable) else error.errcode
+        return CheckResult("wechat", status, *explain(error), value, label)
+    return CheckResult("wechat", "failure", *NOT_WECHAT, app=label)
+
+
+def explain(error: WeChatError) -> Text:
+    """Return what is wrong and what to do, in both languages."""
+    if isinstance(error, WeChatUnreachable):
+        return Text(
+            f"no valid answer ({error.reason}): allow outgoing connections to WXAUTH_WECHAT_URL, and check that it is"
+            " WeChat",
+            f"没有收到微信的有效响应（{error.reason}）：检查网络是否允许访问 WXAUTH_WECHAT_URL，以及该地址是否是微信",
+        )
+    unknown = Text(
+        f"unknown errcode: contact WeChat support with the rid {error.rid or '-'}",
+        f"未知的 errcode：请联系微信客服，并提供 rid {error.rid or '-'}",
+    )
+    english, chinese = MEANINGS.get(error.errcode or 0, unknown)
+    if isinstance(error, WeChatMisconfigured) and error.address:
+        english += f" (WeChat saw {error.address})"
+        chinese += f"（微信看到的 IP：{error.address}）"
+    return Text(f"{error.errcode}: {english}", f"{error.errcode}：{chinese}")
