@@ -84,7 +84,7 @@ class FakeRedis:
             self._observer.hset(name, field, bytes(8) + value[8:])
 
     def _client(self, kind: type[redis.Connection], **options: Any) -> redis.Redis:
-        # The service, too, disables redis-py's retries, which would take seconds, and the greeting of its connections.
+        # Like the service: no retries of redis-py, which would take seconds, and no greeting of its connections.
         options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "driver_info": None}
         pool = redis.ConnectionPool(connection_class=kind, server=self._server, **options)
         return fakeredis.FakeRedis(connection_pool=pool)
