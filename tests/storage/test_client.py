@@ -162,18 +162,6 @@ def test_answer_closes_the_breaker_even_if_it_is_rejected() -> None:
         assert not breaker.is_open
 
 
-def test_silent_cluster_nodes_are_asked_in_parallel() -> None:
-    with ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
-        hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
-        client = RedisClient(connector(f"redis+cluster://{hosts}", "verify"))
-        start = time.monotonic()
-        with pytest.raises(StoreUnavailable, match="timeout"):
-            client.read("k")
-        # Each of the six alone would take 250 ms.
-        assert time.monotonic() - start < 5 * 0.25
-
-
 def test_cluster_is_found_by_any_of_its_nodes(cluster_set: ClusterSet) -> None:
     """The first address is silent, the second does not listen."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

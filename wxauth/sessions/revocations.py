@@ -12,7 +12,6 @@ import selectors
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -91,78 +90,55 @@ class RevocationListener:
         return subscriber is not None
 
     def _log_once(self, word: str) -> None:
-        """Log each reason once: the listener retries several times a second."""
-        if word != self._logged:
+        """Log each reason once until the channel is alive again: the listener retries several times a second."""
+        if word != self._logged or self.last_heartbeat > float("-inf"):
             log.warning("revocations_interrupted", extra={"reason": word, "hint": HINTS.get(word)})
         self._logged = word
 
     def _subscribe_and_listen(self) -> None:
-        with contextlib.ExitStack() as stack:
-            self._redis.refresh()
-            # If the nodes change after this line, `_listen` sees other names and returns.
-            pools = self._redis.pools()
-            self._listen({name: stack.enter_context(_Subscription(pool)) for name, pool in pools})
-
-    def _listen(self, subscriptions: dict[str, _Subscription]) -> None:
         """Return when a node is silent, when the nodes have changed, or when the subscriber is gone."""
-        self._logged = ""
-        with selectors.DefaultSelector() as selector:
-            for subscription in subscriptions.values():
-                selector.register(subscription, selectors.EVENT_READ)
-            more = False
-            while subscriptions.keys() == dict(self._redis.pools()).keys():
+        self._redis.refresh()
+        started_at = time.monotonic()
+        with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+            pubsubs = {name: stack.enter_context(pubsub) for name, pubsub in self._redis.pubsubs()}
+            channels = [_Channel(pubsub) for pubsub in pubsubs.values()]
+            for channel in channels:
+                selector.register(channel, selectors.EVENT_READ)
+            ids: list[str] = []
+            while pubsubs.keys() == dict(self._redis.pools()).keys():
                 # The selector does not see what redis-py has read from the socket already.
-                selector.select(0 if more else PING_INTERVAL / 2)
-                batches = [subscription.receive() for subscription in subscriptions.values()]
-                ids = [id for batch in batches for id in batch]
+                selector.select(0 if len(ids) >= MAX_BATCH else PING_INTERVAL / 2)
+                ids = [id for channel in channels for id in channel.receive()]
                 if not self._tell(lambda subscriber, ids=ids: subscriber.on_revoked(ids)):  # type: ignore[misc]
                     return
-                more = any(len(batch) >= MAX_BATCH for batch in batches)
-                for subscription in subscriptions.values():
-                    subscription.ping_if_due()
-                self.last_heartbeat = min(subscription.last_heartbeat for subscription in subscriptions.values())
-                if self.last_heartbeat < time.monotonic() - MAX_SILENCE:
+                self.last_heartbeat = min(channel.last_heartbeat for channel in channels)
+                if max(self.last_heartbeat, started_at) < time.monotonic() - MAX_SILENCE:
                     return
 
 
-class _Subscription:
-    """One connection that has subscribed."""
+class _Channel:
+    """The subscription to one node, with its heartbeat."""
 
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        self._pings: deque[float] = deque()
-
-    def __enter__(self) -> _Subscription:
-        self._connection = self._pool.get_connection()
-        try:
-            self._connection.send_command("SUBSCRIBE", REVOCATIONS)
-            self._connection.read_response()
-        except BaseException:
-            self.__exit__()
-            raise
-        self.last_heartbeat = time.monotonic()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.disconnect()
-        self._pool.release(self._connection)
+    def __init__(self, pubsub: Any) -> None:
+        self._pubsub = pubsub
+        self.last_heartbeat = float("-inf")
+        self._asked_at: float | None = time.monotonic()
+        pubsub.subscribe(REVOCATIONS)
 
     def fileno(self) -> int:
-        return int(self._connection._get_socket().fileno())
-
-    def ping_if_due(self) -> None:
-        now = time.monotonic()
-        if not self._pings and now > self.last_heartbeat + PING_INTERVAL:
-            self._connection.send_command("PING")
-            self._pings.append(now)
+        return int(self._pubsub.connection._get_socket().fileno())
 
     def receive(self) -> list[str]:
-        """Return the ids that have arrived."""
+        """Return the ids that have arrived, and send the next PING if it is due."""
         ids: list[str] = []
-        while len(ids) < MAX_BATCH and self._connection.can_read(0):
-            kind, *rest = self._connection.read_response()
-            if kind == b"message":
-                ids += rest[-1].decode(errors="replace").split()
-            elif kind == b"pong":
-                self.last_heartbeat = self._pings.popleft()
+        while len(ids) < MAX_BATCH and (message := self._pubsub.get_message(timeout=0)):
+            if message["type"] == "message":
+                ids += message["data"].decode(errors="replace").split()
+            elif self._asked_at:
+                # The answer to SUBSCRIBE or PING: what was published before it was sent has arrived.
+                self.last_heartbeat, self._asked_at = self._asked_at, None
+        now = time.monotonic()
+        if self._asked_at is None and now > self.last_heartbeat + PING_INTERVAL:
+            self._asked_at = now
+            self._pubsub.ping()
         return ids

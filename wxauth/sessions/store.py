@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final, TypeVar
@@ -18,7 +18,7 @@ from ..errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
-from ..storage.client import Command, RedisClient, Script, bytes_or_none
+from ..storage.client import RedisClient, Script, bytes_or_none
 from ..wechat.open_data import Watermark, check_signed, open_encrypted
 from .records import (
     MICROSECONDS,
@@ -254,13 +254,10 @@ class SessionStore:
         """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
         if self.redis.is_cluster:
             return self._run(LOGIN, user_hash, *arguments, parse=_ids), self.redis.exists(ban)
-        return self._run(
-            LOGIN,
-            user_hash,
-            *arguments,
-            also=[("EXISTS", ban)],
-            parse=lambda ended, banned: (_ids(ended), bool(banned)),
+        found: tuple[list[str], bool] = self._run(
+            LOGIN, user_hash, *arguments, also=[("EXISTS", ban)], parse=lambda ids, banned: (_ids(ids), bool(banned))
         )
+        return found
 
     def _end(self, user: User, which: str, ids: list[str], reason: str | None) -> list[str]:
         """End `these` sessions, or all `others`, under each ring key. Return the ids of those that were alive.
@@ -333,17 +330,9 @@ class SessionStore:
         """The first arguments of each script."""
         return int(self.now.offset * MICROSECONDS), self.policy.max_ttl * MICROSECONDS
 
-    def _run(
-        self,
-        script: Script,
-        user_hash: UserHash,
-        *arguments: Any,
-        parse: Callable[..., T],
-        also: Sequence[Command] = (),
-    ) -> T:
+    def _run(self, script: Script, user_hash: UserHash, *arguments: Any, **options: Any) -> Any:
         """Run a script that changes sessions. It is confirmed by a replica where that is configured."""
-        arguments = (*self._times, *arguments)
-        return self.redis.run(script, user_hash.name, *arguments, parse=parse, also=also, confirmed=True)
+        return self.redis.run(script, user_hash.name, *self._times, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         user = record.user

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
+from redis.client import PubSub
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 from redis.sentinel import SentinelConnectionPool
@@ -223,6 +224,10 @@ class RedisClient:
             # Sentinel's pool knows the primary, so that a new primary has a new name.
             return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
         return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
+
+    def pubsubs(self) -> list[tuple[str, PubSub]]:
+        """Return the name and a PubSub of each node that takes writes."""
+        return [(name, PubSub(pool)) for name, pool in self.pools()]
 
     def refresh(self) -> None:
         """Learn the nodes of a cluster again. Raises errors of redis-py."""

@@ -8,7 +8,6 @@ import hmac
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -112,13 +111,7 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
-    # redis-py asks one after another. In parallel, several silent nodes take no longer than one.
-    with ThreadPoolExecutor(len(hosts)) as executor:
-        answers = executor.map(lambda host: _answers(host[0], host[1], shared), hosts)
-    nodes = [ClusterNode(*host) for host, answered in zip(hosts, answers, strict=True) if answered]
-    if not nodes:
-        raise redis.TimeoutError("no node of the cluster has answered")
-    return _Cluster(startup_nodes=nodes, **shared)
+    return _Cluster(startup_nodes=[ClusterNode(*host) for host in hosts], **shared)
 
 
 class _Cluster(RedisCluster):
@@ -131,18 +124,6 @@ class _Cluster(RedisCluster):
             node = ClusterNode(address, int(number), PRIMARY)
             self.nodes_manager.nodes_cache[node.name] = node
         return node
-
-
-def _answers(host: str, port: int, options: Mapping[str, Any]) -> bool:
-    """Return whether the node answers in time. A refusal is an answer."""
-    with redis.Redis(host=host, port=port, **options) as node:
-        try:
-            node.ping()
-        except redis.TimeoutError:
-            return False
-        except redis.RedisError:
-            return True
-    return True
 
 
 def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
