@@ -29,7 +29,6 @@ OPERATIONS: dict[str, Callable[[RedisClient], object]] = {
     "ping": lambda client: client.ping(),
     "operation": lambda client: client.ask("k", "HGET", "k", "f", parse=bytes_or_none),
     "run": lambda client: client.run(SCRIPT, "k", "v", parse=bool),
-    "claim": lambda client: client.claim("k", "me", 1),
     "delete": lambda client: client.delete("k"),
     "set": lambda client: client.set("k", 1),
     "count": lambda client: client.count("k", 1, 1),
@@ -209,18 +208,6 @@ def test_count_of_a_text_raises_store_unavailable(redis_client: RedisClient, raw
     raw_redis.set("taken", "words", ex=10)
     with pytest.raises(StoreUnavailable):
         redis_client.count("taken", 10, 1)
-
-
-def test_claim_belongs_to_one_owner_until_it_ends(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    assert [redis_client.claim("k", owner, 5) for owner in ("me", "you", "me")] == [True, False, True]
-    raw_redis.delete("k")
-    assert [redis_client.claim("k", owner, 5) for owner in ("you", "me")] == [True, False]
-
-
-def test_repeated_claim_is_not_prolonged(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    redis_client.claim("k", "me", 5)
-    redis_client.claim("k", "me", 500)
-    assert 0 < int(raw_redis.pttl("k")) <= 5000
 
 
 def test_set_gives_the_key_a_ttl(redis_client: RedisClient, raw_redis: redis.Redis) -> None:

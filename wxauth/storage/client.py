@@ -157,12 +157,6 @@ class RedisClient:
         """Delete `key`, if it is there."""
         self.ask(key, "DEL", key, parse=bool)
 
-    def claim(self, key: str, owner: str, seconds: float) -> bool:
-        """Return whether `key` belongs to `owner` for `seconds` from now. False if it belongs to another."""
-        self.ask(key, "SET", key, owner, "NX", "PX", int(seconds * 1000), parse=bool)
-        # Ask for the owner: SET may have been carried out and its reply lost.
-        return self.read(key) == owner.encode()
-
     def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
         """Add to a counter that ends `seconds` after its first use. Return the sum and the seconds until the end."""
         return self.run(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
+import math
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 MARGIN: Final = 300
 POLL_INTERVAL: Final = 0.1
 #: Seconds by which a lock outlives the deadline of its owner: a DNS look-up can exceed the deadline.
-LOCK_GRACE: Final = 2.0
+LOCK_GRACE: Final = 2
 #: Seconds. WeChat allows 30 between the arrivals of two requests, and a request can arrive late.
 FORCE_INTERVAL: Final = 90
 #: WeChat allows 20 a day. A day, whenever WeChat lets it begin, overlaps two windows at most.
@@ -79,7 +79,7 @@ class AccessTokens:
         """
         lock = f"wxa:{{{appid}}}:lock"
         while not (token := self._stored(appid, refused)):
-            if self._redis.claim(lock, secrets.token_hex(16), deadline - time.monotonic() + LOCK_GRACE):
+            if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE), 1)[0] == 1:
                 try:
                     # Another worker may have stored it before this one got the lock.
                     return self._stored(appid, refused) or self._fetch(appid, deadline, refused, can_force)
