@@ -151,9 +151,9 @@ def test_use_takes_a_token_stored_before_it_got_the_lock(
     """It does not fetch another."""
 
     class Late(RedisClient):
-        def claim(self, key: str, owner: str, seconds: float) -> bool:
+        def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
             token_of(worker())
-            return super().claim(key, owner, seconds)
+            return super().count(key, seconds, amount)
 
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, max_concurrent=1)
     late = AccessTokens(Late(lambda: raw_redis), KeyRing([Secret(RING_KEY)]), client, clock)
@@ -392,14 +392,14 @@ def test_force_keeps_wechats_limits(
 
 
 def test_use_fetches_after_the_lock_of_a_dead_worker_expires(worker: Worker, raw_redis: redis.Redis) -> None:
-    raw_redis.set(f"{PREFIX}:lock", "a worker that was killed", px=300)
+    raw_redis.set(f"{PREFIX}:lock", 1, px=300)
     assert token_of(worker())
 
 
 def test_use_raises_busy_if_the_lock_outlasts_the_deadline(
     worker: Worker, raw_redis: redis.Redis, wechat: CountedWeChat
 ) -> None:
-    raw_redis.set(f"{PREFIX}:lock", "a worker that takes its time", px=60000)
+    raw_redis.set(f"{PREFIX}:lock", 1, px=60000)
     with pytest.raises(WeChatBusy):
         token_of(worker(timeout=0.3))
     assert wechat.forced == []
