@@ -15,24 +15,16 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the code of the problem", ["outcome"])
-CHECKS: Final = Counter(
-    "wxauth_checks",
-    "Token checks by result (ok, or the code of the problem) and source (cache, redis, or in front of Flask)",
-    ["result", "source"],
-)
+#: The result is ok or the code of the problem. The source is cache, redis, or in front of Flask.
+CHECKS: Final = Counter("wxauth_checks", "Token checks by result and source", ["result", "source"])
 ENDED: Final = Counter("wxauth_sessions_ended", "Ended sessions by reason", ["reason"])
-USERDATA: Final = Counter("wxauth_userdata", "Decrypted or verified user data by the matching session_key",
-                          ["kind", "key"])  # fmt: skip
+USERDATA: Final = Counter("wxauth_userdata", "Opened user data by the matching session_key", ["kind", "key"])
 PUSHES: Final = Counter("wxauth_pushes", "Push messages of WeChat by event", ["event"])
 WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Duration of a call to WeChat")
-REDIS_SECONDS: Final = Histogram(
-    "wxauth_redis_seconds",
-    "Duration of a Redis operation",
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
-)
-BREAKER_OPEN: Final = Gauge(
-    "wxauth_redis_breaker_open", "1 while the circuit breaker of a worker is open", multiprocess_mode="livemax"
-)
+#: Seconds. Redis answers faster than the default buckets can show.
+REDIS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+REDIS_SECONDS: Final = Histogram("wxauth_redis_seconds", "Duration of a Redis operation", buckets=REDIS_BUCKETS)
+BREAKER_OPEN: Final = Gauge("wxauth_redis_breaker_open", "1 if a breaker is open", multiprocess_mode="livemax")
 
 
 def exposition() -> bytes:

@@ -26,8 +26,7 @@ SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_
 NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 #: The minimal length of a signing key, in characters.
 KEY_LENGTH: Final = 32
-CONSOLE_PUSH: Final = "copy it from the WeChat console, Message Push"
-CONSOLE: Final = "required; copy it from the WeChat console, Development > Settings"
+CONSOLE: Final = "copy it from the WeChat console"
 
 #: A colon and a number from 0 to 65535.
 PORT: Final = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
@@ -85,20 +84,15 @@ def _secret_keys(text: str) -> tuple[Secret, ...] | None:
     return tuple(map(Secret, keys)) if valid else None
 
 
-APPID: Final = _Format(NAME, f"{CONSOLE}; it looks like wx0123456789abcdef.", str)
-APP_SECRET: Final = _Format(".+", f"{CONSOLE}.", Secret)
+APPID: Final = _Format(NAME, f"required; {CONSOLE}.", str)
+APP_SECRET: Final = _Format(".+", f"required; {CONSOLE}.", Secret)
 APPS: Final = _Format(".+", "write each entry as appid:secret, and each appid once.", _apps)
 CLIENTS: Final = _Format(".+", "write each entry as id:secret or id@appid:secret, and each id once.", _clients)
-KEYS: Final = _Format(
-    ".+",
-    f"required; at least {KEY_LENGTH} characters each, no key twice; create one with: python -m wxauth keygen",
-    _secret_keys,
-)
+KEYS: Final = _Format(".+", "required; use different keys made by: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
     rf"rediss?({ONE_HOST}(/[0-9]*)?|\+sentinel{HOSTS}/[\w.-]+(/[0-9]+)?|\+cluster{HOSTS}/?)",
-    "required; write it as redis://user:password@host:port/db, redis+sentinel://host:port,host:port/service/db or"
-    " redis+cluster://host:port,host:port (rediss for TLS); percent-encode special characters of the password.",
+    "required; write it as the README says; percent-encode special characters of the password.",
     Secret,
 )
 REDIS_TLS: Final = _Format(
@@ -108,15 +102,14 @@ REDIS_TLS: Final = _Format(
 )
 WECHAT_URL: Final = _Format(
     rf"(?i)(https://{HOST}|http://(127\.0\.0\.1|localhost|\[::1\]){PORT})(/[^?#@\s]*)?",
-    "set a plain https URL, for example https://api.weixin.qq.com; http is allowed to 127.0.0.1 only, because the"
-    " AppSecret is sent to this URL.",
+    "set a plain https URL; http is allowed to 127.0.0.1 only, because the AppSecret is sent to this URL.",
     lambda text: text.rstrip("/"),
 )
 RATE: Final = _Format(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "set a rate such as 300/minute.", str)
 LOG_LEVEL: Final = _Format("debug|info|warning|error", "set debug, info, warning or error.", str)
 FLAG: Final = _Format("1", "set 1, or remove the variable.", bool)
-PUSH_TOKEN: Final = _Format(r"[A-Za-z0-9]{3,32}", f"3 to 32 letters and digits; {CONSOLE_PUSH}.", Secret)
-PUSH_AES_KEY: Final = _Format(r"[A-Za-z0-9]{43}", f"43 letters and digits; {CONSOLE_PUSH}.", Secret)
+PUSH_TOKEN: Final = _Format(r"[A-Za-z0-9]{3,32}", f"3 to 32 letters and digits; {CONSOLE}.", Secret)
+PUSH_AES_KEY: Final = _Format(r"[A-Za-z0-9]{43}", f"43 letters and digits; {CONSOLE}.", Secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +230,8 @@ class _Reader:
 
     def enter_sandbox(self) -> None:
         """Use an app and a key with random secrets. The sandbox has its Redis in memory and connects to no URL."""
-        for name in ("WECHAT_SECRET", "WXAUTH_APPS"):
-            fix = f"the sandbox needs no secret; remove {name} or WXAUTH_SANDBOX."
-            self.check(not self.text(name), "WXAUTH_SANDBOX", fix)
+        real = self.text("WECHAT_SECRET") or self.text("WXAUTH_APPS")
+        self.check(not real, "WXAUTH_SANDBOX", "remove this, or WECHAT_SECRET and WXAUTH_APPS.")
         defaults = {"WECHAT_APPID": "wxsandbox00000000", "WXAUTH_SECRET_KEYS": secrets.token_hex(KEY_LENGTH)}
         fixed = {"WXAUTH_APPS": "", "WECHAT_SECRET": secrets.token_hex(16), "REDIS_URL": "rediss://127.0.0.1"}
         self._texts = defaults | self._texts | fixed

@@ -213,13 +213,13 @@ def test_echo_refuses_an_old_request() -> None:
 
 @FORMS
 def test_decode_in_safe_mode_refuses_a_plain_message(form: str) -> None:
-    assert reason(SAFE, *FAKE.push(APPID, "alice", EVENT, TOKEN, form=form)) == "not_sealed"
+    assert reason(SAFE, *FAKE.push(APPID, "alice", EVENT, TOKEN, form=form)) == "aes_key"
 
 
 @FORMS
 def test_decode_without_a_key_refuses_an_encrypted_message(form: str) -> None:
     """The reason tells the operator which variable is missing."""
-    assert reason(PLAIN, *FAKE.push(APPID, "alice", EVENT, TOKEN, AES_KEY, form)) == "sealed"
+    assert reason(PLAIN, *FAKE.push(APPID, "alice", EVENT, TOKEN, AES_KEY, form)) == "aes_key"
 
 
 def test_decode_with_another_key_gives_the_reason_aes_key() -> None:

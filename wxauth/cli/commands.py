@@ -7,10 +7,7 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import sys
-import textwrap
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -35,9 +32,6 @@ SANDBOX = (
 )
 #: A skipped check is no problem.
 EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
-COLOURS: Final = {"ok": "green", "skipped": None, "warning": "yellow", "failure": "red"}
-#: The column of the text in doctor's table.
-MARGIN: Final = " " * 26
 
 
 class CommandFailed(click.ClickException):
@@ -94,19 +88,13 @@ def run_doctor(context: click.Context, as_json: bool) -> None:
 
     Exit codes: 0 no problem; 1 a warning; 2 a failure: users can't log in or stay logged in.
     """
-    results = []
-    for result in run_checks(os.environ):
-        results.append(result)
-        if not as_json:
-            click.echo(_row(result))
+    results = list(run_checks(os.environ))
     worst = max(results, key=lambda result: EXIT_CODES[result.status]).status
     if as_json:
         checks = [{name: value for name, value in asdict(it).items() if value is not None} for it in results]
         _print_json({"status": worst, "checks": checks})
     else:
-        counts = Counter(result.status for result in results)
-        parts = [f"{counts[it]} {it}{'s' if counts[it] > 1 else ''}" for it in ("failure", "warning") if counts[it]]
-        click.echo(f"\n{', '.join(parts) or 'No problems found.'}")
+        click.echo("\n".join(map(_row, results)))
     context.exit(EXIT_CODES[worst])
 
 
@@ -121,7 +109,6 @@ def sessions(services: Services, user: User, as_json: bool) -> None:
     for entry in entries:
         since = datetime.fromtimestamp(entry.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         click.echo(f"{entry.id}  {since} UTC  {_printable(entry.device or '')}".rstrip())
-    click.echo(f"{len(entries)} live", err=True)
 
 
 @user_command
@@ -203,10 +190,8 @@ def _user(settings: Settings, appid: str, openid: str) -> User:
 
 
 def _as_click_error(error: WxAuthError) -> click.ClickException:
-    if isinstance(error, SessionNotFound):
-        return click.ClickException("The user has no session with this id.")
-    if isinstance(error, SessionKeyStale):
-        return click.ClickException("The stored session_key is outdated, or none is stored.")
+    if isinstance(error, SessionNotFound | SessionKeyStale):
+        return click.ClickException(error.title)
     if isinstance(error, WeChatError):
         return CommandFailed("\n".join(explain(error)))
     hint = error.hint if isinstance(error, StoreUnavailable) else None
@@ -215,13 +200,9 @@ def _as_click_error(error: WxAuthError) -> click.ClickException:
 
 def _row(result: CheckResult) -> str:
     """Return one result for a terminal: status, check and text, with the Chinese text below the English one."""
-    status = click.style(f"{result.status:<9}", fg=COLOURS[result.status])
     text = f"{result.app}: {result.english}" if result.app else result.english
-    width = max(min(shutil.get_terminal_size().columns, 110), 56)
-    lines = textwrap.wrap(_printable(text), width - len(MARGIN), break_on_hyphens=False)
-    # The terminal wraps Chinese: textwrap counts one column for a character that takes two.
-    lines += [_printable(result.chinese)] if result.chinese else []
-    return f"{status}{result.check:<17}" + f"\n{MARGIN}".join(lines)
+    row = f"{result.status:<9}{result.check:<17}{_printable(text)}"
+    return f"{row}\n{'':26}{_printable(result.chinese)}" if result.chinese else row
 
 
 def _printable(text: str) -> str:

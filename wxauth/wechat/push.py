@@ -41,13 +41,9 @@ class InvalidMessage(Exception):
 HINTS: Final[Mapping[str, str]] = {
     "signature": "check that WXAUTH_PUSH_TOKEN is the Token in the WeChat console",
     "time": f"the message is not within {FRESH_FOR} seconds of this server's clock: check the clock",
-    "sealed": "WeChat encrypts its messages: set WXAUTH_PUSH_AES_KEY to the EncodingAESKey in the WeChat console",
-    "not_sealed": "WeChat does not encrypt its messages: choose the safe mode in the WeChat console, "
-    "or remove WXAUTH_PUSH_AES_KEY",
-    "aes_key": "check that WXAUTH_PUSH_AES_KEY is the EncodingAESKey in the WeChat console",
-    "form": "the message is neither the XML nor the JSON that WeChat sends",
-    "app": "the message names a mini program that is not configured here, or none although several are, or two",
-    "user": "the message names no user",
+    "aes_key": "set WXAUTH_PUSH_AES_KEY to the EncodingAESKey in the WeChat console, only with the safe mode there",
+    "form": "the message is not the XML or the JSON that WeChat sends",
+    "app": "the message does not name exactly one mini program that is configured here",
 }
 
 
@@ -82,13 +78,13 @@ class PushDecoder:
         self._verify("signature", query, now)
         fields = _fields(body)
         if "Encrypt" in fields and "Event" not in fields:
-            raise InvalidMessage("sealed")
+            raise InvalidMessage("aes_key")
         return _message(fields)
 
     def _decode_encrypted(self, aes_key: Secret, query: Query, body: bytes, now: float) -> Message:
         encrypted = _fields(body).get("Encrypt")
         if encrypted is None:
-            raise InvalidMessage("not_sealed")
+            raise InvalidMessage("aes_key")
         self._verify("msg_signature", query, now, encrypted)
         content, appid = _decrypt(aes_key, encrypted)
         message = _message(_fields(content))

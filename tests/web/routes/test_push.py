@@ -230,7 +230,7 @@ def test_reason_of_a_refusal_is_in_the_log_only(
     answers = [deliver(client, request).get_json() | {"request_id": ""} for request in wrong]
     lines = [line for line in caplog.records if line.getMessage() == "push_refused"]
     assert [(line.__dict__["reason"], line.levelno) for line in lines] == [
-        (reason, logging.WARNING) for reason in ("signature", "sealed", "form")
+        (reason, logging.WARNING) for reason in ("signature", "aes_key", "form")
     ]
     assert [line.__dict__["hint"] for line in lines] == [HINTS[line.__dict__["reason"]] for line in lines]
     assert answers == [answers[0]] * 3

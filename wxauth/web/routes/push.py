@@ -67,5 +67,5 @@ def _user(message: Message) -> User:
     if appid is None:
         raise InvalidMessage("app")
     if message.openid is None or not OPENID.fullmatch(message.openid):
-        raise InvalidMessage("user")
+        raise InvalidMessage("form")
     return User(appid, message.openid)
