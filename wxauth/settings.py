@@ -88,11 +88,11 @@ APPID: Final = _Format(NAME, f"required; {CONSOLE}.", str)
 APP_SECRET: Final = _Format(".+", f"required; {CONSOLE}.", Secret)
 APPS: Final = _Format(".+", "write each entry as appid:secret, and each appid once.", _apps)
 CLIENTS: Final = _Format(".+", "write each entry as id:secret or id@appid:secret, and each id once.", _clients)
-KEYS: Final = _Format(".+", "required; use different keys made by: python -m wxauth keygen", _secret_keys)
+KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
     rf"rediss?({ONE_HOST}(/[0-9]*)?|\+sentinel{HOSTS}/[\w.-]+(/[0-9]+)?|\+cluster{HOSTS}/?)",
-    "required; write it as the README says; percent-encode special characters of the password.",
+    "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see the README.",
     Secret,
 )
 REDIS_TLS: Final = _Format(
@@ -177,11 +177,10 @@ class Settings:
 
     def shown_by(self, text: str) -> bool:
         """Whether `text` contains one of these secrets. Secrets below 8 characters are ignored."""
-        password = urlsplit(self.redis_url.reveal()).password
+        password = Secret(urlsplit(self.redis_url.reveal()).password or "")
         clients = (client.secret for client in self.clients.values())
-        push = filter(None, (self.push_token, self.push_aes_key))
-        known = [secret.reveal() for secret in (*self.apps.values(), *self.secret_keys, *clients, *push)]
-        return any(secret in text for secret in [*known, password or ""] if len(secret) >= 8)
+        known = (*self.apps.values(), *self.secret_keys, *clients, self.push_token, self.push_aes_key, password)
+        return any(secret.reveal() in text for secret in known if secret and len(secret.reveal()) >= 8)
 
 
 #: The variables that every installation needs, and the settings if one has an error.
@@ -215,8 +214,8 @@ class _Reader:
     def value(self, name: str, form: _Format, required: bool) -> Any:
         """Return the parsed value, or None if the variable is absent or can't be used."""
         text = self.text(name)
-        value = form.convert(text) if re.fullmatch(form.pattern, text, re.ASCII) else None
-        self.check(text.isprintable(), name, "remove the characters that can't be printed.")
+        is_valid = text.isprintable() and re.fullmatch(form.pattern, text, re.ASCII)
+        value = form.convert(text) if is_valid else None
         self.check(value is not None or not (text or required), name, form.fix)
         return value
 
@@ -245,15 +244,14 @@ class _Reader:
 
     def check_combinations(self, settings: Settings) -> None:
         """Report variables that are valid alone and can't be used together."""
-        if _list(self.text("WXAUTH_APPS")):
-            one_app = self.text("WECHAT_APPID") or self.text("WECHAT_SECRET")
-            self.check(not one_app, "WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
-        if settings.redis_tls.startswith("pin:"):
-            pinnable = self.text(self._variable("redis_url")).startswith("rediss://")
-            self.check(pinnable, "WXAUTH_REDIS_TLS", "a pin needs a rediss:// URL, which names one server.")
-        if self.text("WXAUTH_PUSH_AES_KEY"):
-            token = self.text("WXAUTH_PUSH_TOKEN")
-            self.check(token, "WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")
+        one_app = self.text("WECHAT_APPID") or self.text("WECHAT_SECRET")
+        both = one_app and _list(self.text("WXAUTH_APPS"))
+        self.check(not both, "WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
+        no_pin = not settings.redis_tls.startswith("pin:")
+        pinnable = self.text(self._variable("redis_url")).startswith("rediss://")
+        self.check(no_pin or pinnable, "WXAUTH_REDIS_TLS", "a pin needs a rediss:// URL, which names one server.")
+        has_token = self.text("WXAUTH_PUSH_TOKEN") or not self.text("WXAUTH_PUSH_AES_KEY")
+        self.check(has_token, "WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")
 
     def _variable(self, field: str) -> str:
         names = REDIS_URL_NAMES if field == "redis_url" else (f"WXAUTH_{field.upper()}",)

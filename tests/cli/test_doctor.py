@@ -82,16 +82,15 @@ def test_doctor_on_a_valid_installation_reports_each_check_as_ok(environ: dict[s
     result = doctor(environ, "--json")
     report = json.loads(result.stdout)
     assert (result.exit_code, report["status"]) == (0, "ok")
-    checks = "configuration redis redis.tls redis.version redis.policy redis.latency clock app wechat"
+    checks = "configuration redis redis.tls redis.version redis.policy redis.latency clock wechat"
     assert {it["check"]: it["status"] for it in report["checks"]} == dict.fromkeys(checks.split(), "ok")
 
 
-def test_the_table_has_one_row_for_each_check_and_fits_80_columns(environ: dict[str, str]) -> None:
+def test_the_output_has_one_line_for_each_check_with_the_chinese_text_below(environ: dict[str, str]) -> None:
     result = doctor(environ)
     lines = result.stdout.splitlines()
-    assert (result.exit_code, lines[-1]) == (0, "No problems found.")
     assert [line.split()[:2] for line in lines if line.startswith("ok")][-1] == ["ok", "wechat"]
-    assert max(len(line) for line in lines) <= 80
+    assert (result.exit_code, lines[-1].strip()) == (0, checks.ACCEPTED.chinese)
 
 
 def test_the_json_contains_the_measured_values(environ: dict[str, str]) -> None:
@@ -148,8 +147,7 @@ BROKEN: dict[str, tuple[Change, set[str], str]] = {
     ),
     "wrong-redis-password": (to_another_password, {"redis"}, REDIS_HINTS["noauth"]),
     "wrong-app-secret": (to(WECHAT_SECRET=OTHER_SECRET), {"wechat"}, f"40125: {HINTS[40125]}"),
-    "not-on-the-ip-list": (to_an_ip_list, {"wechat"}, f"40164: {HINTS[40164]} (WeChat saw {ADDRESS})"),
-    "odd-shape": (to(WECHAT_SECRET="pasted"), {"app", "wechat"}, "the AppSecret is not 32 hex digits"),
+    "not-on-the-ip-list": (to_an_ip_list, {"wechat"}, f"40164: {HINTS[40164]} (IP {ADDRESS})"),
     "wechat-down": (to(WXAUTH_WECHAT_URL="http://127.0.0.1:{port}"), {"wechat"}, "no valid answer"),
 }
 broken_installations = pytest.mark.parametrize(("change", "bad_checks", "words"), BROKEN.values(), ids=BROKEN)
@@ -232,7 +230,7 @@ def test_an_eviction_policy_is_a_warning(environ: dict[str, str]) -> None:
         found, table = results(environ), doctor(environ)
     assert (found["redis.policy"]["status"], found["redis.policy"]["value"]) == ("warning", "allkeys-lru")
     assert f"allkeys-lru: {REDIS_HINTS['evicting']}" in " ".join(table.stdout.split())
-    assert (table.exit_code, table.stdout.splitlines()[-1]) == (1, "1 warning")
+    assert table.exit_code == 1
 
 
 def with_permissions(server: RedisServer, environ: dict[str, str], *more: str) -> dict[str, dict[str, Any]]:
@@ -351,7 +349,7 @@ def test_an_unknown_errcode_is_a_failure_with_the_rid_of_wechat(environ: dict[st
 def test_a_server_that_accepts_an_invalid_code_is_not_wechat(environ: dict[str, str]) -> None:
     with Rogue(answering(b'{"openid": "o1", "session_key": "tiihtNczf5v6AKRyjwEUhQ=="}')) as server:
         found = results(environ | {"WXAUTH_WECHAT_URL": server.url})["wechat"]
-    assert (found["status"], found["english"].endswith("is not WeChat")) == ("failure", True)
+    assert (found["status"], found["english"]) == ("failure", checks.NO_ANSWER.english)
 
 
 def test_each_known_errcode_has_one_text_in_both_languages() -> None:

@@ -82,9 +82,8 @@ def keygen() -> None:
 def run_doctor(context: click.Context, as_json: bool) -> None:
     """Check this installation and suggest fixes.
 
-    Checks the configuration, the format of AppID and AppSecret, Redis, the clock, and whether WeChat accepts AppID
-    and AppSecret. For the last check it sends an invalid code. If the configuration has errors, the rest is still
-    checked where possible. Prints no secret.
+    Checks the configuration, Redis, the clock, and whether WeChat accepts AppID and AppSecret. For the last check it
+    sends an invalid code. If the configuration has errors, the rest is still checked where possible. Prints no secret.
 
     Exit codes: 0 no problem; 1 a warning; 2 a failure: users can't log in or stay logged in.
     """
@@ -182,10 +181,8 @@ def start(root: Path) -> NoReturn:
 def _user(settings: Settings, appid: str, openid: str) -> User:
     if settings.sandbox:
         raise CommandFailed("The sandbox has its sessions in the memory of its own process.")
-    if appid not in settings.apps:
-        raise CommandFailed("This AppID is not configured.")
-    if not OPENID.fullmatch(openid):
-        raise CommandFailed("This is not an openid.")
+    if appid not in settings.apps or not OPENID.fullmatch(openid):
+        raise CommandFailed("The AppID is not configured, or the openid is invalid.")
     return User(appid, openid)
 
 

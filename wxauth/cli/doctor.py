@@ -42,11 +42,7 @@ APPID: Final = re.compile(r"wx[0-9a-f]{16}")
 #: wx.login never returns this code, so the check uses up no user's code.
 INVALID_CODE: Final = "wxauth-doctor-has-no-code"
 ACCEPTED: Final = Text("WeChat accepts AppID and AppSecret", "AppID 和 AppSecret 有效")
-NOT_WECHAT: Final = Text("the server at WXAUTH_WECHAT_URL is not WeChat", "WXAUTH_WECHAT_URL 指向的服务不是微信")
-NO_ANSWER: Final = Text(
-    "no valid answer: check the network and WXAUTH_WECHAT_URL",
-    "没有收到微信的有效响应：检查网络和 WXAUTH_WECHAT_URL",
-)
+NO_ANSWER: Final = Text("no valid answer: check WXAUTH_WECHAT_URL", "没有收到有效响应：检查 WXAUTH_WECHAT_URL")
 UNKNOWN: Final = Text("unknown errcode: contact WeChat support", "未知的 errcode：请联系微信客服")
 #: What to do if the connection to Redis is not protected, by mode.
 TLS_HINTS: Final[Mapping[str, str]] = {
@@ -113,8 +109,7 @@ def _tls(settings: Settings) -> CheckResult:
 def _health(health: str) -> CheckResult:
     if health in ("ok", *DANGERS):
         return CheckResult("redis", "ok", "can store sessions")
-    hint = HINTS.get(health, health)
-    return _judge("redis", health, hint, "a part of the cluster can't store sessions", "failure")
+    return _judge("redis", health, HINTS.get(health, health), "a part of the cluster can't store sessions", "failure")
 
 
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
@@ -124,8 +119,7 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
     except StoreUnavailable as error:
         if error.reason not in FORBIDDEN:
             raise
-        text = f"Redis did not answer: {error.hint or error.reason}"
-        yield CheckResult("redis.version", "skipped", text, value=error.reason)
+        yield CheckResult("redis.version", "skipped", "Redis forbids INFO", value=error.reason)
         return
     hints = {danger: HINTS[danger] for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
@@ -167,7 +161,7 @@ def _exchange(client: WeChatClient, appid: str, label: str) -> CheckResult:
         status: Status = "warning" if error.errcode in ERRCODES else "failure"
         value = error.reason if isinstance(error, WeChatUnreachable) else error.errcode
         return CheckResult("wechat", status, *explain(error), value, label)
-    return CheckResult("wechat", "failure", *NOT_WECHAT, app=label)
+    return CheckResult("wechat", "failure", *NO_ANSWER, app=label)
 
 
 def explain(error: WeChatError) -> Text:

@@ -20,7 +20,7 @@ from ..metrics import WECHAT_SECONDS
 from ..models import Identity, PhoneNumber, Secret, User
 from . import answers
 from .answers import AccessToken, Answer
-from .errcodes import CODE_ERRORS, ERRCODES, HINTS, PHONE_ERRCODES, Errcodes
+from .errcodes import ERRCODES, HINTS, PHONE_ERRCODES, Errcodes
 from .transport import Request, Transport
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,6 @@ class WeChatClient:
             yield
         except WeChatMisconfigured as error:
             self.misconfigured[appid] = error.errcode or 0
-            raise
-        except CODE_ERRORS:
-            self.misconfigured.pop(appid, None)
             raise
         self.misconfigured.pop(appid, None)
 

@@ -29,8 +29,6 @@ ERRCODES: Final[Errcodes] = {
 }
 #: For a phone code, 40013 means that the code belongs to another mini program.
 PHONE_ERRCODES: Final = {**ERRCODES, 40029: errors.PhoneCodeInvalid, 40013: errors.PhoneCodeInvalid}
-#: Errors about the code or its user. WeChat reports them only after it has accepted the AppID and the AppSecret.
-CODE_ERRORS: Final = (errors.CodeInvalid, errors.CodeUsed, errors.UserBlocked, errors.WeChatRateLimited)
 
 
 class Text(NamedTuple):
@@ -53,52 +51,33 @@ MEANINGS: Final[Mapping[int, Text]] = {
                 "微信拦截了该高风险用户的登录：本服务无法处理"),
     45011: Text("the user has logged in too often in a minute: log in when the token is refused, not on every page",
                 "该用户一分钟内登录次数过多：token 失效后再登录，不要在每个页面都登录"),
-    40001: Text("WeChat refuses this access token and a new one: check the AppSecret; no other system may reset it",
-                "微信拒绝了当前和新获取的 access_token：检查 AppSecret，以及是否有其他系统在重置它"),
-    40014: Text("the access token is malformed: check whether a relay at WXAUTH_WECHAT_URL changes the query",
-                "access_token 格式错误：检查 WXAUTH_WECHAT_URL 的中转服务是否修改了查询参数"),
-    42001: Text("the access token has expired, and WeChat returns no new one: compare the clocks, then try again",
-                "access_token 已过期，且微信没有返回新的：检查服务器时间，然后重试"),
-    87007: Text("WeChat has no session_key for this user: call wx.login again",
-                "微信没有该用户的 session_key：重新调用 wx.login"),
-    87009: Text("WeChat has another session_key for this user than this server: call wx.login again",
-                "本服务器保存的 session_key 与微信的不一致：重新调用 wx.login"),
-    40097: Text("an argument is invalid: check whether a relay at WXAUTH_WECHAT_URL changes the query",
-                "参数错误：检查 WXAUTH_WECHAT_URL 的中转服务是否修改了查询参数"),
-    87008: Text("sig_method is invalid: check whether a relay at WXAUTH_WECHAT_URL changes the query",
-                "sig_method 错误：检查 WXAUTH_WECHAT_URL 的中转服务是否修改了查询参数"),
     40013: Text("the AppID is wrong: compare WECHAT_APPID with the WeChat console",
                 "AppID 错误：与微信公众平台核对 WECHAT_APPID"),
     40125: Text("the AppSecret is wrong, or has been reset: copy it again from the WeChat console",
                 "AppSecret 错误，或已被重置：从微信公众平台重新复制"),
-    40002: Text("the grant_type is missing: check whether a relay at WXAUTH_WECHAT_URL drops the body",
-                "缺少 grant_type：检查 WXAUTH_WECHAT_URL 的中转服务是否丢弃了请求体"),
-    43002: Text("the POST arrived as a GET: check whether a relay at WXAUTH_WECHAT_URL follows redirects",
-                "POST 请求变成了 GET：检查 WXAUTH_WECHAT_URL 的中转服务是否跟随了重定向"),
-    89503: Text("the console's administrator must confirm calls from this server's address: ask them, then try again",
-                "本服务器 IP 的调用需要管理员确认：请管理员确认后重试"),
-    89506: Text("the administrator refuses calls from this server's address: ask them, and try again after 24 hours",
-                "管理员拒绝了本服务器 IP 的调用：联系管理员，24 小时后重试"),
-    89507: Text("the administrator refuses calls from this server's address: ask them, and try again after an hour",
-                "管理员拒绝了本服务器 IP 的调用：联系管理员，1 小时后重试"),
     40164: Text("this server's address is not on the IP list of the WeChat console: add it, or disable the list",
                 "本服务器的出口 IP 不在微信公众平台的 IP 白名单中：添加该 IP，或关闭白名单"),
     40243: Text("the AppSecret is frozen: unfreeze it in the WeChat console",
                 "AppSecret 已被冻结：在微信公众平台解冻"),
-    41002: Text("the AppID is missing: check whether a relay at WXAUTH_WECHAT_URL drops the query",
-                "缺少 AppID：检查 WXAUTH_WECHAT_URL 的中转服务是否丢弃了查询参数"),
-    41004: Text("the AppSecret is missing: check whether a relay at WXAUTH_WECHAT_URL drops the query",
-                "缺少 AppSecret：检查 WXAUTH_WECHAT_URL 的中转服务是否丢弃了查询参数"),
     45009: Text("the quota of the day is used up: wait, or reset it in the WeChat console",
                 "当日调用额度已用完：等待额度恢复，或在微信公众平台清零"),
-    50002: Text("the mini program is restricted: read the notices in the WeChat console",
-                "小程序已被限制：查看微信公众平台的通知"),
-    50007: Text("the mini program's account is frozen: read the notices in the WeChat console",
-                "小程序账号已被冻结：查看微信公众平台的通知"),
+    **dict.fromkeys((40001, 42001), Text(
+        "the access token is refused, and so is a new one: check AppSecret, clocks, and other systems that reset it",
+        "当前和新获取的 access_token 均被拒绝：检查 AppSecret、服务器时间，以及是否有其他系统在重置它")),
+    **dict.fromkeys((87007, 87009), Text(
+        "WeChat has another session_key for this user, or none: call wx.login again",
+        "微信没有该用户的 session_key，或与本服务器保存的不一致：重新调用 wx.login")),
+    **dict.fromkeys((40014, 40097, 87008, 40002, 43002, 41002, 41004), Text(
+        "the request arrived changed: check whether a relay at WXAUTH_WECHAT_URL changes it",
+        "请求内容被改动：检查 WXAUTH_WECHAT_URL 的中转服务是否修改了请求")),
+    **dict.fromkeys((89503, 89506, 89507), Text(
+        "the administrator must confirm calls from this server's address: ask them, and try again in 24 hours",
+        "本服务器 IP 的调用需要管理员确认：联系管理员，24 小时后重试")),
+    **dict.fromkeys((50002, 50007), Text(
+        "the mini program is restricted or frozen: read the notices in the WeChat console",
+        "小程序已被限制或冻结：查看微信公众平台的通知")),
 }
 # fmt: on
 
 #: For each errcode that only the operator can fix: the text for the log.
-HINTS: Final[Mapping[int, str]] = {
-    errcode: text.english for errcode, text in MEANINGS.items() if errcode not in ERRCODES
-}
+HINTS: Final = {errcode: text.english for errcode, text in MEANINGS.items() if errcode not in ERRCODES}
