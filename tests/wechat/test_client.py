@@ -288,15 +288,6 @@ def test_exchange_clears_the_misconfiguration_after_a_login() -> None:
     assert wechat.misconfigured == {}
 
 
-def test_exchange_clears_the_misconfiguration_after_an_error_about_the_code() -> None:
-    """Such an error shows that WeChat accepts the AppID and the AppSecret."""
-    wechat = client(refusal(40125), refusal(40029))
-    for error in (WeChatMisconfigured, CodeInvalid):
-        with pytest.raises(error):
-            wechat.exchange(APPID, CODE)
-    assert wechat.misconfigured == {}
-
-
 def test_exchange_logs_a_misconfiguration_with_its_hint(caplog: pytest.LogCaptureFixture) -> None:
     """The line has the errcode, the hint, the server's address and WeChat's request id."""
     message = f"invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: {RID}"

@@ -82,8 +82,9 @@ def keygen() -> None:
 def run_doctor(context: click.Context, as_json: bool) -> None:
     """Check this installation and suggest fixes.
 
-    Checks the configuration, Redis, the clock, and whether WeChat accepts AppID and AppSecret. For the last check it
-    sends an invalid code. If the configuration has errors, the rest is still checked where possible. Prints no secret.
+    Checks the configuration, Redis, the clock, and whether WeChat accepts AppID and AppSecret. For the last check
+    it sends an invalid code. If the configuration has errors, the rest is still checked where possible.
+    Prints no secret.
 
     Exit codes: 0 no problem; 1 a warning; 2 a failure: users can't log in or stay logged in.
     """

@@ -45,7 +45,7 @@ class WeChatClient:
         self._timeout = timeout
         # A call to WeChat holds a thread. The limit keeps threads free for users who are logged in.
         self._slots = threading.BoundedSemaphore(max_concurrent)
-        #: AppID -> the errcode that only the operator can fix, if that was WeChat's newest answer.
+        #: AppID -> the errcode that only the operator can fix, until a request with the AppSecret succeeds.
         self.misconfigured: dict[str, int] = {}
 
     @contextlib.contextmanager
