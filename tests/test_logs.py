@@ -1,4 +1,4 @@
-"""Log lines: JSON on a pipe, readable text on a terminal, and no query strings."""
+"""Log lines: one JSON object each, and no query strings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
 from wxauth.web.middleware import RequestId
 from wxauth.wechat.transport import Request, Transport
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 class Relay(http.server.BaseHTTPRequestHandler):
@@ -136,9 +131,8 @@ def test_traceback_is_a_field_of_the_same_line() -> None:
     assert traceback.endswith("ZeroDivisionError: the reason")
 
 
-@pytest.mark.parametrize("form", [logs.JSONFormatter(), logs.TerminalFormatter()], ids=["JSON", "terminal"])
-def test_line_in_a_request_has_the_request_id(form: logging.Formatter, in_request: str) -> None:
-    assert in_request in form.format(record())
+def test_line_in_a_request_has_the_request_id(in_request: str) -> None:
+    assert line_of(record())["request_id"] == in_request
 
 
 def test_line_outside_of_a_request_has_no_request_id() -> None:
@@ -147,32 +141,6 @@ def test_line_outside_of_a_request_has_no_request_id() -> None:
 
 def test_request_id_in_extra_wins(in_request: str) -> None:
     assert line_of(record(request_id="other"))["request_id"] == "other"
-
-
-def test_terminal_line_has_time_level_event_and_fields() -> None:
-    entry = record("login", status=200)
-    entry.created = time.mktime((2025, 1, 2, 12, 0, 0, 0, 0, -1))
-    assert logs.TerminalFormatter().format(entry) == "12:00:00 WARNING login  status=200"
-
-
-def test_terminal_line_has_the_fields_before_the_traceback() -> None:
-    crash = record_of_a_crash()
-    crash.status = 500
-    first, *_ = logs.TerminalFormatter().format(crash).splitlines()
-    assert first.endswith("crash  status=500")
-
-
-@pytest.mark.parametrize(
-    ("stream", "form"),
-    [
-        pytest.param(Terminal(), logs.TerminalFormatter, id="tty"),
-        pytest.param(io.StringIO(), logs.JSONFormatter, id="pipe"),
-    ],
-)
-def test_formatter_is_text_for_a_terminal_and_json_for_a_pipe(
-    stream: io.StringIO, form: type[logging.Formatter]
-) -> None:
-    assert type(logs.formatter(stream)) is form
 
 
 def test_configure_writes_each_line_of_every_library_once_to_the_stream(root: logging.Logger) -> None:

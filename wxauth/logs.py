@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each on a pipe, readable text on a terminal. Knows no Flask and no settings.
+"""Log lines: one JSON object each. Knows no Flask and no settings.
 
 A line has an event (a fixed word, the log message) and fields (`extra=`). It must never contain a secret, a token, a
 code, an openid, a unionid or a session_key.
@@ -54,22 +54,6 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class TerminalFormatter(logging.Formatter):
-    """`12:00:00 INFO  event  field=value`."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging chose the name
-        details = " ".join(f"{name}={_printable(value)}" for name, value in fields(record).items())
-        return f"{super().formatMessage(record)}  {details}".rstrip()
-
-
-def _printable(value: object) -> str:
-    text = str(value)
-    return text if text.isprintable() else repr(text)
-
-
 class HidesQueries(logging.Filter):
     """Drops urllib3's lines with a query string: at DEBUG they contain the AppSecret."""
 
@@ -88,7 +72,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
         self, stream: TextIO, max_refusals: int = MAX_REFUSALS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(stream)
-        self.setFormatter(formatter(stream))
+        self.setFormatter(JSONFormatter())
         self._max_refusals = max_refusals
         self._clock = clock
         self._second = self._refusals = 0
@@ -108,11 +92,6 @@ class LogHandler(logging.StreamHandler[TextIO]):
         if (count := self._refusals - self._max_refusals) > 0:
             line = {"msg": "requests_refused", "levelname": "INFO", "count": count}
             super().emit(logging.makeLogRecord(line))
-
-
-def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:
-    """Return the formatter for a terminal or a pipe."""
-    return TerminalFormatter() if stream.isatty() else JSONFormatter()
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:
