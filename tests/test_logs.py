@@ -22,6 +22,7 @@ import pytest
 from tests.conftest import APP_SECRET
 from wxauth import logs
 from wxauth.errors import WeChatUnreachable
+from wxauth.logs import MAX_REFUSALS
 from wxauth.models import Secret
 from wxauth.web.middleware import RequestId
 from wxauth.wechat.transport import Request, Transport
@@ -238,9 +239,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def written(root: logging.Logger, clock: Clock) -> io.StringIO:
-    """The log of a worker that writes at most three refusals a second."""
+    """The log of a worker that writes at most MAX_REFUSALS refusals a second."""
     stream = io.StringIO()
-    root.addHandler(logs.LogHandler(stream, 3, clock))
+    root.addHandler(logs.LogHandler(stream, clock))
     root.setLevel(logging.INFO)
     return stream
 
@@ -258,27 +259,27 @@ def events(stream: io.StringIO) -> list[str]:
 
 
 def test_refusals_beyond_the_limit_are_counted_in_the_next_second(written: io.StringIO, clock: Clock) -> None:
-    refuse(8)
-    assert events(written) == ["request"] * 3
+    refuse(MAX_REFUSALS + 5)
+    assert events(written) == ["request"] * MAX_REFUSALS
     clock.now = 101.0
-    refuse(4)
-    assert events(written) == ["request"] * 3 + ["requests_refused 5"] + ["request"] * 3
+    refuse(MAX_REFUSALS + 1)
+    assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 5"] + ["request"] * MAX_REFUSALS
 
 
 def test_refusals_are_counted_before_the_next_line_of_any_kind(written: io.StringIO, clock: Clock) -> None:
     """The flood has ended, and its count must not be lost."""
-    refuse(8)
+    refuse(MAX_REFUSALS + 5)
     clock.now = 160.0
     logging.getLogger("somebody").info("other")
     logging.getLogger("somebody").info("other")
-    assert events(written) == ["request"] * 3 + ["requests_refused 5", "other", "other"]
+    assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 5", "other", "other"]
 
 
 def test_nothing_is_counted_when_every_refusal_was_written(written: io.StringIO, clock: Clock) -> None:
-    refuse(3)
+    refuse(MAX_REFUSALS)
     clock.now = 105.0
     refuse(1)
-    assert events(written) == ["request"] * 4
+    assert events(written) == ["request"] * (MAX_REFUSALS + 1)
 
 
 def test_flood_of_refusals_hides_no_other_line(written: io.StringIO) -> None:
@@ -287,7 +288,7 @@ def test_flood_of_refusals_hides_no_other_line(written: io.StringIO) -> None:
         for _ in range(10):
             logging.getLogger("wxauth").info("request", extra={"problem": problem})
     logging.getLogger("wxauth").warning("store_unavailable")
-    assert events(written) == ["request"] * 33 + ["store_unavailable"]
+    assert events(written) == ["request"] * (MAX_REFUSALS + 30) + ["store_unavailable"]
 
 
 def test_every_refusal_is_written_or_counted_when_threads_log(written: io.StringIO, clock: Clock) -> None:
@@ -295,7 +296,7 @@ def test_every_refusal_is_written_or_counted_when_threads_log(written: io.String
         list(pool.map(refuse, [50] * 8))
     clock.now = 101.0
     refuse(1)
-    assert events(written) == ["request"] * 3 + ["requests_refused 397", "request"]
+    assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 375", "request"]
 
 
 def test_configure_limits_the_lines_about_refusals(root: logging.Logger) -> None:
@@ -303,6 +304,6 @@ def test_configure_limits_the_lines_about_refusals(root: logging.Logger) -> None
     stream = io.StringIO()
     logs.configure("info", stream)
     start = time.monotonic()
-    refuse(20 * logs.MAX_REFUSALS)
+    refuse(20 * MAX_REFUSALS)
     seconds = int(time.monotonic()) - int(start) + 1
-    assert len(stream.getvalue().splitlines()) <= seconds * (logs.MAX_REFUSALS + 1)
+    assert len(stream.getvalue().splitlines()) <= seconds * (MAX_REFUSALS + 1)

@@ -140,6 +140,8 @@ class ClientUnauthorized(CredentialError):
 class RequestError(WxAuthError):
     """The request is wrong. `detail` tells the caller how."""
 
+    detail = "The request does not have the required form."
+
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.detail
         super().__init__(self.detail)
@@ -149,7 +151,6 @@ class BadRequest(RequestError):
     """The request does not have the form that the contract requires."""
 
     code, status = "bad_request", 400
-    detail = "The request does not have the required form."
 
 
 class NotFound(RequestError):
@@ -181,7 +182,6 @@ class UnsupportedMediaType(RequestError):
     """The body has a type that the service does not read."""
 
     code, status = "unsupported_media_type", 415
-    detail = "Send plain, uncompressed JSON."
 
 
 class RateLimited(WxAuthError):
@@ -216,7 +216,6 @@ class WeChatError(WxAuthError):
     """
 
     code, status = "wechat_error", 502
-    detail = "The errcode of WeChat is in the log of the service."
 
     def __init__(self, errcode: int | None = None, rid: str | None = None) -> None:
         super().__init__(f"WeChat answered {errcode}" if errcode is not None else type(self).__name__)
@@ -285,7 +284,6 @@ class WeChatMisconfigured(WeChatError):
     """
 
     code, status = "wechat_misconfigured", 503
-    detail = "The operator must fix the configuration."
     retry_after = 60
 
     def __init__(self, errcode: int, rid: str | None, hint: str, address: str | None = None) -> None:

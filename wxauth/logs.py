@@ -62,18 +62,15 @@ class HidesQueries(logging.Filter):
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to `stream`, but at most `max_refusals` lines about refused tokens per second. Counts the others.
+    """Writes lines to `stream`, but at most MAX_REFUSALS lines about refused tokens per second. Counts the others.
 
     The first line of a later second, of any kind, comes after a line `requests_refused` with that `count`. So a flood
     of forged tokens fills no disk, and no request is missing from the log without a trace.
     """
 
-    def __init__(
-        self, stream: TextIO, max_refusals: int = MAX_REFUSALS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream)
         self.setFormatter(JSONFormatter())
-        self._max_refusals = max_refusals
         self._clock = clock
         self._second = self._refusals = 0
 
@@ -85,11 +82,11 @@ class LogHandler(logging.StreamHandler[TextIO]):
             self._second, self._refusals = second, 0
         is_refusal = getattr(record, "problem", None) == REFUSED
         self._refusals += is_refusal
-        if not is_refusal or self._refusals <= self._max_refusals:
+        if not is_refusal or self._refusals <= MAX_REFUSALS:
             super().emit(record)
 
     def _write_count(self) -> None:
-        if (count := self._refusals - self._max_refusals) > 0:
+        if (count := self._refusals - MAX_REFUSALS) > 0:
             line = {"msg": "requests_refused", "levelname": "INFO", "count": count}
             super().emit(logging.makeLogRecord(line))
 
