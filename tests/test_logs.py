@@ -201,7 +201,7 @@ def test_inner_request_restores_the_id_of_the_outer_request(in_request: str) -> 
     ],
 )
 def test_hides_queries_drops_lines_with_a_query(event: str, args: tuple[object, ...], passes: bool) -> None:
-    assert logs.HidesQueries().filter(record(event, *args)) is passes
+    assert logs.hide_queries(record(event, *args)) is passes
 
 
 @pytest.mark.parametrize(

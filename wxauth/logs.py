@@ -34,31 +34,23 @@ def request_id() -> str | None:
     return None if environ is None else environ.setdefault(REQUEST_ID, secrets.token_hex(8))
 
 
-def fields(record: logging.LogRecord) -> dict[str, object]:
-    """Return the fields that the caller gave as `extra`, and the request id."""
-    found = {name: value for name, value in vars(record).items() if name not in STANDARD}
-    if "request_id" not in found and (current := request_id()):
-        found["request_id"] = current
-    return found
-
-
 class JSONFormatter(logging.Formatter):
     """`{"time", "level", "event", …}`, with `traceback` after an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         own = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
-        line: dict[str, object] = own | fields(record) | own
+        request = {"request_id": current} if (current := request_id()) else {}
+        extra = {name: value for name, value in vars(record).items() if name not in STANDARD}
+        line: dict[str, object] = own | request | extra | own
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
-class HidesQueries(logging.Filter):
-    """Drops urllib3's lines with a query string: at DEBUG they contain the AppSecret."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "?" not in record.getMessage()
+def hide_queries(record: logging.LogRecord) -> bool:
+    """Drop urllib3's lines with a query string: at DEBUG they contain the AppSecret. A filter for `logging`."""
+    return "?" not in record.getMessage()
 
 
 class LogHandler(logging.StreamHandler[TextIO]):

@@ -73,15 +73,12 @@ class WxAuth:
             return app
 
     Settings have the names of the service's environment variables. A key of `app.config` (str or int) wins over the
-    variable of the same name; times are seconds. `settings` replaces the configuration; `make` is a
-    seam for fakes. Raises ConfigurationError with all mistakes, as `init_app` says.
+    variable of the same name; times are seconds. `settings` replaces the configuration; `make` is
+    a seam for fakes. Raises ConfigurationError with all mistakes, as `init_app` says.
     """
 
     def __init__(
-        self,
-        app: Flask | None = None,
-        settings: Settings | None = None,
-        make: Callable[..., Services] = Services,
+        self, app: Flask | None = None, settings: Settings | None = None, make: Callable[..., Services] = Services
     ) -> None:
         self._settings = settings
         self._make = make
