@@ -23,7 +23,6 @@ REQUEST_ID: Final = "wxauth.request_id"
 
 #: Lines about refused tokens in one second, for each worker.
 MAX_REFUSALS: Final = 25
-REFUSED: Final = "token_invalid"
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -72,7 +71,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
         if second != self._second:
             self._write_count()
             self._second, self._refusals = second, 0
-        is_refusal = getattr(record, "problem", None) == REFUSED
+        is_refusal = getattr(record, "problem", None) == "token_invalid"
         self._refusals += is_refusal
         if not is_refusal or self._refusals <= MAX_REFUSALS:
             super().emit(record)
