@@ -52,7 +52,6 @@ class WxAuthError(Exception):
     code: str = "internal_error"
     status: int = 500
     action: str = "none"
-    title: str = "Internal error"
     detail: str = "The reason is in the log of the service."
     challenge: str | None = None
     retry_after: int | None = None
@@ -81,7 +80,6 @@ class StoreUnavailable(WxAuthError):
     """Redis is down, slow, full, read-only or loading. Nothing is known about any session."""
 
     code, status, action = "store_unavailable", 503, "retry"
-    title = "The session store cannot be reached"
     detail = "It is not known whether the session is live. Try again."
     retry_after = 1
 
@@ -95,7 +93,6 @@ class ServerBusy(WxAuthError):
     """Too many request bodies arrive slowly at the same time."""
 
     code, status, action = "server_busy", 503, "retry"
-    title = "The service is busy"
     detail = "Too many request bodies arrive at the same time. Try again."
     retry_after = 1
 
@@ -108,7 +105,6 @@ class TokenMissing(CredentialError):
     """The request has no token."""
 
     code, status, action = "token_missing", 401, "login"
-    title = "A token is required"
     detail = "Send the token of a login in the header Authorization: Bearer <token>."
     challenge = f"Bearer {REALM}"
 
@@ -117,7 +113,6 @@ class TokenInvalid(CredentialError):
     """The token belongs to no live session. The answer does not say why."""
 
     code, status, action = "token_invalid", 401, "login"
-    title = "The token is not valid"
     detail = "The token belongs to no live session. Log in again."
     challenge = f'Bearer {REALM}, error="invalid_token"'
 
@@ -126,7 +121,6 @@ class LoginTooOld(CredentialError):
     """The session is live, but its login is more than `max_age` seconds old (RFC 9470)."""
 
     code, status, action = "login_too_old", 401, "login"
-    title = "A recent login is required"
     detail = "The login is too old for this request. Log in again."
     challenge = f'Bearer {REALM}, error="insufficient_user_authentication"'
 
@@ -139,13 +133,14 @@ class ClientUnauthorized(CredentialError):
     """A client's id or secret is missing or wrong."""
 
     code, status = "client_unauthorized", 401
-    title = "The client is not authorized"
     detail = "Send the id and the secret of a configured client with HTTP Basic authentication."
     challenge = f"Basic {REALM}"
 
 
 class RequestError(WxAuthError):
     """The request is wrong. `detail` tells the caller how."""
+
+    detail = "The request does not have the required form."
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.detail
@@ -156,15 +151,12 @@ class BadRequest(RequestError):
     """The request does not have the form that the contract requires."""
 
     code, status = "bad_request", 400
-    title = "Bad request"
-    detail = "The request does not have the required form."
 
 
 class NotFound(RequestError):
     """The address does not exist."""
 
     code, status = "not_found", 404
-    title = "Not found"
     detail = "This address does not exist."
 
 
@@ -176,7 +168,6 @@ class MethodNotAllowed(RequestError):
     """The address exists, but not with this method."""
 
     code, status = "method_not_allowed", 405
-    title = "The method is not allowed"
     detail = "This address exists, but it does not support the method."
 
 
@@ -184,7 +175,6 @@ class TooLarge(RequestError):
     """The body has more bytes than the service reads."""
 
     code, status = "too_large", 413
-    title = "The body is too large"
     detail = "A body may have at most 16 KiB."
 
 
@@ -192,8 +182,6 @@ class UnsupportedMediaType(RequestError):
     """The body has a type that the service does not read."""
 
     code, status = "unsupported_media_type", 415
-    title = "The body has the wrong type"
-    detail = "Send plain, uncompressed JSON."
 
 
 class RateLimited(WxAuthError):
@@ -204,9 +192,7 @@ class RateLimited(WxAuthError):
     """
 
     code, status, action = "rate_limited", 429, "retry"
-    title = "Too many requests"
     detail = "Wait for the number of seconds in Retry-After, then try again."
-    retry_after: int = 60
 
     def __init__(self, retry_after: int, amount: int, window: int, source: str = "address") -> None:
         super().__init__(f"more than {amount} requests in {window} seconds")
@@ -220,7 +206,6 @@ class UserBanned(WxAuthError):
     """The operator banned this user."""
 
     code, status = "user_banned", 403
-    title = "The user is banned"
     detail = "This account may not log in here."
 
 
@@ -231,8 +216,6 @@ class WeChatError(WxAuthError):
     """
 
     code, status = "wechat_error", 502
-    title = "WeChat refused the request"
-    detail = "The errcode of WeChat is in the log of the service."
 
     def __init__(self, errcode: int | None = None, rid: str | None = None) -> None:
         super().__init__(f"WeChat answered {errcode}" if errcode is not None else type(self).__name__)
@@ -244,14 +227,12 @@ class CodeInvalid(WeChatError):
     """40029: WeChat does not know the code."""
 
     code, status, action = "code_invalid", 400, "login"
-    title = "WeChat does not know this code"
     detail = "A code is valid for five minutes and one AppID. A phone code or a mock code of DevTools is not valid."
 
 
 class PhoneCodeInvalid(CodeInvalid):
     """40029: WeChat does not know the phone code, or it belongs to another user."""
 
-    title = "WeChat does not know this phone code"
     detail = "A phone code is valid once, for five minutes, for its own user. Let the user tap the button again."
 
 
@@ -259,7 +240,6 @@ class CodeUsed(WeChatError):
     """40163: the code was exchanged before."""
 
     code, status, action = "code_used", 400, "login"
-    title = "The code was used before"
     detail = "A code can be used once. Call wx.login again."
 
 
@@ -267,7 +247,6 @@ class UserBlocked(WeChatError):
     """40226: WeChat rates the user as high-risk."""
 
     code, status = "user_blocked", 403
-    title = "WeChat has blocked the login"
     detail = "WeChat rates this account as high-risk."
 
 
@@ -275,7 +254,7 @@ class WeChatRateLimited(WeChatError):
     """45011: the user logged in too often within this minute."""
 
     code, status, action = RateLimited.code, RateLimited.status, RateLimited.action
-    title, detail = RateLimited.title, RateLimited.detail
+    detail = RateLimited.detail
     retry_after = 60
 
 
@@ -283,7 +262,6 @@ class SessionKeyStale(WeChatError):
     """The kept session_key is not WeChat's current one: 87007, 87009, or user data that it does not open."""
 
     code, status, action = "session_key_stale", 409, "login"
-    title = "The session_key is outdated"
     detail = "The data belongs to another session_key. Log in again, then get the data again."
 
 
@@ -295,7 +273,6 @@ class WeChatBusy(WeChatError):
     """-1 after all retries, or too many calls to WeChat in flight."""
 
     code, status, action = "wechat_busy", 503, "retry"
-    title = "WeChat is busy"
     detail = "WeChat has too many requests. Try again."
     retry_after = 1
 
@@ -307,8 +284,6 @@ class WeChatMisconfigured(WeChatError):
     """
 
     code, status = "wechat_misconfigured", 503
-    title = "Login is not available"
-    detail = "The operator must fix the configuration."
     retry_after = 60
 
     def __init__(self, errcode: int, rid: str | None, hint: str, address: str | None = None) -> None:
@@ -321,7 +296,6 @@ class WeChatUnreachable(WeChatError):
     """No answer within the deadline, or an answer that is not WeChat's. `reason` is one word."""
 
     code, status, action = "wechat_unreachable", 503, "retry"
-    title = "WeChat cannot be reached"
     detail = "WeChat did not answer. Try again."
     retry_after = 2
 

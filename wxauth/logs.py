@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each on a pipe, readable text on a terminal. Knows no Flask and no settings.
+"""Log lines: one JSON object each. Knows no Flask and no settings.
 
 A line has an event (a fixed word, the log message) and fields (`extra=`). It must never contain a secret, a token, a
 code, an openid, a unionid or a session_key.
@@ -23,7 +23,6 @@ REQUEST_ID: Final = "wxauth.request_id"
 
 #: Lines about refused tokens in one second, for each worker.
 MAX_REFUSALS: Final = 25
-REFUSED: Final = "token_invalid"
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -34,62 +33,35 @@ def request_id() -> str | None:
     return None if environ is None else environ.setdefault(REQUEST_ID, secrets.token_hex(8))
 
 
-def fields(record: logging.LogRecord) -> dict[str, object]:
-    """Return the fields that the caller gave as `extra`, and the request id."""
-    found = {name: value for name, value in vars(record).items() if name not in STANDARD}
-    if "request_id" not in found and (current := request_id()):
-        found["request_id"] = current
-    return found
-
-
 class JSONFormatter(logging.Formatter):
     """`{"time", "level", "event", …}`, with `traceback` after an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         own = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
-        line: dict[str, object] = own | fields(record) | own
+        request = {"request_id": current} if (current := request_id()) else {}
+        extra = {name: value for name, value in vars(record).items() if name not in STANDARD}
+        line: dict[str, object] = own | request | extra | own
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
-class TerminalFormatter(logging.Formatter):
-    """`12:00:00 INFO  event  field=value`."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging chose the name
-        details = " ".join(f"{name}={_printable(value)}" for name, value in fields(record).items())
-        return f"{super().formatMessage(record)}  {details}".rstrip()
-
-
-def _printable(value: object) -> str:
-    text = str(value)
-    return text if text.isprintable() else repr(text)
-
-
-class HidesQueries(logging.Filter):
-    """Drops urllib3's lines with a query string: at DEBUG they contain the AppSecret."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "?" not in record.getMessage()
+def hide_queries(record: logging.LogRecord) -> bool:
+    """Drop urllib3's lines with a query string: at DEBUG they contain the AppSecret. A filter for `logging`."""
+    return "?" not in record.getMessage()
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to `stream`, but at most `max_refusals` lines about refused tokens per second. Counts the others.
+    """Writes lines to `stream`, but at most MAX_REFUSALS lines about refused tokens per second. Counts the others.
 
     The first line of a later second, of any kind, comes after a line `requests_refused` with that `count`. So a flood
     of forged tokens fills no disk, and no request is missing from the log without a trace.
     """
 
-    def __init__(
-        self, stream: TextIO, max_refusals: int = MAX_REFUSALS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream)
-        self.setFormatter(formatter(stream))
-        self._max_refusals = max_refusals
+        self.setFormatter(JSONFormatter())
         self._clock = clock
         self._second = self._refusals = 0
 
@@ -99,20 +71,15 @@ class LogHandler(logging.StreamHandler[TextIO]):
         if second != self._second:
             self._write_count()
             self._second, self._refusals = second, 0
-        is_refusal = getattr(record, "problem", None) == REFUSED
+        is_refusal = getattr(record, "problem", None) == "token_invalid"
         self._refusals += is_refusal
-        if not is_refusal or self._refusals <= self._max_refusals:
+        if not is_refusal or self._refusals <= MAX_REFUSALS:
             super().emit(record)
 
     def _write_count(self) -> None:
-        if (count := self._refusals - self._max_refusals) > 0:
+        if (count := self._refusals - MAX_REFUSALS) > 0:
             line = {"msg": "requests_refused", "levelname": "INFO", "count": count}
             super().emit(logging.makeLogRecord(line))
-
-
-def formatter(stream: TextIO = sys.stdout) -> logging.Formatter:
-    """Return the formatter for a terminal or a pipe."""
-    return TerminalFormatter() if stream.isatty() else JSONFormatter()
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from wxauth.errors import ConfigurationError, RateLimited
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
-from wxauth.web.extension import EXTENSION, wechat_client
+from wxauth.web.extension import EXTENSION, Services, services, wechat_client
 from wxauth.wechat.transport import Transport
 
 CONFIG: dict[str, Any] = {
@@ -107,7 +108,7 @@ def test_unknown_key_in_app_config_is_an_error() -> None:
 
 def test_one_extension_object_serves_two_applications(store: SessionStore, alice: Identity) -> None:
     """Each has its own settings. The same object acts for the application of the request."""
-    auth = WxAuth(store=store)
+    auth = WxAuth(make=partial(Services, store=store))
     apps = [shop(**CONFIG), shop(**{**CONFIG, "WECHAT_APPID": "wxother"})]
     for app in apps:
         auth.init_app(app)
@@ -117,9 +118,9 @@ def test_one_extension_object_serves_two_applications(store: SessionStore, alice
         200,
     ]
     with apps[0].app_context(), apps[1].app_context():
-        assert list(auth.settings.apps) == ["wxother"]
+        assert list(services().settings.apps) == ["wxother"]
     with apps[0].app_context():
-        assert list(auth.settings.apps) == [APPID]
+        assert list(services().settings.apps) == [APPID]
 
 
 def test_extension_needs_an_application_context() -> None:
@@ -142,7 +143,8 @@ def limited(store: SessionStore) -> tuple[Flask, WxAuth, FakeWeChat]:
     app = shop(**CONFIG, WXAUTH_LOGIN_RATE="2/minute", WXAUTH_PHONE_RATE="1/hour")
     settings = Settings.from_env({name: str(value) for name, value in app.config.items() if name in CONFIG})
     fake = FakeWeChat(settings.apps)
-    auth = WxAuth(app, wechat=wechat_client(settings, Transport(settings.wechat_url, fake)), store=store)
+    client = wechat_client(settings, Transport(settings.wechat_url, fake))
+    auth = WxAuth(app, make=partial(Services, wechat=client, store=store))
     return app, auth, fake
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from wxauth.keys import KeyRing
 from wxauth.models import Identity
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
+from wxauth.web.extension import Services
 
 FORGED = f"wxa_{'A' * 65}.{'A' * 43}"
 
@@ -28,7 +30,7 @@ FORGED = f"wxa_{'A' * 65}.{'A' * 43}"
 @pytest.fixture
 def client(settings: Settings, store: SessionStore) -> FlaskClient:
     shop = Flask("shop")
-    WxAuth(shop, settings, store=store)
+    WxAuth(shop, settings, partial(Services, store=store))
 
     @shop.get("/orders")
     @login_required

@@ -14,7 +14,7 @@ from ..sessions.records import hash_name
 from ..settings import Settings
 from ..storage.client import RedisClient
 from ..web.app import create_app as create_service
-from ..web.extension import auth, session_store, wechat_client
+from ..web.extension import services, session_store, wechat_client
 from ..web.requests import bearer_token, json_object, text
 from ..wechat.transport import Transport
 from . import playground
@@ -70,7 +70,7 @@ def wx_login() -> dict[str, Any]:
 @bp.post("/wx.getUserProfile")
 def wx_get_user_profile() -> dict[str, Any]:
     """Return a profile, as wx.getUserProfile does. The sandbox has exactly one app."""
-    (appid,) = auth.settings.apps
+    (appid,) = services().settings.apps
     return _fakes().wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
 
 

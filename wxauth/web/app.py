@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from flask import Flask, Response, g, request
 
@@ -12,15 +13,13 @@ from ..errors import NotFound
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..wechat.client import WeChatClient
-from .extension import EXTENSION, WxAuth
+from .extension import EXTENSION, Services, WxAuth
 from .middleware import wrap
 from .problems import NO_STORE, handle_http_errors
 from .requests import MAX_BODY
 from .routes import clients, health, push, sessions, userdata
 
 log = logging.getLogger(__name__)
-
-BLUEPRINTS: Final = (sessions.bp, userdata.bp, clients.bp, push.bp, health.bp)
 
 
 class Service(Flask):
@@ -38,9 +37,9 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.url_map.merge_slashes = False
     app.before_request(_start_request)
     app.after_request(_finish_request)
-    WxAuth(app, settings, wechat=wechat, store=store)
+    WxAuth(app, settings, partial(Services, wechat=wechat, store=store))
     handle_http_errors(app)
-    for blueprint in BLUEPRINTS:
+    for blueprint in (sessions.bp, userdata.bp, clients.bp, push.bp, health.bp):
         app.register_blueprint(blueprint)
     app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]
     if settings.redis_tls == "insecure":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from blinker import NamedSignal
@@ -72,21 +73,15 @@ class WxAuth:
             return app
 
     Settings have the names of the service's environment variables. A key of `app.config` (str or int) wins over the
-    variable of the same name; times are seconds. `settings` replaces the configuration; `wechat` and `store` are
-    seams for fakes. Raises ConfigurationError with all mistakes, as `init_app` says.
+    variable of the same name; times are seconds. `settings` replaces the configuration; `make` is
+    a seam for fakes. Raises ConfigurationError with all mistakes, as `init_app` says.
     """
 
     def __init__(
-        self,
-        app: Flask | None = None,
-        settings: Settings | None = None,
-        *,
-        wechat: WeChatClient | None = None,
-        store: SessionStore | None = None,
+        self, app: Flask | None = None, settings: Settings | None = None, make: Callable[..., Services] = Services
     ) -> None:
         self._settings = settings
-        self._wechat = wechat
-        self._store = store
+        self._make = make
         if app is not None:
             self.init_app(app)
 
@@ -103,16 +98,11 @@ class WxAuth:
 
     def _services(self, environ: dict[str, str], settings: Settings | None) -> Services | ConfigurationError:
         try:
-            return Services(settings or Settings.from_env(environ), self._wechat, self._store)
+            return self._make(settings or Settings.from_env(environ))
         except ConfigurationError as error:
             if any(text.strip() for name, text in environ.items() if OURS.match(name)):
                 raise
             return error
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of the current application."""
-        return services().settings
 
     @property
     def store(self) -> SessionStore:
@@ -169,40 +159,39 @@ class WxAuth:
 
     def log_out(self, session: WxSession) -> None:
         """End this session. Like all methods below, raises StoreUnavailable."""
-        self.store.revoke(session)
-        _send(logged_out, user=session.user)
+        self._end(session.user, self.store.revoke, session)
 
     def log_out_one(self, session: WxSession, id: str) -> None:
         """End the session `id` of the same user. Raises SessionNotFound."""
-        self.store.end(session.user, id)
-        _send(logged_out, user=session.user)
+        self._end(session.user, self.store.end, session.user, id)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
         if keep_current:
-            self.store.end_others(session)
+            self._end(session.user, self.store.end_others, session)
         else:
-            self.store.end_all(session.user)
-        _send(logged_out, user=session.user)
+            self.log_out_user(session.user)
 
     def log_out_user(self, user: User) -> None:
         """End all sessions of a user."""
-        self.store.end_all(user)
-        _send(logged_out, user=user)
+        self._end(user, self.store.end_all, user)
 
     def forget(self, user: User) -> None:
         """End all sessions of a user and delete the session_keys: the user closed the account."""
-        self.store.purge(user)
-        _send(logged_out, user=user)
+        self._end(user, self.store.purge, user)
 
     def ban(self, user: User) -> None:
         """End all sessions of a user and refuse the user's logins."""
-        self.store.ban(user)
+        self._end(user, self.store.ban, user)
+
+    def _end(self, user: User, end: Callable[..., object], *args: object) -> None:
+        """End sessions of `user` by calling `end`, then send `logged_out`."""
+        end(*args)
         _send(logged_out, user=user)
 
     def known_appid(self, appid: str | None) -> str:
         """Return the configured app that `appid` names. None means the only one. Raises BadRequest."""
-        apps = self.settings.apps
+        apps = services().settings.apps
         found = next(iter(apps)) if appid is None and len(apps) == 1 else appid
         if found is None or found not in apps:
             raise BadRequest("Send the appid of a mini program that is configured here.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar, cast, overload
+from typing import Any, Final, TypeVar, cast, overload
 
 from flask import Response, after_this_request, current_app, request
 from werkzeug.local import LocalProxy
@@ -19,21 +19,18 @@ CLOCK_SKEW: Final = 60
 #: The key of the session in the WSGI environment.
 SESSION: Final = "wxauth.session"
 
-P = ParamSpec("P")
-R = TypeVar("R")
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 @overload
-def login_required(view: Callable[P, R], /) -> Callable[P, R]: ...
+def login_required(view: View, /) -> View: ...
 
 
 @overload
-def login_required(*, fresh: int | None = None, touch: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def login_required(*, fresh: int | None = None, touch: bool = True) -> Callable[[View], View]: ...
 
 
-def login_required(
-    view: Callable[P, R] | None = None, /, *, fresh: int | None = None, touch: bool = True
-) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | None = None, touch: bool = True) -> Any:
     """Call the view only for a request with the token of a live session. `wx_session` is that session.
 
         @app.get("/orders")
@@ -51,11 +48,11 @@ def login_required(
         return functools.partial(login_required, fresh=fresh, touch=touch)
 
     @functools.wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         after_this_request(_forbid_caching)
         # Flask's `g` can outlive a request: tests may send several in one application context.
         request.environ[SESSION] = _resolve(fresh, touch)
-        return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
+        return current_app.ensure_sync(view)(*args, **kwargs)
 
     return guarded
 

@@ -22,7 +22,6 @@ from werkzeug.wsgi import get_content_length
 from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
 from ..logs import current_environ
 from ..sessions.cache import SessionCache
-from ..sessions.store import WxSession
 from ..settings import Client, Settings
 from .problems import NO_STORE, to_response
 from .requests import MAX_BODY, client_network, find_client, token_from_header
@@ -80,7 +79,8 @@ class ForwardAuth:
         except (CredentialError, StoreUnavailable) as error:
             return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
         # No log line: a proxy asks before every request.
-        start_response("204 No Content", [*_identity_headers(session), *self._headers, *NO_STORE])
+        user = {"X-WX-AppID": session.appid, "X-WX-OpenID": session.openid, "X-WX-UnionID": session.unionid or ""}
+        start_response("204 No Content", [*user.items(), *self._headers, *NO_STORE])
         return []
 
     def _refuse(self, error: WxAuthError, method: str) -> Response:
@@ -89,14 +89,6 @@ class ForwardAuth:
         response = to_response(error)
         response.headers.extend(self._headers)
         return response
-
-
-def _identity_headers(session: WxSession) -> list[tuple[str, str]]:
-    return [
-        ("X-WX-AppID", session.appid),
-        ("X-WX-OpenID", session.openid),
-        ("X-WX-UnionID", session.unionid or ""),
-    ]
 
 
 class BodyBuffer:

@@ -40,10 +40,10 @@ def from_http(error: HTTPException) -> WxAuthError:
 
 
 def problem_for(error: WxAuthError) -> dict[str, object]:
-    """Return the members of the problem."""
+    """Return the members of the problem. The title is the code in words."""
     return {
         "type": f"urn:problem-type:wxauth:{error.code}",
-        "title": error.title,
+        "title": error.code.replace("_", " ").capitalize(),
         "status": error.status,
         "detail": error.detail,
         "code": error.code,

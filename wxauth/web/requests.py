@@ -60,7 +60,7 @@ def raw_body() -> bytes:
     """Return the body as bytes. Raises TooLarge, or BadRequest if the connection ended before the body did."""
     raw = request.get_data()
     if len(raw) > MAX_BODY:
-        raise TooLarge("A body may have at most 16 KiB.")
+        raise TooLarge
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw
@@ -69,11 +69,9 @@ def raw_body() -> bytes:
 def text(found: dict[str, Any], name: str, max_length: int) -> str | None:
     """Return the member `name`, 1 to `max_length` printable characters, or None. Raises BadRequest."""
     value = found.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 1 <= len(value) <= max_length or not value.isprintable():
-        raise BadRequest(f"{name} must be a string of 1 to {max_length} printable characters.")
-    return value
+    if value is None or (isinstance(value, str) and 1 <= len(value) <= max_length and value.isprintable()):
+        return value
+    raise BadRequest(f"{name} must be a string of 1 to {max_length} printable characters.")
 
 
 def required_str(found: dict[str, Any], name: str, form: re.Pattern[str] = ANY) -> str:

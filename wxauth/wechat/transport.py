@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import create_connection
 
 from ..errors import WeChatUnreachable
-from ..logs import HidesQueries
+from ..logs import hide_queries
 from ..models import Secret
 
 #: Seconds to connect to one address, and again for the TLS handshake.
@@ -39,7 +39,7 @@ Fields = Mapping[str, str | bool | Secret]
 
 # At DEBUG these loggers write the query, which holds the AppSecret.
 for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(name).addFilter(HidesQueries())
+    logging.getLogger(name).addFilter(hide_queries)
 
 
 class Request(NamedTuple):

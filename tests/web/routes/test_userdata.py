@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -24,7 +25,7 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
-from wxauth.web.extension import EXTENSION
+from wxauth.web.extension import EXTENSION, Services
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
 
 STALE = (409, "session_key_stale", "login")
@@ -242,7 +243,7 @@ def test_userdata_max_age_reaches_the_store(settings: Settings) -> None:
 @pytest.fixture
 def shop(settings: Settings, store: SessionStore) -> FlaskClient:
     shop = Flask("shop")
-    WxAuth(shop, settings, store=store)
+    WxAuth(shop, settings, partial(Services, store=store))
 
     @shop.post("/profile")
     @login_required

@@ -93,10 +93,9 @@ def metrics() -> Response:
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
     """Return the live session of the token in the form, or None if the client may not see it."""
     token, resolve = form_field("token"), services().cache.resolve
-    client: Client = g.wx_client
     try:
         # A limited client must not extend the idle time of a session that it may not see.
-        if client.appids is not None and not _may_see(resolve(token, touch=False).appid):
+        if g.wx_client.appids is not None and not _may_see(resolve(token, touch=False).appid):
             return None
         return resolve(token, touch=touch)
     except TokenInvalid:

@@ -20,12 +20,11 @@ bp = Blueprint("login", __name__)
 LOGIN_CODE: Final = re.compile(rf"{CODE.pattern}|the code is a mock one")
 MAX_LABEL: Final = 64
 
-Answer = dict[str, Any]
 EMPTY: Final = ("", 204)
 
 
 @bp.post("/login")
-def log_in() -> Answer:
+def log_in() -> dict[str, Any]:
     body = json_object()
     code, device = required_str(body, "code", LOGIN_CODE), text(body, "device", MAX_LABEL)
     appid = auth.known_appid(text(body, "appid", MAX_LABEL))
@@ -35,7 +34,7 @@ def log_in() -> Answer:
 
 @bp.get("/session")
 @login_required
-def show_session() -> Answer:
+def show_session() -> dict[str, Any]:
     names = ("id", "appid", "openid", "unionid", "device", "created_at", "expires_in")
     return {name: value for name in names if (value := getattr(wx_session, name)) is not None}
 
@@ -49,7 +48,7 @@ def log_out() -> tuple[str, int]:
 
 @bp.get("/sessions")
 @login_required
-def list_sessions() -> Answer:
+def list_sessions() -> dict[str, Any]:
     entries = services().store.sessions_of(wx_session.user)
     return {"sessions": [session_json(entry, wx_session.id) for entry in entries]}
 
@@ -71,7 +70,7 @@ def log_out_one(id: str) -> tuple[str, int]:
     return EMPTY
 
 
-def session_json(entry: SessionEntry, current: str | None = None) -> Answer:
+def session_json(entry: SessionEntry, current: str | None = None) -> dict[str, Any]:
     """Return a session as the lists show it. `current` is the id of the caller's session."""
     device = {"device": entry.device} if entry.device else {}
     return {"id": entry.id, **device, "created_at": entry.created_at, "current": entry.id == current}
