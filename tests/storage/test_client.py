@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
-from wxauth.storage.client import RECENT, RedisClient, Script, bytes_or_none
+from wxauth.storage.client import RedisClient, Script, bytes_or_none
 from wxauth.storage.connections import connector
 
 SCRIPT = Script("return redis.call('SET', KEYS[1], ARGV[1], 'EX', 10)")
@@ -26,7 +25,6 @@ OPERATIONS: dict[str, Callable[[RedisClient], object]] = {
     "health": lambda client: client.health(),
     "read": lambda client: client.read("k"),
     "exists": lambda client: client.exists("k"),
-    "ping": lambda client: client.ping(),
     "operation": lambda client: client.ask("k", "HGET", "k", "f", parse=bytes_or_none),
     "run": lambda client: client.run(SCRIPT, "k", "v", parse=bool),
     "delete": lambda client: client.delete("k"),
@@ -71,30 +69,6 @@ def silent() -> Iterator[str]:
 def test_operation_on_a_silent_server_times_out(operation: Callable[[RedisClient], object], silent: str) -> None:
     with pytest.raises(StoreUnavailable, match="timeout"):
         operation(RedisClient(connector(silent, "verify")))
-
-
-def test_ping_relies_on_a_recent_answer_only() -> None:
-    with RedisServer() as server:
-        client = RedisClient(connector(server.url, "verify"))
-        # A busy machine may use up the 250 ms, but hardly three times.
-        assert any(is_pinged_after_its_answer(client, server) for _ in range(3))
-        time.sleep(2 * RECENT)
-        server.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(StoreUnavailable, match="timeout"):
-            client.ping()
-        server.process.send_signal(signal.SIGCONT)
-
-
-def is_pinged_after_its_answer(client: RedisClient, server: RedisServer) -> bool:
-    client.read("k")
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        client.ping()
-    except StoreUnavailable:
-        return False
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-    return True
 
 
 def test_store_unavailable_holds_no_password() -> None:

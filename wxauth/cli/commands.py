@@ -189,7 +189,7 @@ def _user(settings: Settings, appid: str, openid: str) -> User:
 
 def _as_click_error(error: WxAuthError) -> click.ClickException:
     if isinstance(error, SessionNotFound | SessionKeyStale):
-        return click.ClickException(error.title)
+        return click.ClickException(error.detail)
     if isinstance(error, WeChatError):
         return CommandFailed("\n".join(explain(error)))
     hint = error.hint if isinstance(error, StoreUnavailable) else None

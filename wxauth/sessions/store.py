@@ -130,10 +130,6 @@ class SessionStore:
         #: Called with the ids of sessions that this worker has ended, None if not known. The cache sets it.
         self.on_ended: Callable[[Iterable[str] | None], None] = lambda ids: None
 
-    def ping(self) -> None:
-        """Return if Redis answers."""
-        self.redis.ping()
-
     def health(self) -> str:
         """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if none can be kept."""
         return self.redis.health()

@@ -37,8 +37,6 @@ PROBE: Final = "wxa:{ready}:p"
 CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: Seconds that other threads wait for the first one to connect to a cluster.
 CONNECT_WAIT: Final = 0.3
-#: Seconds. `ping` relies on an answer that is not older.
-RECENT: Final = 0.25
 WAIT_MILLISECONDS: Final = 150
 #: Seconds between two questions to the sentinels who is primary.
 PRIMARY_INTERVAL: Final = 0.5
@@ -87,7 +85,7 @@ class RedisClient:
         self._lock = threading.Lock()
         self._connecting = CircuitBreaker()
         self._breakers: dict[str, CircuitBreaker] = {}
-        self._answered_at = self._followed_at = float("-inf")
+        self._followed_at = float("-inf")
 
     @property
     def is_cluster(self) -> bool:
@@ -162,11 +160,6 @@ class RedisClient:
         return self.run(
             COUNT, key, seconds, amount, parse=lambda reply: (int(reply[0]), int(reply[1]) / 1000), once=True
         )
-
-    def ping(self) -> None:
-        """Return if Redis answers, or did within the last 250 ms. A cluster is not asked: no node speaks for all."""
-        if time.monotonic() - self._answered_at > RECENT and not self.is_cluster:
-            self.read(PROBE)
 
     def health(self) -> str:
         """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if no node keeps sessions."""
@@ -263,7 +256,6 @@ class RedisClient:
             if (word := reason(error)) != "pool_exhausted":
                 self._report(breaker.failed(word))
             raise
-        self._answered_at = time.monotonic()
         self._report(breaker.succeeded())
         return answer
 

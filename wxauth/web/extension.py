@@ -124,8 +124,6 @@ class WxAuth:
         current = services()
         try:
             current.rate_limits.check_login()
-            # A code works once. If no session can be stored, the user keeps the code for the next try.
-            current.store.ping()
             identity = current.wechat.exchange(self.known_appid(appid), code)
             token, session = current.store.create(identity, device, replacing)
         except WxAuthError as error:

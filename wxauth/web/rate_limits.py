@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import time
 from typing import Final
@@ -35,7 +36,7 @@ class RateLimits:
         self._key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
 
     def check_login(self) -> None:
-        """Count a login of the address."""
+        """Count a login of the address. Raises StoreUnavailable before the code is spent: a code works once."""
         self._check(self._login, "login")
 
     def check_phone(self, user: User) -> None:
@@ -44,23 +45,25 @@ class RateLimits:
         self._check(self._phone, "phone", user)
 
     def check_client(self) -> None:
-        """Count a request of a backend, for each endpoint apart."""
-        self._check(self._client, request.endpoint or "")
+        """Count a request of a backend, for each endpoint apart. Without Redis the count in memory is enough."""
+        with contextlib.suppress(StoreUnavailable):
+            self._check(self._client, request.endpoint or "")
 
     def _check(self, limit: RateLimitItem, scope: str, user: User | None = None) -> None:
+        """Count in Redis. While Redis cannot be asked, count in memory and raise StoreUnavailable within the limit."""
         if not has_request_context():
             return
         source = "user" if user else "address"
         caller = f"{user.appid} {user.openid}" if user else client_network(request.remote_addr or "")
         # An HMAC: a plain hash of an IPv4 address can be reversed by brute force.
         key = hmac.digest(self._key, limit.key_for(scope, source, caller).encode(), "sha256").hex()[:32]
-        count, seconds_left = self._count(f"{PREFIX}{key}", limit.get_expiry())
-        if count > limit.amount:
-            raise RateLimited(max(int(seconds_left) + 1, 1), limit.amount, limit.get_expiry(), source)
-
-    def _count(self, name: str, window: int) -> tuple[int, float]:
-        """Return the requests in this window, and the seconds until it ends."""
+        name, window, failure = f"{PREFIX}{key}", limit.get_expiry(), None
         try:
-            return self._redis.count(name, window, 1)
-        except StoreUnavailable:
-            return self._memory.incr(name, window), self._memory.get_expiry(name) - time.time()
+            count, seconds_left = self._redis.count(name, window, 1)
+        except StoreUnavailable as error:
+            failure = error
+            count, seconds_left = self._memory.incr(name, window), self._memory.get_expiry(name) - time.time()
+        if count > limit.amount:
+            raise RateLimited(max(int(seconds_left) + 1, 1), limit.amount, window, source)
+        if failure:
+            raise failure

@@ -71,7 +71,8 @@ MEANINGS: Final[Mapping[int, Text]] = {
         "the request arrived changed: check whether a relay at WXAUTH_WECHAT_URL changes it",
         "请求内容被改动：检查 WXAUTH_WECHAT_URL 的中转服务是否修改了请求")),
     **dict.fromkeys((89503, 89506, 89507), Text(
-        "the administrator must confirm calls from this server's address: ask them. After a refusal wait 24 hours (89506) or 1 hour (89507)",
+        "the administrator must confirm calls from this server's address:"
+        " ask them. After a refusal wait 24 hours (89506) or 1 hour (89507)",
         "本服务器 IP 的调用需要管理员确认：联系管理员。被拒绝之后等 24 小时（89506）或 1 小时（89507）")),
     **dict.fromkeys((50002, 50007), Text(
         "the mini program is restricted or frozen: read the notices in the WeChat console",
