@@ -96,7 +96,8 @@ class Service:
 
     def stored(self) -> dict[bytes, object]:
         keys: Any = self.redis.keys()
-        return {key: self.redis.dump(key) for key in keys}
+        # Without the rate limits: each login is counted.
+        return {key: self.redis.dump(key) for key in keys if not key.startswith(b"wxa:l:")}
 
     @staticmethod
     def identity_of(answer: TestResponse) -> dict[str, object]:

@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 from tests.clients import basic, problem, settings_with_clients
 from tests.conftest import APPID
 from tests.servers import RedisServer, free_port, wait_until
+from wxauth.errors import StoreUnavailable
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
@@ -237,7 +238,16 @@ def test_check_login_costs_one_call_of_redis(raw_redis: redis.Redis) -> None:
 def test_check_login_asks_redis_once_in_an_outage() -> None:
     """The request has waited for the timeout already."""
     client = CountingRedis(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
-    RateLimits(settings_with_clients(), client).check_login()
+    with pytest.raises(StoreUnavailable):
+        RateLimits(settings_with_clients(), client).check_login()
+    assert client.calls == 1
+
+
+@pytest.mark.usefixtures("request_context")
+def test_check_client_passes_in_an_outage() -> None:
+    """A check may be answered from the cache."""
+    client = CountingRedis(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
+    RateLimits(settings_with_clients(), client).check_client()
     assert client.calls == 1
 
 

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,17 +43,10 @@ class SessionCache:
     `size` is the number of entries; 0 turns the cache off, and so does `listener=None`.
     """
 
-    def __init__(
-        self,
-        store: SessionStore,
-        listener: RevocationListener | None,
-        size: int,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, store: SessionStore, listener: RevocationListener | None, size: int) -> None:
         self._store = store
         self._listener = listener if size else None
         self._size = size
-        self._monotonic = monotonic
         self._reset()
         store.on_ended = self.evict
         after_fork = weakref.WeakMethod(self._after_fork)
@@ -77,7 +70,7 @@ class SessionCache:
         """Note sessions that have ended, here or on another worker. None: it is not known which, so drop all."""
         if ids is None or len(self._ended) > MAX_ENDED:
             self.clear()
-        now = self._monotonic()
+        now = time.monotonic()
         with self._lock:
             self._ended |= dict.fromkeys(ids or (), now)
             while self._ended and next(iter(self._ended.values())) < now - ENDED_MEMORY:
@@ -100,16 +93,16 @@ class SessionCache:
             self._ended: dict[str, float] = {}
 
     def _is_usable(self, entry: _Entry, touch: bool) -> bool:
-        now = self._monotonic()
+        now = time.monotonic()
         if self._listener is None or self._listener.last_heartbeat < now - MAX_HEARTBEAT_AGE:
             return False
         if entry.read_at < now - MAX_ENTRY_AGE or entry.session.id in self._ended:
             return False
-        time = self._store.now()
-        return time < entry.session.expires_at and not (touch and time >= entry.touch_due_at)
+        clock = self._store.now()
+        return clock < entry.session.expires_at and not (touch and clock >= entry.touch_due_at)
 
     def _load(self, text: str, touch: bool) -> WxSession:
-        read_at = self._monotonic()
+        read_at = time.monotonic()
         entries = self._listen()
         try:
             session, touch_due_at = self._store.load(text, touch=touch)
@@ -132,7 +125,7 @@ class SessionCache:
         self._listener.start(self)
         # Take the entries first: if the channel is interrupted later, `clear` replaces them.
         entries = self._entries
-        alive = self._listener.last_heartbeat > self._monotonic() - MAX_HEARTBEAT_AGE
+        alive = self._listener.last_heartbeat > time.monotonic() - MAX_HEARTBEAT_AGE
         return entries if alive else None
 
     def _after_fork(self) -> None:

@@ -20,18 +20,8 @@ from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
 from ..storage.client import RedisClient, Script, bytes_or_none
 from ..wechat.open_data import Watermark, check_signed, open_encrypted
-from .records import (
-    MICROSECONDS,
-    Record,
-    SessionEntry,
-    UserHash,
-    ban_name,
-    hash_name,
-    merge_session_keys,
-    open_session,
-    seal_record,
-    user_hashes,
-)
+from . import records
+from .records import MICROSECONDS, Record, SessionEntry, UserHash
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +166,9 @@ class SessionStore:
 
     def session_keys(self, user: User) -> SessionKeys | None:
         """Return the newest session_key and the one before it. None without a session."""
-        return merge_session_keys(known for user_hash in self._hashes(user) for known in self._open(user_hash)[1])
+        return records.merge_session_keys(
+            known for user_hash in self._hashes(user) for known in self._open(user_hash)[1]
+        )
 
     def replace_session_key(self, user: User, session_key: Secret) -> None:
         """Keep the session_key that a reset brought, and none before it. Without a session nothing is kept."""
@@ -210,25 +202,25 @@ class SessionStore:
 
         The mark is set first. A login writes first and then looks for the mark, so one of the two sees the other.
         """
-        self.redis.set(ban_name(user), BAN_TTL)
+        self.redis.set(records.ban_name(user), BAN_TTL)
         self._end(user, "others", [], "ban")
 
     def unban(self, user: User) -> None:
         """Allow the user to log in again."""
-        self.redis.delete(ban_name(user))
+        self.redis.delete(records.ban_name(user))
 
     @property
     def _idle_life(self) -> int:
         return min(self.policy.idle_ttl, self.policy.max_ttl)
 
     def _hashes(self, user: User) -> list[UserHash]:
-        return user_hashes(self._ring, user)
+        return records.user_hashes(self._ring, user)
 
     def _write(self, token: Token, record: Record, session_key: Secret, replacing: WxSession | None) -> bool:
         """Run the login script, and enforce the limit across ring keys. Return whether the user is banned."""
         user_hash, *older = self._hashes(record.user)
         replaced = [replacing.id] if replacing and replacing.user == record.user else []
-        tail = user_hash.session_tail(token.id, record, seal_record(token, record))
+        tail = user_hash.session_tail(token.id, record, records.seal_record(token, record))
         key = user_hash.session_key_value(session_key, self.now())
         life, login_time = self._idle_life * MICROSECONDS, record.created_at * MICROSECONDS
         arguments = (self.policy.max_sessions, token.id, life, login_time, tail, key, *(replaced or [""]))
@@ -236,7 +228,7 @@ class SessionStore:
         self.redis.ensure_replicas(user_hash.name)
         ended: list[str] = []
         with self._reporting(ended):
-            found, banned = self._login(user_hash, arguments, ban_name(record.user))
+            found, banned = self._login(user_hash, arguments, records.ban_name(record.user))
             ended += found
         ENDED.labels("logout").inc(sum(id in replaced for id in ended))
         ENDED.labels("cap").inc(sum(id not in replaced for id in ended))
@@ -286,13 +278,13 @@ class SessionStore:
 
     def _read(self, token: Token) -> tuple[Record, float]:
         """Return the record and the idle end (Unix seconds). Asks again on a fresh connection if it does not open."""
-        name = hash_name(token.hash_tag)
+        name = records.hash_name(token.hash_tag)
         for fresh in (False, True):
             value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)
             if value is None:
                 raise TokenInvalid
             with contextlib.suppress(InvalidSeal):
-                return open_session(token, value)
+                return records.open_session(token, value)
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 
@@ -302,7 +294,10 @@ class SessionStore:
         If the session looks expired the answer is `needed`: Redis' clock decides. Raises TokenInvalid.
         """
         life = self._idle_life * MICROSECONDS if move else ""
-        name, arguments = hash_name(token.hash_tag), (*self._times, token.id, life, ends_at * MICROSECONDS)
+        name, arguments = (
+            records.hash_name(token.hash_tag),
+            (*self._times, token.id, life, ends_at * MICROSECONDS),
+        )
         # A reply may have been spoilt on its way: ask again on a fresh connection before the session is refused.
         for fresh in (False, True):
             try:

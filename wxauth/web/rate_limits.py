@@ -50,7 +50,7 @@ class RateLimits:
             self._check(self._client, request.endpoint or "")
 
     def _check(self, limit: RateLimitItem, scope: str, user: User | None = None) -> None:
-        """Count in Redis. While Redis cannot be asked, count in memory and raise StoreUnavailable within the limit."""
+        """Count in Redis. While it cannot be asked, count in memory, and raise StoreUnavailable within the limit."""
         if not has_request_context():
             return
         source = "user" if user else "address"

@@ -34,8 +34,4 @@ def verify() -> dict[str, Any]:
 @login_required
 def phone_number() -> dict[str, str]:
     found = auth.phone_number(wx_session, required_str(json_object(), "code", CODE))
-    return {
-        "phoneNumber": found.number,
-        "purePhoneNumber": found.pure_number,
-        "countryCode": found.country_code,
-    }
+    return {"phoneNumber": found.number, "purePhoneNumber": found.pure_number, "countryCode": found.country_code}
