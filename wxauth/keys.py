@@ -61,11 +61,8 @@ def seal(key: bytes, context: str, expires_at: int, payload: bytes) -> bytes:
 
 def unseal(key: bytes, context: str, sealed: bytes) -> tuple[int, bytes]:
     """Return the end (Unix seconds) and the payload. Raises InvalidSeal for any other bytes."""
-    head, nonce, ciphertext = (
-        sealed[: HEAD.size],
-        sealed[HEAD.size : HEAD.size + NONCE_LENGTH],
-        sealed[HEAD.size + NONCE_LENGTH :],
-    )
+    head, rest = sealed[: HEAD.size], sealed[HEAD.size :]
+    nonce, ciphertext = rest[:NONCE_LENGTH], rest[NONCE_LENGTH:]
     if len(nonce) < NONCE_LENGTH or head[0] != VERSION:
         raise InvalidSeal
     try:
@@ -120,10 +117,6 @@ class SigningKey:
     def for_app(self, appid: str, label: str, length: int = 32) -> bytes:
         """Return `length` bytes for the purpose `label` of an app."""
         return derive(self._key, appid.encode(), f"wxauth app {label}", length)
-
-    def app_name(self, appid: str) -> str:
-        """Return a keyed hash of the appid, 22 characters."""
-        return _base64(self.for_app(appid, "name", 16))
 
 
 class KeyRing:

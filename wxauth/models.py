@@ -1,4 +1,4 @@
-"""The nouns of this house: a secret, a user, an identity. Plain values; nothing is computed or sent here."""
+"""Plain values that all folders share: Secret, User, Identity, PhoneNumber, SessionKeys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class Secret:
-    """A text that can't be printed, formatted, pickled or compared by accident; `reveal` is the only way in."""
+    """A text that cannot be printed, formatted or pickled. Only `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -16,7 +16,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself. Call it where it is used, and keep no second copy."""
+        """Return the text. Call this where the text is used, and do not keep a copy."""
         return self._text
 
     def __repr__(self) -> str:
@@ -29,12 +29,12 @@ class Secret:
         return hash(self._text)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not to be pickled")
+        raise TypeError("a Secret cannot be pickled")
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One person in one mini program. An openid means nothing without its appid."""
+    """One person in one mini program. An openid is unique only together with its appid."""
 
     appid: str
     openid: str = field(repr=False)
@@ -42,7 +42,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What WeChat answers for a code: who it is, and the key that seals this user's data."""
+    """WeChat's answer to a code: the user, and the key that encrypts the user's data."""
 
     user: User
     session_key: Secret
@@ -51,9 +51,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class PhoneNumber:
-    """A user's phone number, as WeChat tells it. It goes to whoever asked, and is kept nowhere."""
+    """A user's phone number in WeChat's form. It is in the answer to the request only, and never stored."""
 
-    #: With the country's code where that is not China's.
+    #: With the country code, except for numbers of China.
     number: str = field(repr=False)
     pure_number: str = field(repr=False)
     country_code: str = field(repr=False)
@@ -61,7 +61,7 @@ class PhoneNumber:
 
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
-    """A user's newest session_key, since when (Unix seconds), and the one before. WeChat keeps one for each user."""
+    """A user's newest session_key, since when it is known (Unix seconds), and the previous one."""
 
     newest: Secret
     since: int

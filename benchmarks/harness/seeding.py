@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import redis
-from flask import Flask
 
 from benchmarks.contenders.table import OURS, SeedMethod
 from benchmarks.contenders.users import FakeUser, fake_user
 from benchmarks.harness.servers import ContenderServer
 from tests.servers import RedisServer
-from wxauth import WxAuth
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
+from wxauth.web.extension import redis_client, session_store
 
 #: Commands in one pipeline.
 BATCH: Final = 1000
@@ -51,7 +50,7 @@ def add_copies(server: RedisServer, count: int) -> None:
 
 def _session_store(server: RedisServer) -> SessionStore:
     settings = Settings.from_env({**OURS, "REDIS_URL": server.url})
-    return WxAuth(Flask(__name__), settings).store
+    return session_store(settings, redis_client(settings))
 
 
 def _create(store: SessionStore, user: FakeUser) -> str:

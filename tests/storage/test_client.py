@@ -24,7 +24,6 @@ SCRIPT = Script("return redis.call('SET', KEYS[1], ARGV[1], 'EX', 10)")
 OPERATIONS: dict[str, Callable[[RedisClient], object]] = {
     "health": lambda client: client.health(),
     "read": lambda client: client.read("k"),
-    "exists": lambda client: client.exists("k"),
     "operation": lambda client: client.ask("k", "HGET", "k", "f", parse=bytes_or_none),
     "run": lambda client: client.run(SCRIPT, "k", "v", parse=bool),
     "delete": lambda client: client.delete("k"),

@@ -176,4 +176,4 @@ def test_calls_outside_of_a_request_are_not_limited(limited: tuple[Flask, WxAuth
     app, auth, fake = limited
     with app.app_context():
         tokens = [auth.log_in(fake.wx_login("alice"))[0] for _ in range(4)]
-        assert auth.store.resolve(tokens[-1].reveal()).appid == APPID
+        assert services().store.resolve(tokens[-1].reveal()).appid == APPID

@@ -108,9 +108,8 @@ class SessionCache:
             session, touch_due_at = self._store.load(text, touch=touch)
         except (StoreUnavailable, TokenInvalid) as error:
             CHECKS.labels(error.code, "redis").inc()
-            if isinstance(error, TokenInvalid):
-                with self._lock:
-                    self._entries.pop(text, None)
+            with self._lock:
+                self._entries.pop(text, None)
             raise
         CHECKS.labels("ok", "redis").inc()
         if entries is not None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..keys import InvalidSeal, KeyRing, SigningKey, Token, UserKeys, seal, unseal
+from ..keys import InvalidSeal, SigningKey, Token, UserKeys, seal, unseal
 from ..models import Secret, SessionKeys, User
 
 #: Idle end and login time in microseconds, kind, length of the sealed label. The Lua scripts read the first two.
@@ -144,11 +144,6 @@ class UserHash:
             return unseal(self._keys.seal_key, _context(self._keys.hash_tag, field), sealed)[1]
         except InvalidSeal:
             return None
-
-
-def user_hashes(ring: KeyRing, user: User) -> list[UserHash]:
-    """Return the user's hashes, one for each ring key, the newest first."""
-    return [UserHash.of(key, user) for key in ring]
 
 
 def merge_session_keys(found: Iterable[tuple[int, Secret]]) -> SessionKeys | None:

@@ -214,7 +214,8 @@ class SessionStore:
         return min(self.policy.idle_ttl, self.policy.max_ttl)
 
     def _hashes(self, user: User) -> list[UserHash]:
-        return records.user_hashes(self._ring, user)
+        """Return the user's hashes, one for each ring key, the newest first."""
+        return [UserHash.of(key, user) for key in self._ring]
 
     def _write(self, token: Token, record: Record, session_key: Secret, replacing: WxSession | None) -> bool:
         """Run the login script, and enforce the limit across ring keys. Return whether the user is banned."""
@@ -241,7 +242,7 @@ class SessionStore:
     def _login(self, user_hash: UserHash, arguments: tuple[Any, ...], ban: str) -> tuple[list[str], bool]:
         """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
         if self.redis.is_cluster:
-            return self._run(LOGIN, user_hash, *arguments, parse=_ids), self.redis.exists(ban)
+            return self._run(LOGIN, user_hash, *arguments, parse=_ids), self.redis.ask(ban, "EXISTS", ban, parse=bool)
         found: tuple[list[str], bool] = self._run(
             LOGIN, user_hash, *arguments, also=[("EXISTS", ban)], parse=lambda ids, banned: (_ids(ids), bool(banned))
         )
@@ -294,10 +295,7 @@ class SessionStore:
         If the session looks expired the answer is `needed`: Redis' clock decides. Raises TokenInvalid.
         """
         life = self._idle_life * MICROSECONDS if move else ""
-        name, arguments = (
-            records.hash_name(token.hash_tag),
-            (*self._times, token.id, life, ends_at * MICROSECONDS),
-        )
+        name, arguments = (records.hash_name(token.hash_tag), (*self._times, token.id, life, ends_at * MICROSECONDS))
         # A reply may have been spoilt on its way: ask again on a fresh connection before the session is refused.
         for fresh in (False, True):
             try:

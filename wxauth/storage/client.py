@@ -139,10 +139,6 @@ class RedisClient:
         if replies and replies[-1] < self._wait_replicas:
             raise unavailable("not_replicated")
 
-    def exists(self, key: str) -> bool:
-        """Return whether `key` is there."""
-        return self.ask(key, "EXISTS", key, parse=bool)
-
     def read(self, key: str) -> bytes | None:
         """Return the value of `key`. None if it is not there."""
         return self.ask(key, "GET", key, parse=bytes_or_none)
@@ -201,7 +197,8 @@ class RedisClient:
 
     def clock(self) -> float:
         """Return Redis' time, in Unix seconds. Raises StoreUnavailable also where a host forbids TIME."""
-        return self._call(PROBE, lambda client: seconds_of(self._node(client, PROBE).time()))
+        seconds, microseconds = self._call(PROBE, lambda client: self._node(client, PROBE).time())
+        return float(seconds + microseconds / 1e6)
 
     def pools(self) -> list[tuple[str, Any]]:
         """Return the name and the connection pool of each node that takes writes. Raises errors of redis-py."""
@@ -328,9 +325,3 @@ def bytes_or_none(reply: Any) -> bytes | None:
     if not isinstance(reply, bytes | None):
         raise TypeError
     return reply
-
-
-def seconds_of(reply: Sequence[int]) -> float:
-    """Return the reply to TIME as Unix seconds."""
-    seconds, microseconds = reply
-    return seconds + microseconds / 1e6

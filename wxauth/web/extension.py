@@ -50,12 +50,12 @@ class Services:
         self.settings = settings
         self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
         self.store = store or session_store(settings, redis_client(settings))
-        tokens = AccessTokens(self.store.redis, KeyRing(settings.secret_keys), self.wechat)
+        tokens = AccessTokens(services().store.redis, KeyRing(settings.secret_keys), self.wechat)
         self.user_api = UserApi(self.wechat, tokens, self.store)
         # The sandbox's Redis is in this process, so there is nothing to listen to.
-        listener = None if settings.sandbox else RevocationListener(self.store.redis)
+        listener = None if settings.sandbox else RevocationListener(services().store.redis)
         self.cache = SessionCache(self.store, listener, settings.cache_size)
-        self.rate_limits = RateLimits(settings, self.store.redis)
+        self.rate_limits = RateLimits(settings, services().store.redis)
 
 
 class WxAuth:
@@ -104,17 +104,8 @@ class WxAuth:
                 raise
             return error
 
-    @property
-    def store(self) -> SessionStore:
-        """The session store of the current application."""
-        return services().store
-
     def log_in(
-        self,
-        code: str,
-        appid: str | None = None,
-        device: str | None = None,
-        replacing: WxSession | None = None,
+        self, code: str, appid: str | None = None, device: str | None = None, replacing: WxSession | None = None
     ) -> tuple[Secret, WxSession]:
         """Exchange the code of `wx.login`. Return the token for the client, and its session.
 
@@ -157,30 +148,30 @@ class WxAuth:
 
     def log_out(self, session: WxSession) -> None:
         """End this session. Like all methods below, raises StoreUnavailable."""
-        self._end(session.user, self.store.revoke, session)
+        self._end(session.user, services().store.revoke, session)
 
     def log_out_one(self, session: WxSession, id: str) -> None:
         """End the session `id` of the same user. Raises SessionNotFound."""
-        self._end(session.user, self.store.end, session.user, id)
+        self._end(session.user, services().store.end, session.user, id)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
         if keep_current:
-            self._end(session.user, self.store.end_others, session)
+            self._end(session.user, services().store.end_others, session)
         else:
             self.log_out_user(session.user)
 
     def log_out_user(self, user: User) -> None:
         """End all sessions of a user."""
-        self._end(user, self.store.end_all, user)
+        self._end(user, services().store.end_all, user)
 
     def forget(self, user: User) -> None:
         """End all sessions of a user and delete the session_keys: the user closed the account."""
-        self._end(user, self.store.purge, user)
+        self._end(user, services().store.purge, user)
 
     def ban(self, user: User) -> None:
         """End all sessions of a user and refuse the user's logins."""
-        self._end(user, self.store.ban, user)
+        self._end(user, services().store.ban, user)
 
     def _end(self, user: User, end: Callable[..., object], *args: object) -> None:
         """End sessions of `user` by calling `end`, then send `logged_out`."""

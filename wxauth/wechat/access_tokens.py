@@ -139,4 +139,4 @@ class AccessTokens:
 
 
 def _name(appid: str, key: SigningKey) -> str:
-    return f"wxa:{{{appid}}}:t:{key.app_name(appid)}"
+    return f"wxa:{{{appid}}}:t:{key.for_app(appid, 'name', 16).hex()}"
