@@ -30,6 +30,8 @@ RING = KeyRing([Secret(RING_KEY)])
 TOKEN = RING.issue(ALICE)
 RECORD = Record(ALICE, "uALICE-0123456789_abcdefghij", "Alice's 手机", 1_700_000_000, 1_702_592_000)
 IDLE_END, LOGIN_TIME = 1_700_604_800_000_000, 1_700_000_000_000_001
+#: Microseconds in a second.
+S = 1_000_000
 OLD_KEY, NEW_KEY = Secret(SESSION_KEY), Secret(SESSION_KEY[::-1])
 
 texts = st.text(min_size=1, max_size=64)
@@ -49,6 +51,11 @@ def value(record: Record = RECORD, token: Token = TOKEN) -> bytes:
     """Return a session's value as the login script writes it."""
     tail = HASH.session_tail(token.id, record, seal_record(token, record))
     return CLEAR.pack(IDLE_END, LOGIN_TIME, b"w", 0)[:TAIL] + tail
+
+
+def key_value(user_hash: UserHash, session_key: Secret, since: int) -> bytes:
+    """Return a session_key's value as the scripts write it. `since` is in microseconds."""
+    return since.to_bytes(8) + user_hash.session_key_value(session_key)
 
 
 @settings(deadline=None)
@@ -93,7 +100,7 @@ def test_short_field_is_not_listed() -> None:
 @settings(deadline=None)
 @given(secrets, times)
 def test_session_key_comes_back_as_it_was(session_key: Secret, since: int) -> None:
-    assert HASH.session_keys({b"k": HASH.session_key_value(session_key, since)}) == [(since, session_key)]
+    assert HASH.session_keys({b"k": key_value(HASH, session_key, since)}) == [(since, session_key)]
 
 
 @pytest.mark.parametrize(
@@ -101,21 +108,21 @@ def test_session_key_comes_back_as_it_was(session_key: Secret, since: int) -> No
 )
 def test_session_key_keeps_its_spelling(spelling: str) -> None:
     """WeChat publishes no format: other texts than canonical base64 are kept too."""
-    assert HASH.session_keys({b"k": HASH.session_key_value(Secret(spelling), 1)}) == [(1, Secret(spelling))]
+    assert HASH.session_keys({b"k": key_value(HASH, Secret(spelling), 1)}) == [(1, Secret(spelling))]
 
 
 def test_fingerprint_tells_whether_the_session_key_is_new() -> None:
-    fingerprints = [HASH.session_key_value(key, now)[4:8] for key, now in [(OLD_KEY, 1), (OLD_KEY, 2), (NEW_KEY, 1)]]
+    fingerprints = [key_value(HASH, key, now)[8:12] for key, now in [(OLD_KEY, 1), (OLD_KEY, 2), (NEW_KEY, 1)]]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_session_key_opens_only_for_its_user(other: UserHash) -> None:
-    assert other.session_keys({b"k": HASH.session_key_value(NEW_KEY, 1)}) == []
+    assert other.session_keys({b"k": key_value(HASH, NEW_KEY, 1)}) == []
 
 
 def test_damaged_previous_session_key_does_not_hide_the_newest() -> None:
-    fields = {b"k": HASH.session_key_value(NEW_KEY, 1), b"p": b"damaged"}
+    fields = {b"k": key_value(HASH, NEW_KEY, 1), b"p": b"damaged"}
     assert HASH.session_keys(fields) == [(1, NEW_KEY)]
 
 
@@ -127,10 +134,10 @@ def test_session_value_is_no_session_key() -> None:
     ("found", "merged"),
     [
         ([], None),
-        ([(5, NEW_KEY)], SessionKeys(NEW_KEY, 5)),
-        ([(5, NEW_KEY), (3, OLD_KEY)], SessionKeys(NEW_KEY, 5, OLD_KEY)),
-        ([(3, OLD_KEY), (5, NEW_KEY)], SessionKeys(NEW_KEY, 5, OLD_KEY)),
-        ([(5, NEW_KEY), (4, NEW_KEY), (3, OLD_KEY)], SessionKeys(NEW_KEY, 5, OLD_KEY)),
+        ([(5 * S, NEW_KEY)], SessionKeys(NEW_KEY, 5)),
+        ([(5 * S, NEW_KEY), (3 * S, OLD_KEY)], SessionKeys(NEW_KEY, 5, OLD_KEY)),
+        ([(3 * S, OLD_KEY), (5 * S, NEW_KEY)], SessionKeys(NEW_KEY, 5, OLD_KEY)),
+        ([(5 * S, NEW_KEY), (4 * S, NEW_KEY), (3 * S, OLD_KEY)], SessionKeys(NEW_KEY, 5, OLD_KEY)),
     ],
     ids=["none", "one", "two", "older hash newer", "same key in two hashes"],
 )
@@ -161,5 +168,5 @@ def test_ban_name_does_not_depend_on_the_ring() -> None:
 )
 def test_nothing_can_be_read_in_redis(text: str) -> None:
     stored = [HASH.name.encode(), ban_name(ALICE).encode(), value()]
-    stored += [HASH.session_key_value(key, 1) for key in (OLD_KEY, NEW_KEY)]
+    stored += [key_value(HASH, key, 1) for key in (OLD_KEY, NEW_KEY)]
     assert [found for found in stored if text.encode() in found] == []

@@ -567,3 +567,100 @@ def test_user_with_one_session_takes_at_most_520_bytes(
     (name,) = keys_of(client)
     assert cast(int, client.memory_usage(name)) <= 520
     client.close()
+
+
+def test_clock_of_redis_that_steps_back_ends_no_session(
+    redis_client: RedisClient, ring: KeyRing, alice: Identity, clock: Clock
+) -> None:
+    """The idle end is then more than the whole life away, which is no damage."""
+    store = SessionStore(redis_client, ring, SessionPolicy(2592000, 2592000, 3), clock)
+    token, _ = log_in(store, alice)
+    clock.advance(-2)
+    assert len(store.sessions_of(ALICE)) == 1
+    assert is_alive(store, token)
+
+
+def test_shorter_life_in_the_settings_keeps_a_fresh_session(
+    store: SessionStore, redis_client: RedisClient, ring: KeyRing, alice: Identity, clock: Clock
+) -> None:
+    """It ends the new life after the login, or after its last use."""
+    token, _ = log_in(store, alice)
+    shorter = SessionStore(redis_client, ring, SessionPolicy(86400, 3 * 86400, 3), clock)
+    assert len(shorter.sessions_of(ALICE)) == 1
+    assert is_alive(shorter, token)
+    clock.advance(86401)
+    assert not is_alive(shorter, token)
+
+
+def test_login_repairs_a_damaged_session_key(store: SessionStore, alice: Identity, raw_redis: redis.Redis) -> None:
+    """Also when WeChat gave the same session_key again, with the same fingerprint."""
+    _, session = log_in(store, alice)
+    name = hash_of(raw_redis, session)
+    damaged = bytearray(cast(bytes, raw_redis.hget(name, "k")))
+    damaged[-1] ^= 1
+    raw_redis.hset(name, "k", bytes(damaged))
+    assert store.session_keys(ALICE) is None
+    log_in(store, alice)
+    assert session.session_key == SESSION_KEY
+
+
+def test_newest_session_key_is_that_of_the_last_login_despite_a_wrong_clock(
+    redis_client: RedisClient, ring: KeyRing, policy: SessionPolicy, alice: Identity
+) -> None:
+    right = SessionStore(redis_client, ring, policy)
+    log_in(SessionStore(redis_client, ring, policy, WrongClock(8 * 86400)), alice)
+    log_in(right, dataclasses.replace(alice, session_key=Secret(OTHER_KEY)))
+    keys = right.session_keys(ALICE)
+    assert keys is not None
+    assert (keys.newest, keys.previous) == (Secret(OTHER_KEY), Secret(SESSION_KEY))
+
+
+def test_check_of_an_expired_session_removes_its_field(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis, clock: Clock
+) -> None:
+    """The next check finds nothing, and needs no second command."""
+    token, session = log_in(store, alice)
+    clock.advance(400000)
+    _, other = log_in(store, alice)
+    clock.advance(300000)
+    assert not is_alive(store, token)
+    assert raw_redis.hkeys(hash_of(raw_redis, other)).count(session.id.encode()) == 0
+
+
+def test_list_of_sessions_writes_nothing(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis, clock: Clock
+) -> None:
+    """It works on a Redis that refuses writes, also if a session has expired."""
+    _, session = log_in(store, alice, "expired")
+    clock.advance(400000)
+    log_in(store, alice, "live")
+    clock.advance(300000)
+    before = raw_redis.hgetall(hash_of(raw_redis, session))
+    assert devices(store) == ["live"]
+    assert raw_redis.hgetall(hash_of(raw_redis, session)) == before
+
+
+def test_10_000_fields_block_neither_logout_nor_login(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    """Only a writer to Redis can add them."""
+    token, session = log_in(store, alice)
+    name, value = hash_of(raw_redis, session), value_of(raw_redis, session)
+    raw_redis.hset(name, mapping={f"copy-{number}": value for number in range(10_000)})
+    log_in(store, alice)
+    assert len(store.sessions_of(ALICE)) == 3
+    store.end_all(ALICE)
+    assert keys_of(raw_redis) == []
+    assert not is_alive(store, token)
+
+
+def test_damaged_login_time_does_not_change_the_order(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    _, session = log_in(store, alice, "damaged")
+    damaged = value_of(raw_redis, session)[:8] + b"\xff" * 8 + value_of(raw_redis, session)[16:]
+    raw_redis.hset(hash_of(raw_redis, session), session.id, damaged)
+    for number in range(4):
+        log_in(store, alice, str(number))
+    assert devices(store) == ["1", "2", "3"]
+    assert min(entry.created_at for entry in store.sessions_of(ALICE)) > 1_700_000_000

@@ -122,7 +122,7 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
         yield CheckResult("redis.version", "skipped", "Redis forbids INFO", value=error.reason)
         return
     hints = {danger: HINTS[danger] for facts in nodes for danger in dangers(facts)}
-    versions = ", ".join(sorted({facts["redis_version"] for facts in nodes}))
+    versions = ", ".join(sorted({facts.get("redis_version", "unknown") for facts in nodes}))
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
     yield _judge("redis.version", versions, hints.get("too_old"), versions, "failure")
     yield _judge("redis.policy", policies, hints.get("evicting"), policies)

@@ -30,7 +30,7 @@ WX_LOGIN: Final = b"w"
 
 NEWEST: Final = b"k"
 PREVIOUS: Final = b"p"
-SINCE: Final = struct.Struct(">L4s")  # Unix seconds, fingerprint; the sealed session_key follows
+SINCE: Final = struct.Struct(">Q4s")  # microseconds, fingerprint; the sealed session_key follows
 #: First byte of a packed session_key: its base64 was decoded, or the text is kept as it is.
 DECODED, AS_TEXT = b"b", b"t"
 MICROSECONDS: Final = 1_000_000
@@ -109,11 +109,14 @@ class UserHash:
         label = self._seal(f"label {id}", record.device.encode()) if record.device else b""
         return CLEAR.pack(0, 0, WX_LOGIN, len(label))[TAIL:] + label + sealed_record
 
-    def session_key_value(self, session_key: Secret, now: float) -> bytes:
-        """Return the value of a session_key's field. The fingerprint tells the script whether it is a new one."""
+    def session_key_value(self, session_key: Secret) -> bytes:
+        """Return the value of a session_key's field after its time, which the script writes.
+
+        It begins with a fingerprint, which tells the script whether the session_key is a new one.
+        """
         packed = _pack(session_key)
         fingerprint = hmac.digest(self._keys.fingerprint_key, packed, "sha256")[:4]
-        return SINCE.pack(int(now), fingerprint) + self._seal("session_key", packed)
+        return fingerprint + self._seal("session_key", packed)
 
     def entries(self, fields: Mapping[bytes, bytes]) -> list[SessionEntry]:
         """Return the sessions in the hash, oldest login first."""
@@ -122,7 +125,7 @@ class UserHash:
         return sorted(found, key=lambda entry: entry.login_time)
 
     def session_keys(self, fields: Mapping[bytes, bytes]) -> list[tuple[int, Secret]]:
-        """Return the session_keys in the hash, each with its time (Unix seconds)."""
+        """Return the session_keys in the hash, each with the time since when it is known (microseconds)."""
         found = []
         for name in (NEWEST, PREVIOUS):
             value = fields.get(name, b"")
@@ -152,7 +155,8 @@ def merge_session_keys(found: Iterable[tuple[int, Secret]]) -> SessionKeys | Non
     if not keys:
         return None
     since, newest = keys[0]
-    return SessionKeys(newest, since, next((known for _, known in keys if known != newest), None))
+    previous = next((known for _, known in keys if known != newest), None)
+    return SessionKeys(newest, since // MICROSECONDS, previous)
 
 
 def _context(hash_tag: str, field: str) -> str:

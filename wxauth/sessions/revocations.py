@@ -12,7 +12,7 @@ import selectors
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from ..errors import StoreUnavailable
@@ -100,45 +100,60 @@ class RevocationListener:
         self._redis.refresh()
         started_at = time.monotonic()
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
-            pubsubs = {name: stack.enter_context(pubsub) for name, pubsub in self._redis.pubsubs()}
-            channels = [_Channel(pubsub) for pubsub in pubsubs.values()]
-            for channel in channels:
+            channels = {name: stack.enter_context(_subscribed(pool)) for name, pool in self._redis.pools()}
+            for channel in channels.values():
                 selector.register(channel, selectors.EVENT_READ)
             ids: list[str] = []
-            while pubsubs.keys() == dict(self._redis.pools()).keys():
+            while channels.keys() == dict(self._redis.pools()).keys():
                 # The selector does not see what redis-py has read from the socket already.
                 selector.select(0 if len(ids) >= MAX_BATCH else PING_INTERVAL / 2)
-                ids = [id for channel in channels for id in channel.receive()]
+                ids = [id for channel in channels.values() for id in channel.receive()]
                 if not self._tell(lambda subscriber, ids=ids: subscriber.on_revoked(ids)):  # type: ignore[misc]
                     return
-                self.last_heartbeat = min(channel.last_heartbeat for channel in channels)
+                self.last_heartbeat = min(channel.last_heartbeat for channel in channels.values())
                 if max(self.last_heartbeat, started_at) < time.monotonic() - MAX_SILENCE:
                     return
 
 
-class _Channel:
-    """The subscription to one node, with its heartbeat."""
+@contextlib.contextmanager
+def _subscribed(pool: Any) -> Iterator[_Channel]:
+    connection = pool.get_connection()
+    try:
+        yield _Channel(connection)
+    finally:
+        connection.disconnect()
+        pool.release(connection)
 
-    def __init__(self, pubsub: Any) -> None:
-        self._pubsub = pubsub
+
+class _Channel:
+    """The subscription to one node, with its heartbeat.
+
+    It holds a plain connection: redis-py's PubSub connects again by itself, and does not say that it missed messages.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
         self.last_heartbeat = float("-inf")
-        self._asked_at: float | None = time.monotonic()
-        pubsub.subscribe(REVOCATIONS)
+        self._asked_at: float | None = None
+        self._ask("SUBSCRIBE", REVOCATIONS)
 
     def fileno(self) -> int:
-        return int(self._pubsub.connection._get_socket().fileno())
+        return int(self._connection._get_socket().fileno())
 
     def receive(self) -> list[str]:
         """Return the ids that have arrived, and send the next PING if it is due."""
         ids: list[str] = []
-        while len(ids) < MAX_BATCH and (message := self._pubsub.get_message(timeout=0)):
-            if message["type"] == "message":
-                ids += message["data"].decode(errors="replace").split()
+        while len(ids) < MAX_BATCH and self._connection.can_read(0):
+            kind, *rest = self._connection.read_response()
+            if kind == b"message":
+                ids += rest[-1].decode(errors="replace").split()
             elif self._asked_at:
                 # The answer to SUBSCRIBE or PING: what was published before it was sent has arrived.
                 self.last_heartbeat, self._asked_at = self._asked_at, None
-        now = time.monotonic()
-        if self._asked_at is None and now > self.last_heartbeat + PING_INTERVAL:
-            self._asked_at = now
-            self._pubsub.ping()
+        if self._asked_at is None and time.monotonic() > self.last_heartbeat + PING_INTERVAL:
+            self._ask("PING")
         return ids
+
+    def _ask(self, *command: str) -> None:
+        self._asked_at = time.monotonic()
+        self._connection.send_command(*command)

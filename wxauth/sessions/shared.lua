@@ -1,16 +1,16 @@
 -- Prepended to login.lua, end.lua, touch.lua, rekey.lua and list.lua.
--- KEYS[1]: the user's hash.
--- ARGV[1]: microseconds to add to Redis' clock (0 in production).  ARGV[2]: WXAUTH_MAX_TTL in microseconds.
+-- KEYS[1]: the user's hash.  ARGV[1]: microseconds to add to Redis' clock (0 in production).
 --
 -- The fields of the hash. Times are microseconds since 1970, 8 bytes, big-endian.
 --   <session id>  idle end (8), login time (8), kind (1), length of the label (2), sealed label, sealed record
---   k, p          the newest and the previous session_key: since (4), fingerprint (4), sealed session_key
+--   k, p          the newest and the previous session_key: since (8), fingerprint (4), sealed session_key
 --   r             reserved for the reasons why sessions ended
 -- Only the name of a session is longer than one character.
 local HEAD = 19
+-- No setting allows a longer life than a year. A time beyond that, and a day for clocks that differ, is damaged.
+local FAR = 366 * 86400 * 1000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2] + ARGV[1]
-local max_ttl = tonumber(ARGV[2])
 
 local function to_number(text, first)
   local value = 0
@@ -27,21 +27,22 @@ local function to_bytes(value)
   return text
 end
 
--- The idle end of a session, or nil if the value is damaged or the session has expired.
-local function idle_end(value)
-  local ends = #value >= HEAD and to_number(value, 1)
-  return ends and ends > now and ends <= now + max_ttl and ends or nil
+-- The idle end and the login time of a session. Nothing if the value is damaged or the session has expired.
+local function times(value)
+  if #value < HEAD then return end
+  local ends, login = to_number(value, 1), to_number(value, 9)
+  if ends > now and ends < now + FAR and login < now + FAR then return ends, login end
 end
 
 -- The live sessions. Removes expired and damaged fields: they must not keep the user from logging in or out.
 local function live_sessions()
   local live, fields = {}, redis.call('HGETALL', KEYS[1])
   for i = 1, #fields, 2 do
-    local id, value = fields[i], fields[i + 1]
+    local id = fields[i]
     if #id > 1 then
-      local ends = idle_end(value)
+      local ends, login = times(fields[i + 1])
       if ends then
-        live[#live + 1] = {id = id, ends = ends, login = to_number(value, 9)}
+        live[#live + 1] = {id = id, ends = ends, login = login}
       else
         redis.call('HDEL', KEYS[1], id)
       end
@@ -52,10 +53,8 @@ end
 
 -- Deletes the sessions `ended`, tells all workers, and lets the hash live as long as the sessions `left`.
 local function finish(ended, left)
-  if #ended > 0 then
-    redis.call('HDEL', KEYS[1], unpack(ended))
-    redis.call('PUBLISH', 'wxa:revoked', table.concat(ended, ' '))
-  end
+  for _, id in ipairs(ended) do redis.call('HDEL', KEYS[1], id) end
+  if #ended > 0 then redis.call('PUBLISH', 'wxa:revoked', table.concat(ended, ' ')) end
   local last = now
   for _, session in ipairs(left) do last = math.max(last, session.ends) end
   if last > now then

@@ -173,7 +173,7 @@ class SessionStore:
     def replace_session_key(self, user: User, session_key: Secret) -> None:
         """Keep the session_key that a reset brought, and none before it. Without a session nothing is kept."""
         for user_hash in self._hashes(user):
-            self._run(REKEY, user_hash, user_hash.session_key_value(session_key, self.now()), parse=int)
+            self._run(REKEY, user_hash, user_hash.session_key_value(session_key), parse=int)
 
     def revoke(self, session: WxSession) -> None:
         """End this session."""
@@ -222,7 +222,7 @@ class SessionStore:
         user_hash, *older = self._hashes(record.user)
         replaced = [replacing.id] if replacing and replacing.user == record.user else []
         tail = user_hash.session_tail(token.id, record, records.seal_record(token, record))
-        key = user_hash.session_key_value(session_key, self.now())
+        key = user_hash.session_key_value(session_key)
         life, login_time = self._idle_life * MICROSECONDS, record.created_at * MICROSECONDS
         arguments = (self.policy.max_sessions, token.id, life, login_time, tail, key, *(replaced or [""]))
         # A login that no replica would confirm is refused before it ends anything.
@@ -241,12 +241,15 @@ class SessionStore:
 
     def _login(self, user_hash: UserHash, arguments: tuple[Any, ...], ban: str) -> tuple[list[str], bool]:
         """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
+        exists = ("EXISTS", ban)
         if self.redis.is_cluster:
-            return self._run(LOGIN, user_hash, *arguments, parse=_ids), self.redis.ask(ban, "EXISTS", ban, parse=bool)
-        found: tuple[list[str], bool] = self._run(
-            LOGIN, user_hash, *arguments, also=[("EXISTS", ban)], parse=lambda ids, banned: (_ids(ids), bool(banned))
-        )
-        return found
+            ended, count = (
+                self._run(LOGIN, user_hash, *arguments, parse=_ids),
+                self.redis.ask(ban, *exists, parse=int),
+            )
+        else:
+            ended, count = self._run(LOGIN, user_hash, *arguments, also=[exists], parse=_ids_and_count)
+        return ended, count > 0
 
     def _end(self, user: User, which: str, ids: list[str], reason: str | None) -> list[str]:
         """End `these` sessions, or all `others`, under each ring key. Return the ids of those that were alive.
@@ -295,7 +298,7 @@ class SessionStore:
         If the session looks expired the answer is `needed`: Redis' clock decides. Raises TokenInvalid.
         """
         life = self._idle_life * MICROSECONDS if move else ""
-        name, arguments = (records.hash_name(token.hash_tag), (*self._times, token.id, life, ends_at * MICROSECONDS))
+        name, arguments = (records.hash_name(token.hash_tag), (self._offset, token.id, life, ends_at * MICROSECONDS))
         # A reply may have been spoilt on its way: ask again on a fresh connection before the session is refused.
         for fresh in (False, True):
             try:
@@ -310,18 +313,18 @@ class SessionStore:
 
     def _open(self, user_hash: UserHash) -> tuple[list[SessionEntry], list[tuple[int, Secret]]]:
         """Return the live sessions of a hash, by Redis' clock, and its session_keys if there is one."""
-        fields = self.redis.run(LIST, user_hash.name, *self._times, parse=_fields)
+        fields = self.redis.run(LIST, user_hash.name, self._offset, parse=_fields)
         live = user_hash.entries(fields)
         return live, user_hash.session_keys(fields) if live else []
 
     @property
-    def _times(self) -> tuple[int, int]:
-        """The first arguments of each script."""
-        return int(self.now.offset * MICROSECONDS), self.policy.max_ttl * MICROSECONDS
+    def _offset(self) -> int:
+        """The first argument of each script, microseconds."""
+        return int(self.now.offset * MICROSECONDS)
 
     def _run(self, script: Script, user_hash: UserHash, *arguments: Any, **options: Any) -> Any:
         """Run a script that changes sessions. It is confirmed by a replica where that is configured."""
-        return self.redis.run(script, user_hash.name, *self._times, *arguments, confirmed=True, **options)
+        return self.redis.run(script, user_hash.name, self._offset, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         user = record.user
@@ -332,6 +335,10 @@ class SessionStore:
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(map(bytes, reply[::2]), map(bytes, reply[1::2]), strict=True))
+
+
+def _ids_and_count(ids: Any, count: Any) -> tuple[list[str], int]:
+    return _ids(ids), int(count)
 
 
 def _ids(reply: Any) -> list[str]:

@@ -2,8 +2,9 @@
 
 `None` means that Redis answered and the key is not there. If Redis cannot be asked, StoreUnavailable is raised.
 
-redis-py's own clients do the work, with their retries turned off: after a lost connection they would also send a
-counter again. Everything else is sent again once, on a fresh connection.
+redis-py's clients do the work, with two exceptions. Their retries are off: after a lost connection they would also
+send a counter again. And commands for a cluster go to the clients of its nodes: RedisCluster asks for the nodes again
+within the request, one thread after the other, so that a silent cluster would hold all threads.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
-from redis.client import PubSub
-from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.cluster import PRIMARY, ClusterNode, RedisCluster
+from redis.exceptions import AskError, MovedError, NoScriptError
 from redis.sentinel import SentinelConnectionPool
 
 from ..errors import StoreUnavailable
 from ..metrics import BREAKER_OPEN, REDIS_SECONDS
 from .circuit_breaker import CircuitBreaker
 from .connections import AnyClient
-from .reasons import FAILURES, dangers, reason, unavailable
+from .reasons import FAILURES, REDIRECTIONS, dangers, reason, unavailable
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
@@ -38,6 +38,9 @@ CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: Seconds that other threads wait for the first one to connect to a cluster.
 CONNECT_WAIT: Final = 0.3
 WAIT_MILLISECONDS: Final = 150
+#: Seconds. A command is sent again for so long while its slot is moving.
+REDIRECT_TIMEOUT: Final = 0.3
+REDIRECT_PAUSE: Final = 0.01
 #: Seconds between two questions to the sentinels who is primary.
 PRIMARY_INTERVAL: Final = 0.5
 #: The errors of redis-py after which a second try may succeed: the connection was lost, or a reply was unreadable.
@@ -85,6 +88,7 @@ class RedisClient:
         self._lock = threading.Lock()
         self._connecting = CircuitBreaker()
         self._breakers: dict[str, CircuitBreaker] = {}
+        self._refresher: threading.Thread | None = None
         self._followed_at = float("-inf")
 
     @property
@@ -94,7 +98,7 @@ class RedisClient:
 
     def ask(self, key: str, *command: str | bytes | int, parse: Callable[[Any], T], fresh: bool = False) -> T:
         """Send a command to the node of `key`. Return `parse` of the reply. `fresh`: on a new connection."""
-        return self._call(key, lambda client: parse(client.execute_command(*command)), fresh=fresh)
+        return self._call(key, lambda client: parse(self._send(client, key, [command])[0]), fresh=fresh)
 
     def run(
         self,
@@ -209,24 +213,46 @@ class RedisClient:
             return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
         return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
 
-    def pubsubs(self) -> list[tuple[str, PubSub]]:
-        """Return the name and a PubSub of each node that takes writes."""
-        return [(name, PubSub(pool)) for name, pool in self.pools()]
-
     def refresh(self) -> None:
         """Learn the nodes of a cluster again. Raises errors of redis-py."""
         client = self._connected()
         if isinstance(client, RedisCluster):
-            client.nodes_manager.initialize()
+            # By default redis-py would also close the connections to the node that it asks.
+            client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
+
+    def _refresh_soon(self, client: AnyClient) -> None:
+        if isinstance(client, RedisCluster) and not (self._refresher and self._refresher.is_alive()):
+            self._refresher = threading.Thread(target=self._refresh, daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread is available
+                self._refresher.start()
+
+    def _refresh(self) -> None:
+        # The next request reports the failure.
+        with contextlib.suppress(*FAILURES, StoreUnavailable):
+            self.refresh()
 
     def _send(self, client: AnyClient, key: str, commands: Sequence[Command]) -> list[Any]:
-        if len(commands) == 1:
-            return [client.execute_command(*commands[0])]
-        # redis-py's cluster pipelines refuse EVALSHA and WAIT, so this one belongs to the node.
-        with self._node(client, key).pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return pipeline.execute()
+        """Send the commands to the node of `key` in one round trip, and follow the redirections of a cluster."""
+        deadline, node, asking = time.monotonic() + REDIRECT_TIMEOUT, self._node(client, key), False
+        while True:
+            try:
+                return _exchange(node, commands, asking)
+            except REDIRECTIONS as error:
+                if time.monotonic() > deadline or not isinstance(client, RedisCluster):
+                    raise
+                node, asking = self._redirected(client, key, error)
+
+    def _redirected(self, client: RedisCluster, key: str, error: Exception) -> tuple[redis.Redis, bool]:
+        """Return the node to ask next, and whether it needs ASKING."""
+        if isinstance(error, MovedError):
+            client.nodes_manager.move_slot(error)
+        elif isinstance(error, AskError):
+            # A primary that gets its first slot is in no list yet.
+            asked = ClusterNode(error.host, error.port, PRIMARY)
+            return client.get_redis_connection(client.nodes_manager.nodes_cache.setdefault(asked.name, asked)), True
+        else:
+            time.sleep(REDIRECT_PAUSE)
+        return self._node(client, key), False
 
     def _node(self, client: AnyClient, key: str) -> redis.Redis:
         if not isinstance(client, RedisCluster):
@@ -245,13 +271,13 @@ class RedisClient:
             raise unavailable(breaker.reason)
         try:
             answer = self._try_twice(client, key, action, once, fresh)
-        except redis.ResponseError:
-            # An error reply proves that Redis is up: count it as a success.
-            self._report(breaker.succeeded())
-            raise
         except FAILURES as error:
-            if (word := reason(error)) != "pool_exhausted":
+            if isinstance(error, redis.ResponseError):
+                # An error reply proves that Redis is up: count it as a success.
+                self._report(breaker.succeeded())
+            elif (word := reason(error)) != "pool_exhausted":
                 self._report(breaker.failed(word))
+                self._refresh_soon(client)
             raise
         self._report(breaker.succeeded())
         return answer
@@ -275,7 +301,7 @@ class RedisClient:
         raise redis.InvalidResponse("the reply belongs to another command")
 
     def _drop_idle_connections(self, client: AnyClient, key: str) -> None:
-        """What ended one connection may have ended the others, and another's reply may wait on one of them."""
+        """Close idle connections: they may be lost too, or hold the reply to another command."""
         self._node(client, key).connection_pool.disconnect(inuse_connections=False)
 
     def _breaker(self, client: AnyClient, key: str) -> CircuitBreaker:
@@ -318,6 +344,18 @@ class RedisClient:
             finally:
                 self._lock.release()
         return self._client
+
+
+def _exchange(node: redis.Redis, commands: Sequence[Command], asking: bool) -> list[Any]:
+    if len(commands) == 1 and not asking:
+        return [node.execute_command(*commands[0])]
+    with node.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            if asking:
+                pipeline.execute_command("ASKING")
+            pipeline.execute_command(*command)
+        replies: list[Any] = pipeline.execute()
+    return replies[1::2] if asking else replies
 
 
 def bytes_or_none(reply: Any) -> bytes | None:

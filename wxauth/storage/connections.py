@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import PRIMARY, ClusterNode, RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -98,7 +98,7 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(authority)
     shared: dict[str, Any] = {**options, **login}
     # redis-py asks them one after another: all of them together may take as long as Redis itself.
-    share = options["socket_timeout"] / len(hosts)
+    share = options["socket_timeout"] / len(hosts) / (2 if login else 1)
     sentinel_options = {**options, "socket_connect_timeout": share, "socket_timeout": share}
     sentinel = Sentinel(hosts, sentinel_kwargs={**sentinel_options, **login}, **shared)
     if login:
@@ -111,19 +111,7 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     login, hosts = _login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
-    return _Cluster(startup_nodes=[ClusterNode(*host) for host in hosts], **shared)
-
-
-class _Cluster(RedisCluster):
-    """RedisCluster, which fails at an ASK reply that names an unknown node: a primary that gets its first slot."""
-
-    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
-        node = super().get_node(host, port, node_name)
-        if node is None and node_name:
-            address, _, number = node_name.rpartition(":")
-            node = ClusterNode(address, int(number), PRIMARY)
-            self.nodes_manager.nodes_cache[node.name] = node
-        return node
+    return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], **shared)
 
 
 def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:

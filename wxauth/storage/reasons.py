@@ -87,7 +87,7 @@ def reason(error: BaseException) -> str:
 
 def dangers(facts: Mapping[str, str]) -> Iterator[str]:
     """Yield the reasons that endanger sessions, from what INFO said."""
-    if int(facts["redis_version"].partition(".")[0]) < OLDEST_REDIS:
+    if int(facts.get("redis_version", "0").partition(".")[0]) < OLDEST_REDIS:
         yield "too_old"
     if facts.get("maxmemory_policy", "noeviction") != "noeviction":
         yield "evicting"
