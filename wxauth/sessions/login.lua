@@ -15,7 +15,14 @@ for _, session in ipairs(live) do
   end
 end
 table.sort(others, function(a, b) return a.login < b.login end)
-while #others >= limit do ended[#ended + 1] = table.remove(others, 1).id end
+local left = {{ends = ends}}
+for i, session in ipairs(others) do
+  if i <= #others + 1 - limit then
+    ended[#ended + 1] = session.id
+  else
+    left[#left + 1] = session
+  end
+end
 
 -- A new session_key has another fingerprint. The one before it stays for data that is on its way.
 local known, since = redis.call('HGET', KEYS[1], 'k'), to_bytes(now)
@@ -25,5 +32,4 @@ elseif known then
   redis.call('HSET', KEYS[1], 'p', known)
 end
 redis.call('HSET', KEYS[1], 'k', since .. ARGV[7], id, to_bytes(ends) .. to_bytes(login) .. ARGV[6])
-others[#others + 1] = {ends = ends}
-return finish(ended, others)
+return finish(ended, left)
