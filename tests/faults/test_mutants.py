@@ -75,7 +75,7 @@ class Mutant:
 
 NO_CHANGE = Mutant("", ())
 READ = '            value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)\n'
-TOUCH = "                idle_end = self.redis.run(TOUCH, name, *arguments, parse=int, fresh=fresh)\n"
+TOUCH = "            idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)\n"
 ENTRY = "            entry = self._entries.get(text)\n"
 
 
@@ -105,9 +105,9 @@ MUTANTS = {
             Change(
                 "sessions/store.py",
                 TOUCH,
-                "                idle_end = int((self.now() + self.policy.idle_ttl) * MICROSECONDS)\n"
-                "                value = idle_end.to_bytes(8) + vars(self)[token.id][8:]\n"
-                '                self.redis.ask(name, "HSET", name, token.id, value, parse=int)\n',
+                "            idle_end = int((self.now() + self.policy.idle_ttl) * MICROSECONDS)\n"
+                "            value = idle_end.to_bytes(8) + vars(self)[token.id][8:]\n"
+                '            self.redis.ask(name, "HSET", name, token.id, value, parse=int)\n',
             ),
         ),
     ),
@@ -149,8 +149,8 @@ MUTANTS = {
         (
             Change(
                 "web/routes/sessions.py",
-                "{name: getattr(wx_session, name) for name in names}",
-                '{name: getattr(wx_session, name.replace("openid", "id")) for name in names}',
+                "getattr(wx_session, name)",
+                'getattr(wx_session, name.replace("openid", "id"))',
             ),
         ),
     ),

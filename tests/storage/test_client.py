@@ -28,7 +28,7 @@ OPERATIONS: dict[str, Callable[[RedisClient], object]] = {
     "run": lambda client: client.run(SCRIPT, "k", "v", parse=bool),
     "delete": lambda client: client.delete("k"),
     "set": lambda client: client.set("k", 1),
-    "count": lambda client: client.count("k", 1, 1),
+    "count": lambda client: client.count("k", 1),
 }
 
 
@@ -42,9 +42,9 @@ def test_read_returns_the_value(redis_client: RedisClient, raw_redis: redis.Redi
 
 
 def test_count_returns_the_sum_and_the_seconds_left(redis_client: RedisClient) -> None:
-    redis_client.count("k", 10, 1)
-    total, seconds_left = redis_client.count("k", 500, 2)
-    assert (total, 0 < seconds_left <= 10) == (3, True)
+    redis_client.count("k", 10)
+    total, seconds_left = redis_client.count("k", 500)
+    assert (total, 0 < seconds_left <= 10) == (2, True)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
@@ -169,18 +169,18 @@ def test_count_is_not_sent_again_after_a_lost_connection(redis_server: RedisServ
     """It may have been counted before the connection was lost."""
     with Relay(redis_server.port) as relay:
         client = RedisClient(connector(relay.url, "verify"))
-        assert client.count("counted", 10, 1)[0] == 1
+        assert client.count("counted", 10)[0] == 1
         relay.odds = {"cut": 1}
         with pytest.raises(StoreUnavailable):
-            client.count("counted", 10, 1)
+            client.count("counted", 10)
         relay.odds = {}
-        assert client.count("counted", 10, 1)[0] == 3
+        assert client.count("counted", 10)[0] == 3
 
 
 def test_count_of_a_text_raises_store_unavailable(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     raw_redis.set("taken", "words", ex=10)
     with pytest.raises(StoreUnavailable):
-        redis_client.count("taken", 10, 1)
+        redis_client.count("taken", 10)
 
 
 def test_set_gives_the_key_a_ttl(redis_client: RedisClient, raw_redis: redis.Redis) -> None:

@@ -212,9 +212,9 @@ class CountingRedis(RedisClient):
 
     calls = 0
 
-    def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
         self.calls += 1
-        return super().count(key, seconds, amount)
+        return super().count(key, seconds)
 
     def read(self, key: str) -> bytes | None:
         self.calls += 1

@@ -151,9 +151,9 @@ def test_use_takes_a_token_stored_before_it_got_the_lock(
     """It does not fetch another."""
 
     class Late(RedisClient):
-        def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
+        def count(self, key: str, seconds: int) -> tuple[int, float]:
             token_of(worker())
-            return super().count(key, seconds, amount)
+            return super().count(key, seconds)
 
     client = WeChatClient({APPID: Secret(APP_SECRET)}, Transport("http://127.0.0.1:1", wechat), 4, max_concurrent=1)
     late = AccessTokens(Late(lambda: raw_redis), KeyRing([Secret(RING_KEY)]), client, clock)

@@ -299,17 +299,15 @@ class SessionStore:
         """
         life = self._idle_life * MICROSECONDS if move else ""
         name, arguments = (records.hash_name(token.hash_tag), (self._offset, token.id, life, ends_at * MICROSECONDS))
-        # A reply may have been spoilt on its way: ask again on a fresh connection before the session is refused.
-        for fresh in (False, True):
-            try:
-                idle_end = self.redis.run(TOUCH, name, *arguments, parse=int, fresh=fresh)
-            except StoreUnavailable:
-                if needed:
-                    raise
-                return None
-            if idle_end > 0:
-                return idle_end / MICROSECONDS
-        raise TokenInvalid
+        try:
+            idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)
+        except StoreUnavailable:
+            if needed:
+                raise
+            return None
+        if idle_end <= 0:
+            raise TokenInvalid
+        return idle_end / MICROSECONDS
 
     def _open(self, user_hash: UserHash) -> tuple[list[SessionEntry], list[tuple[int, Secret]]]:
         """Return the live sessions of a hash, by Redis' clock, and its session_keys if there is one."""

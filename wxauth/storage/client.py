@@ -38,6 +38,7 @@ CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: Seconds that other threads wait for the first one to connect to a cluster.
 CONNECT_WAIT: Final = 0.3
 WAIT_MILLISECONDS: Final = 150
+ASKING: Final[Command] = ("ASKING",)
 #: Seconds. A command is sent again for so long while its slot is moving.
 REDIRECT_TIMEOUT: Final = 0.3
 REDIRECT_PAUSE: Final = 0.01
@@ -63,8 +64,8 @@ class Script:
 WRITE_PROBE: Final = Script("redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)")
 #: Returns the sum and the milliseconds until the counter ends.
 COUNT: Final = Script("""
-local sum = redis.call('INCRBY', KEYS[1], ARGV[2])
-if sum == tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+local sum = redis.call('INCR', KEYS[1])
+if sum == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {sum, redis.call('PTTL', KEYS[1])}
 """)
 
@@ -109,7 +110,6 @@ class RedisClient:
         also: Sequence[Command] = (),
         confirmed: bool = False,
         once: bool = False,
-        fresh: bool = False,
     ) -> T:
         """Run a script on `key`. Return `parse` of the reply.
 
@@ -125,7 +125,7 @@ class RedisClient:
                 replies = self._send(client, key, [("EVAL", script.source, 1, key, *arguments), *more])
             return parse(*replies[: 1 + len(also)]), replies[1 + len(also) :]
 
-        result, waited = self._call(key, action, once=once, fresh=fresh)
+        result, waited = self._call(key, action, once=once)
         self._check_replicas(waited)
         return result
 
@@ -155,11 +155,9 @@ class RedisClient:
         """Delete `key`, if it is there."""
         self.ask(key, "DEL", key, parse=bool)
 
-    def count(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
-        """Add to a counter that ends `seconds` after its first use. Return the sum and the seconds until the end."""
-        return self.run(
-            COUNT, key, seconds, amount, parse=lambda reply: (int(reply[0]), int(reply[1]) / 1000), once=True
-        )
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left."""
+        return self.run(COUNT, key, seconds, parse=lambda reply: (int(reply[0]), int(reply[1]) / 1000), once=True)
 
     def health(self) -> str:
         """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if no node keeps sessions."""
@@ -349,10 +347,9 @@ class RedisClient:
 def _exchange(node: redis.Redis, commands: Sequence[Command], asking: bool) -> list[Any]:
     if len(commands) == 1 and not asking:
         return [node.execute_command(*commands[0])]
+    sent = [it for command in commands for it in (ASKING, command)] if asking else commands
     with node.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            if asking:
-                pipeline.execute_command("ASKING")
+        for command in sent:
             pipeline.execute_command(*command)
         replies: list[Any] = pipeline.execute()
     return replies[1::2] if asking else replies

@@ -59,7 +59,7 @@ class RateLimits:
         key = hmac.digest(self._key, limit.key_for(scope, source, caller).encode(), "sha256").hex()[:32]
         name, window, failure = f"{PREFIX}{key}", limit.get_expiry(), None
         try:
-            count, seconds_left = self._redis.count(name, window, 1)
+            count, seconds_left = self._redis.count(name, window)
         except StoreUnavailable as error:
             failure = error
             count, seconds_left = self._memory.incr(name, window), self._memory.get_expiry(name) - time.time()

@@ -79,7 +79,7 @@ class AccessTokens:
         """
         lock = f"wxa:{{{appid}}}:lock"
         while not (token := self._stored(appid, refused)):
-            if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE), 1)[0] == 1:
+            if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE))[0] == 1:
                 try:
                     # Another worker may have stored it before this one got the lock.
                     return self._stored(appid, refused) or self._fetch(appid, deadline, refused, can_force)
@@ -126,8 +126,8 @@ class AccessTokens:
     def _may_force(self, appid: str) -> bool:
         """Count an attempt to force. Return whether it is the first of its interval, and allowed in its window."""
         return (
-            self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL, 1)[0] == 1
-            and self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW, 1)[0] <= MAX_FORCED
+            self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL)[0] == 1
+            and self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW)[0] <= MAX_FORCED
         )
 
     def _save(self, appid: str, token: AccessToken) -> None:
