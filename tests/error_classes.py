@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from wxauth import errors
 
-#: Inner nodes of the tree, and the error of the start. No request is answered with them.
-NOT_ANSWERED = {errors.WxAuthError, errors.ConfigurationError, errors.CredentialError, errors.RequestError}
+#: Inner nodes of the tree, and the error of the start. No request is answered with them. The root stands for a bug.
+NOT_ANSWERED = {errors.ConfigurationError, errors.CredentialError, errors.RequestError}
 
 
 def subclasses(root: type[errors.WxAuthError]) -> set[type[errors.WxAuthError]]:

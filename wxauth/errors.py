@@ -2,7 +2,6 @@
 
     WxAuthError
     ├── ConfigurationError          errors: all mistakes in the configuration
-    ├── InternalError               a bug in this package
     ├── StoreUnavailable            reason, hint: Redis gave no usable answer. It never means "no such session"
     ├── ServerBusy                  too many slow request bodies
     ├── CredentialError
@@ -43,7 +42,7 @@ REALM: Final = 'realm="wxauth"'
 
 
 class WxAuthError(Exception):
-    """The base class of all errors of this package, with the HTTP side of an error that has no entry of its own.
+    """The base class of all errors of this package. Its own code and status stand for a bug.
 
     `action` tells the client what to do: `login`, `retry` or `none`. `challenge` is the value of WWW-Authenticate,
     `retry_after` the seconds of Retry-After.
@@ -70,10 +69,6 @@ class ConfigurationError(WxAuthError):
         lines = ["wxauth cannot start. Fix these errors first:", *(f"  - {error}" for error in errors)]
         super().__init__("\n".join(lines))
         self.errors = tuple(errors)
-
-
-class InternalError(WxAuthError):
-    """A bug in this package. The log has the traceback."""
 
 
 class StoreUnavailable(WxAuthError):

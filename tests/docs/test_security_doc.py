@@ -14,7 +14,7 @@ from wxauth.sessions.store import BAN_TTL, TOUCH_INTERVAL
 from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS
 from wxauth.web.requests import MAX_BODY
-from wxauth.wechat.access_tokens import MAX_FORCED
+from wxauth.wechat.access_tokens import FORCE_INTERVAL
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
 from wxauth.wechat.push import FRESH_FOR
 
@@ -34,7 +34,7 @@ LIMITS = {
     "the previous session_key": PREVIOUS_KEY_LIFE,
     "a push": FRESH_FOR,
     "phone numbers": int(Settings.phone_rate.partition("/")[0]),
-    "forcing an access token": MAX_FORCED,
+    "forcing an access token": FORCE_INTERVAL // 3600,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
 }
 

@@ -53,7 +53,7 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (problems.from_http(MethodNotAllowed(["GET"])), 405, "method_not_allowed", "none", {"Allow": "GET"}),
     (errors.TooLarge("say less"), 413, "too_large", "none", {}),
     (errors.UnsupportedMediaType("say it in JSON"), 415, "unsupported_media_type", "none", {}),
-    (errors.InternalError(REASON), 500, "internal_error", "none", {}),
+    (errors.WxAuthError(REASON), 500, "internal_error", "none", {}),
 ]
 # fmt: on
 BY_NAME = [pytest.param(*row, id=type(row[0]).__name__) for row in ROWS]

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import struct
-from base64 import b64decode, b64encode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,8 +31,6 @@ WX_LOGIN: Final = b"w"
 NEWEST: Final = b"k"
 PREVIOUS: Final = b"p"
 SINCE: Final = struct.Struct(">Q4s")  # microseconds, fingerprint; the sealed session_key follows
-#: First byte of a packed session_key: its base64 was decoded, or the text is kept as it is.
-DECODED, AS_TEXT = b"b", b"t"
 MICROSECONDS: Final = 1_000_000
 
 
@@ -114,9 +112,9 @@ class UserHash:
 
         It begins with a fingerprint, which tells the script whether the session_key is a new one.
         """
-        packed = _pack(session_key)
-        fingerprint = hmac.digest(self._keys.fingerprint_key, packed, "sha256")[:4]
-        return fingerprint + self._seal("session_key", packed)
+        text = session_key.reveal().encode()
+        fingerprint = hmac.digest(self._keys.fingerprint_key, text, "sha256")[:4]
+        return fingerprint + self._seal("session_key", text)
 
     def entries(self, fields: Mapping[bytes, bytes]) -> list[SessionEntry]:
         """Return the sessions in the hash, oldest login first."""
@@ -129,9 +127,9 @@ class UserHash:
         found = []
         for name in (NEWEST, PREVIOUS):
             value = fields.get(name, b"")
-            packed = self._unseal("session_key", value[SINCE.size :])
-            if packed:
-                found.append((SINCE.unpack_from(value)[0], _unpack(packed)))
+            text = self._unseal("session_key", value[SINCE.size :])
+            if text is not None:
+                found.append((SINCE.unpack_from(value)[0], Secret(text.decode())))
         return found
 
     def _entry(self, id: str, value: bytes) -> SessionEntry:
@@ -161,18 +159,3 @@ def merge_session_keys(found: Iterable[tuple[int, Secret]]) -> SessionKeys | Non
 
 def _context(hash_tag: str, field: str) -> str:
     return f"{hash_tag} {field}"
-
-
-def _pack(session_key: Secret) -> bytes:
-    text = session_key.reveal().encode()
-    try:
-        decoded = b64decode(text, validate=True)
-    except ValueError:
-        decoded = b""
-    # Base64 has several spellings of some bytes: decode only what encodes to the same text again.
-    return DECODED + decoded if b64encode(decoded) == text else AS_TEXT + text
-
-
-def _unpack(packed: bytes) -> Secret:
-    form, content = packed[:1], packed[1:]
-    return Secret((b64encode(content) if form == DECODED else content).decode())

@@ -120,10 +120,6 @@ class SessionStore:
         #: Called with the ids of sessions that this worker has ended, None if not known. The cache sets it.
         self.on_ended: Callable[[Iterable[str] | None], None] = lambda ids: None
 
-    def health(self) -> str:
-        """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if none can be kept."""
-        return self.redis.health()
-
     def create(
         self, identity: Identity, device: str | None = None, replacing: WxSession | None = None
     ) -> tuple[Secret, WxSession]:
@@ -243,12 +239,9 @@ class SessionStore:
         """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
         exists = ("EXISTS", ban)
         if self.redis.is_cluster:
-            ended, count = (
-                self._run(LOGIN, user_hash, *arguments, parse=_ids),
-                self.redis.ask(ban, *exists, parse=int),
-            )
-        else:
-            ended, count = self._run(LOGIN, user_hash, *arguments, also=[exists], parse=_ids_and_count)
+            ended = self._run(LOGIN, user_hash, *arguments, parse=_ids)
+            return ended, self.redis.ask(ban, *exists, parse=int) > 0
+        ended, count = self._run(LOGIN, user_hash, *arguments, also=[exists], parse=_ids_and_count)
         return ended, count > 0
 
     def _end(self, user: User, which: str, ids: list[str], reason: str | None) -> list[str]:

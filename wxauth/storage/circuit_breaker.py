@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from ..metrics import BREAKER_OPEN
+
 MAX_FAILURES: Final = 5
 #: Seconds.
 PROBE_INTERVAL: Final = 0.5
@@ -39,20 +41,20 @@ class CircuitBreaker:
             self._next_probe = now + PROBE_INTERVAL
             return True
 
-    def succeeded(self) -> bool:
-        """Report a success. Return whether it closed the breaker."""
-        if not self._failures:
-            return False
-        with self._lock:
-            was_open, self._failures = self.is_open, 0
-        return was_open
+    def succeeded(self) -> None:
+        """Report a success."""
+        if self._failures:
+            with self._lock:
+                self._failures = 0
+                BREAKER_OPEN.set(0)
 
-    def failed(self, reason: str = "") -> bool:
-        """Report a failure. Return whether it opened the breaker."""
+    def failed(self, reason: str = "") -> None:
+        """Report a failure."""
         with self._lock:
             self.reason = reason
             self._failures += 1
-            opened = self._failures == MAX_FAILURES
-            if opened:
+            if self.is_open:
+                # A probe that fails sets it again, in case the breaker of another node has closed.
+                BREAKER_OPEN.set(1)
+            if self._failures == MAX_FAILURES:
                 self._next_probe = self._clock() + PROBE_INTERVAL
-        return opened

@@ -22,7 +22,7 @@ from redis.exceptions import AskError, MovedError, NoScriptError
 from redis.sentinel import SentinelConnectionPool
 
 from ..errors import StoreUnavailable
-from ..metrics import BREAKER_OPEN, REDIS_SECONDS
+from ..metrics import REDIS_SECONDS
 from .circuit_breaker import CircuitBreaker
 from .connections import AnyClient
 from .reasons import FAILURES, REDIRECTIONS, dangers, reason, unavailable
@@ -272,12 +272,12 @@ class RedisClient:
         except FAILURES as error:
             if isinstance(error, redis.ResponseError):
                 # An error reply proves that Redis is up: count it as a success.
-                self._report(breaker.succeeded())
+                breaker.succeeded()
             elif (word := reason(error)) != "pool_exhausted":
-                self._report(breaker.failed(word))
+                breaker.failed(word)
                 self._refresh_soon(client)
             raise
-        self._report(breaker.succeeded())
+        breaker.succeeded()
         return answer
 
     def _try_twice(self, client: AnyClient, key: str, action: Callable[[AnyClient], T], once: bool, fresh: bool) -> T:
@@ -313,10 +313,6 @@ class RedisClient:
             self._followed_at = time.monotonic()
             with contextlib.suppress(*FAILURES):
                 pool.get_master_address()
-
-    def _report(self, changed: bool) -> None:
-        if changed:
-            BREAKER_OPEN.set(any(breaker.is_open for breaker in list(self._breakers.values())))
 
     def _unless_unavailable(self, action: Callable[[], T]) -> T:
         """Return what `action` returns, with the errors of redis-py as StoreUnavailable."""

@@ -14,7 +14,7 @@ FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
 #: The slot is moving to another node, or has moved.
 REDIRECTIONS: Final = (MovedError, AskError, TryAgainError, SlotNotCoveredError)
 #: The first match gives the reason: one word, for the log and `/readyz`.
-REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
     (redis.exceptions.MaxConnectionsError, "pool_exhausted"),
     (redis.exceptions.BusyLoadingError, "loading"),
     (redis.exceptions.AuthenticationError, "noauth"),
@@ -22,12 +22,10 @@ REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.ReadOnlyError, "readonly"),
     (redis.exceptions.OutOfMemoryError, "oom"),
     (redis.exceptions.ClusterDownError, "cluster_down"),
-    *((kind, "slot_moving") for kind in REDIRECTIONS),
+    (REDIRECTIONS, "slot_moving"),
     (redis.exceptions.InvalidResponse, "garbled"),
     (redis.exceptions.TimeoutError, "timeout"),
-    (redis.exceptions.ConnectionError, "unreachable"),
-    (RedisClusterException, "unreachable"),
-    (OSError, "unreachable"),
+    ((redis.exceptions.ConnectionError, RedisClusterException, OSError), "unreachable"),
 )
 #: Errors without a class of their own in redis-py. They are matched first.
 REASONS_BY_TEXT: Final[Mapping[str, str]] = {

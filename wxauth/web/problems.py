@@ -34,7 +34,7 @@ def handle_http_errors(app: Flask) -> None:
 def from_http(error: HTTPException) -> WxAuthError:
     """Return the error of this package that stands for one of Flask's."""
     status = error.code or 500
-    found = BY_STATUS.get(status, errors.BadRequest if status < 500 else errors.InternalError)()
+    found = BY_STATUS.get(status, errors.BadRequest if status < 500 else WxAuthError)()
     found.more_headers = tuple(header for header in error.get_headers() if header[0] == "Allow")
     return found
 

@@ -3,7 +3,6 @@
     wxa:{<appid>}:t:<name>    the sealed token; `name` is a keyed hash, so each ring key has its own
     wxa:{<appid>}:lock        a worker is fetching the token; the lock expires if the worker dies
     wxa:{<appid>}:forced      a worker has forced WeChat to replace the token within FORCE_INTERVAL
-    wxa:{<appid>}:often       how often this happened within FORCE_WINDOW
 
 The AppID is in the clear: it is in every copy of the mini program.
 """
@@ -33,11 +32,8 @@ MARGIN: Final = 300
 POLL_INTERVAL: Final = 0.1
 #: Seconds by which a lock outlives the deadline of its owner: a DNS look-up can exceed the deadline.
 LOCK_GRACE: Final = 2
-#: Seconds. WeChat allows 30 between the arrivals of two requests, and a request can arrive late.
-FORCE_INTERVAL: Final = 90
-#: WeChat allows 20 a day. A day, whenever WeChat lets it begin, overlaps two windows at most.
-FORCE_WINDOW: Final = 86400
-MAX_FORCED: Final = 10
+#: Seconds: at most 13 times in any day. WeChat allows 20.
+FORCE_INTERVAL: Final = 7200
 #: "Invalid, or not the newest". For the other errcodes about a token, WeChat's current token is the fix.
 NOT_THE_NEWEST: Final = 40001
 
@@ -124,11 +120,8 @@ class AccessTokens:
         return token.secret
 
     def _may_force(self, appid: str) -> bool:
-        """Count an attempt to force. Return whether it is the first of its interval, and allowed in its window."""
-        return (
-            self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL)[0] == 1
-            and self._redis.count(f"wxa:{{{appid}}}:often", FORCE_WINDOW)[0] <= MAX_FORCED
-        )
+        """Count an attempt to force. Return whether it is the first of its interval."""
+        return self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL)[0] == 1
 
     def _save(self, appid: str, token: AccessToken) -> None:
         key = self._ring.newest

@@ -31,11 +31,7 @@ Query = Mapping[str, str]
 
 
 class InvalidMessage(Exception):
-    """The message is not from WeChat, or not for us. `reason` is a key of HINTS; only the operator sees it."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The message is not from WeChat, or not for us. Its text is a key of HINTS; only the operator sees it."""
 
 
 HINTS: Final[Mapping[str, str]] = {

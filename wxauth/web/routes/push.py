@@ -49,7 +49,7 @@ def receive() -> Response:
 @bp.errorhandler(InvalidMessage)
 def refuse(refused: InvalidMessage) -> Response:
     """Give one answer for all reasons. The log has the reason."""
-    log.warning("push_refused", extra={"reason": refused.reason, "hint": HINTS[refused.reason]})
+    log.warning("push_refused", extra={"reason": str(refused), "hint": HINTS[str(refused)]})
     PUSHES.labels("refused").inc()
     return handle(BadRequest("This is not a message from WeChat."))
 
