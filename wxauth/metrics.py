@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the code of the problem", ["outcome"])
-#: The result is ok or the code of the problem. The source is cache, redis, or in front of Flask.
+#: The result is ok or the code of the problem. The source is cache or redis; a forged token counts as redis too.
 CHECKS: Final = Counter("wxauth_checks", "Token checks by result and source", ["result", "source"])
 ENDED: Final = Counter("wxauth_sessions_ended", "Ended sessions by reason", ["reason"])
 USERDATA: Final = Counter("wxauth_userdata", "Opened user data by the matching session_key", ["kind", "key"])

@@ -50,7 +50,7 @@ OTHERS = [
 def value(record: Record = RECORD, token: Token = TOKEN) -> bytes:
     """Return a session's value as the login script writes it."""
     tail = HASH.session_tail(token.id, record, seal_record(token, record))
-    return CLEAR.pack(IDLE_END, LOGIN_TIME, b"w", 0)[:TAIL] + tail
+    return CLEAR.pack(IDLE_END, LOGIN_TIME, b"w", 0)[: CLEAR.size - TAIL.size] + tail
 
 
 def key_value(user_hash: UserHash, session_key: Secret, since: int) -> bytes:

@@ -95,7 +95,7 @@ def test_purge_leaves_no_key_in_redis(store: SessionStore, alice: Identity, raw_
     for _ in range(2):
         log_in(store, alice)
     for _ in range(2):
-        store.purge(ALICE)
+        store.end_all(ALICE, "purge")
     assert keys_of(raw_redis) == []
 
 
@@ -322,7 +322,7 @@ class TestKeyRotation:
     ) -> None:
         log_in(store, alice)
         log_in(rotated, alice)
-        rotated.purge(ALICE)
+        rotated.end_all(ALICE, "purge")
         assert keys_of(raw_redis) == []
 
     def test_revoke_reaches_the_older_key(self, store: SessionStore, rotated: SessionStore, alice: Identity) -> None:

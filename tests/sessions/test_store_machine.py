@@ -26,7 +26,7 @@ class LimitPerRingKey(SessionStore):
 class EndAllUnderOneRingKey(SessionStore):
     """Broken: a logout everywhere reaches the newest ring key only."""
 
-    def end_all(self, user: User) -> None:
+    def end_all(self, user: User, reason: str = "") -> None:
         self._run(END, self._hashes(user)[0], "others", parse=len)
 
 

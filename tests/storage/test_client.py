@@ -15,7 +15,8 @@ from tests.faults.support.relay import Relay
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
-from wxauth.storage.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
+from wxauth.metrics import BREAKER_OPEN
+from wxauth.storage.circuit_breaker import MAX_FAILURES, PROBE_INTERVAL, CircuitBreaker
 from wxauth.storage.client import RedisClient, Script, bytes_or_none
 from wxauth.storage.connections import connector
 
@@ -209,3 +210,22 @@ def test_reply_of_another_type_raises_store_unavailable(redis_client: RedisClien
     redis_client.set("text", 10, b"text")
     with pytest.raises(StoreUnavailable, match="garbled"):
         redis_client.ask("k", *command, parse=int)
+
+
+def test_breaker_gauge_is_0_after_a_late_first_connection(raw_redis: redis.Redis) -> None:
+    """Connecting to a cluster has a breaker of its own."""
+    failures = [redis.ConnectionError()] * MAX_FAILURES
+
+    def connect() -> redis.Redis:
+        if failures:
+            raise failures.pop()
+        return raw_redis
+
+    client = RedisClient(connect)
+    for _ in range(MAX_FAILURES):
+        with pytest.raises(StoreUnavailable):
+            client.read("k")
+    assert BREAKER_OPEN._value.get() == 1
+    time.sleep(PROBE_INTERVAL)
+    assert client.read("k") is None
+    assert BREAKER_OPEN._value.get() == 0

@@ -52,7 +52,7 @@ class _Code:
 
 
 class FakeWeChat(HTTPAdapter):
-    """Mount it on a `requests` session in place of the network. Each openid starts with `oSANDBOX`."""
+    """Give it to `Transport` in place of the network. Each openid starts with `oSANDBOX`."""
 
     def __init__(self, apps: Mapping[str, Secret], clock: Callable[[], float] = time.time) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ from .store import SessionStore, WxSession
 MAX_HEARTBEAT_AGE: Final = 2.0
 #: Ask Redis again after so many seconds, in case it was emptied by hand.
 MAX_ENTRY_AGE: Final = 60.0
-#: Remember the ids of ended sessions longer than any entry lives: an entry from before the end is never used.
+#: Keep the ids of ended sessions longer than any entry, so that an entry from before the end is never used.
 ENDED_MEMORY: Final = MAX_ENTRY_AGE + 5
 MAX_ENDED: Final = 100_000
 

@@ -8,6 +8,7 @@ if #live == 0 then redis.call('DEL', KEYS[1]) end
 for _, session in ipairs(live) do
   if session.id == ARGV[8] then
     ended[#ended + 1] = session.id
+  -- The own id is there if the script was sent again after a lost connection.
   elseif session.id ~= id then
     others[#others + 1] = session
     -- The order of login times is the order of logins, also where a worker's clock is wrong.

@@ -2,6 +2,7 @@
 
     wxa:{<22 characters>}   one hash per user and ring key; `shared.lua` lists its fields
     wxa:b:<22 characters>   a ban
+    wxa:{<22 characters>}:w  for a millisecond, so that WAIT has a write to wait for
 
 A session's value is read in two ways. The list of a user needs the clear part and the label, which is sealed for the
 user. A check needs the record, which only the token opens.
@@ -23,8 +24,8 @@ from ..models import Secret, SessionKeys, User
 
 #: Idle end and login time in microseconds, kind, length of the sealed label. The Lua scripts read the first two.
 CLEAR: Final = struct.Struct(">QQcH")
-#: Where the part begins that the login script does not write itself.
-TAIL: Final = struct.Struct(">QQ").size
+#: The part of CLEAR that the login script does not write itself.
+TAIL: Final = struct.Struct(">cH")
 #: The kind of a session that comes from `wx.login`; kinds for scans and tickets follow.
 WX_LOGIN: Final = b"w"
 
@@ -105,7 +106,7 @@ class UserHash:
     def session_tail(self, id: str, record: Record, sealed_record: bytes) -> bytes:
         """Return a session's value after the idle end and the login time, which the login script writes."""
         label = self._seal(f"label {id}", record.device.encode()) if record.device else b""
-        return CLEAR.pack(0, 0, WX_LOGIN, len(label))[TAIL:] + label + sealed_record
+        return TAIL.pack(WX_LOGIN, len(label)) + label + sealed_record
 
     def session_key_value(self, session_key: Secret) -> bytes:
         """Return the value of a session_key's field after its time, which the script writes.

@@ -5,7 +5,7 @@
 --   <session id>  idle end (8), login time (8), kind (1), length of the label (2), sealed label, sealed record
 --   k, p          the newest and the previous session_key: since (8), fingerprint (4), sealed session_key
 --   r             reserved for the reasons why sessions ended
--- Only the name of a session is longer than one character.
+-- A field whose name is longer than one character is a session.
 local HEAD = 19
 -- No setting allows a longer life than a year. A time beyond that, and a day for clocks that differ, is damaged.
 local FAR = 366 * 86400 * 1000000

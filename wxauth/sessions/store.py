@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds. A use is recorded at most this often.
+#: Seconds. A use is recorded at most this often, except with an idle life below two minutes.
 TOUCH_INTERVAL: Final = 60
 BAN_TTL: Final = 10 * 365 * 86400
 
@@ -104,7 +104,7 @@ class SessionPolicy:
     def touch_after(self) -> float:
         """How much of the idle life may pass before a use is recorded.
 
-        It is at most half of the idle life, or a life below two minutes would not be prolonged by use.
+        It is at most half of the idle life. Otherwise a session with a very short one would expire while it is used.
         """
         return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
 
@@ -181,17 +181,13 @@ class SessionStore:
         if not self._end(user, "these", [id], "logout") and self.redis.retries == retries:
             raise SessionNotFound("You have no such session.")
 
-    def end_all(self, user: User) -> None:
-        """End all sessions of the user."""
-        self._end(user, "others", [], "everywhere")
+    def end_all(self, user: User, reason: str = "everywhere") -> None:
+        """End all sessions of the user. The session_keys go with the last session."""
+        self._end(user, "others", [], reason)
 
     def end_others(self, session: WxSession) -> None:
         """End all sessions of the user but this one."""
         self._end(session.user, "others", [session.id], "everywhere")
-
-    def purge(self, user: User) -> None:
-        """End all sessions of a user who closed the account. The session_keys go with the last session."""
-        self._end(user, "others", [], "purge")
 
     def ban(self, user: User) -> None:
         """End all sessions of the user, and refuse every login until `unban`.
@@ -235,13 +231,13 @@ class SessionStore:
             self._end(record.user, "these", [entry.id for entry in surplus], "cap")
         return banned
 
-    def _login(self, user_hash: UserHash, arguments: tuple[Any, ...], ban: str) -> tuple[list[str], bool]:
+    def _login(self, user_hash: UserHash, args: tuple[Any, ...], ban: str) -> tuple[list[str], bool]:
         """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
         exists = ("EXISTS", ban)
         if self.redis.is_cluster:
-            ended = self._run(LOGIN, user_hash, *arguments, parse=_ids)
+            ended = self._run(LOGIN, user_hash, *args, parse=_ids)
             return ended, self.redis.ask(ban, *exists, parse=int) > 0
-        ended, count = self._run(LOGIN, user_hash, *arguments, also=[exists], parse=_ids_and_count)
+        ended, count = self._run(LOGIN, user_hash, *args, also=[exists], parse=lambda ids, n: (_ids(ids), int(n)))
         return ended, count > 0
 
     def _end(self, user: User, which: str, ids: list[str], reason: str | None) -> list[str]:
@@ -274,7 +270,10 @@ class SessionStore:
             self.on_ended(ended if known else None)
 
     def _read(self, token: Token) -> tuple[Record, float]:
-        """Return the record and the idle end (Unix seconds). Asks again on a fresh connection if it does not open."""
+        """Return the record and the idle end (Unix seconds).
+
+        A record that does not open may be the reply to another command, so ask once more on a fresh connection.
+        """
         name = records.hash_name(token.hash_tag)
         for fresh in (False, True):
             value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)
@@ -288,7 +287,8 @@ class SessionStore:
     def _touch(self, token: Token, ends_at: int, *, move: bool, needed: bool) -> float | None:
         """Record a use. Return the new idle end (Unix seconds), or None if Redis takes no writes just now.
 
-        If the session looks expired the answer is `needed`: Redis' clock decides. Raises TokenInvalid.
+        If the answer is `needed`, because the session may have expired, raises StoreUnavailable instead: Redis' clock
+        decides what has expired. Raises TokenInvalid.
         """
         life = self._idle_life * MICROSECONDS if move else ""
         name, arguments = (records.hash_name(token.hash_tag), (self._offset, token.id, life, ends_at * MICROSECONDS))
@@ -326,10 +326,6 @@ class SessionStore:
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(map(bytes, reply[::2]), map(bytes, reply[1::2]), strict=True))
-
-
-def _ids_and_count(ids: Any, count: Any) -> tuple[list[str], int]:
-    return _ids(ids), int(count)
 
 
 def _ids(reply: Any) -> list[str]:

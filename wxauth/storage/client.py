@@ -1,4 +1,4 @@
-"""RedisClient: the few operations that the rest needs, and one error, StoreUnavailable. Knows no session.
+"""RedisClient: the few operations that the rest needs, and one error, StoreUnavailable.
 
 `None` means that Redis answered and the key is not there. If Redis cannot be asked, StoreUnavailable is raised.
 
@@ -33,7 +33,7 @@ Command = tuple[str | bytes | int, ...]
 #: The channel on which the ends of sessions are published.
 REVOCATIONS: Final = "wxa:revoked"
 PROBE: Final = "wxa:{ready}:p"
-#: Enough keys that each node of a cluster has one.
+#: Enough keys that each primary of a cluster of usual size has one.
 CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: Seconds that other threads wait for the first one to connect to a cluster.
 CONNECT_WAIT: Final = 0.3
@@ -48,7 +48,7 @@ PRIMARY_INTERVAL: Final = 0.5
 TRANSIENT: Final = (redis.ConnectionError, redis.InvalidResponse)
 #: What a reply of the wrong type raises. It belongs to another command.
 MISMATCH: Final = (TypeError, ValueError, LookupError, AttributeError)
-#: The reasons that mean: this command is not allowed.
+#: The reasons that mean: this command is not allowed. `error` is any reply without a reason of its own.
 FORBIDDEN: Final = ("noperm", "error")
 
 
@@ -79,7 +79,7 @@ class RedisClient:
     def __init__(self, connect: Callable[[], AnyClient], wait_replicas: int = 0) -> None:
         self._connect = connect
         self._wait_replicas = wait_replicas
-        #: How often something was sent again after a lost connection. A script that ran twice returns less.
+        #: How often something was sent again after a lost connection. The reply may then be that of a second run.
         self.retries = 0
         self.reset()
 
@@ -217,6 +217,8 @@ class RedisClient:
         if isinstance(client, RedisCluster):
             # By default redis-py would also close the connections to the node that it asks.
             client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
+            for gone in set(self._breakers) - {node.name for node in client.get_primaries()}:
+                self._breakers.pop(gone).succeeded()
 
     def _refresh_soon(self, client: AnyClient) -> None:
         if isinstance(client, RedisCluster) and not (self._refresher and self._refresher.is_alive()):
@@ -284,6 +286,7 @@ class RedisClient:
         try:
             return self._try(client, key, action, fresh)
         except TRANSIENT as error:
+            # Not the subclasses: a wrong password stays wrong.
             if once or type(error) not in TRANSIENT:
                 raise
         self.retries += 1
@@ -332,6 +335,7 @@ class RedisClient:
                 raise unavailable("unreachable")
             try:
                 self._client = self._client or self._connect()
+                self._connecting.succeeded()
             except FAILURES as error:
                 self._connecting.failed(reason(error))
                 raise

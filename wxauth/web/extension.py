@@ -37,7 +37,7 @@ OURS: Final = re.compile(r"WXAUTH_|WECHAT_(APPID|SECRET)$")
 
 #: Sent by the application after a login, with `session`.
 logged_in = NamedSignal("wxauth-logged-in")
-#: Sent by the application after sessions ended, with `user`.
+#: Sent by the application after a logout, ban or purge, with `user`. Not if the limit or the time ended a session.
 logged_out = NamedSignal("wxauth-logged-out")
 
 
@@ -166,8 +166,8 @@ class WxAuth:
         self._end(user, services().store.end_all, user)
 
     def forget(self, user: User) -> None:
-        """End all sessions of a user and delete the session_keys: the user closed the account."""
-        self._end(user, services().store.purge, user)
+        """End all sessions of a user who closed the account. The metric counts them as `purge`."""
+        self._end(user, services().store.end_all, user, "purge")
 
     def ban(self, user: User) -> None:
         """End all sessions of a user and refuse the user's logins."""
@@ -203,7 +203,7 @@ def environment(app: Flask) -> dict[str, str]:
     """Return the environment, with the keys of `app.config` that are this package's in place of its variables."""
     ours = {name: value for name, value in app.config.items() if OURS.match(name) or name in REDIS_URL_NAMES}
     config = {name: str(value) for name, value in ours.items() if value is not None}
-    # Of the aliases of REDIS_URL the first wins: one from app.config has to be alone.
+    # Of these names the first that is set wins. So if app.config sets one, none counts in the environment.
     ignored = REDIS_URL_NAMES if not config.keys().isdisjoint(REDIS_URL_NAMES) else ()
     return {name: value for name, value in os.environ.items() if name not in ignored} | config
 

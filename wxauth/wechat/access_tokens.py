@@ -34,7 +34,7 @@ POLL_INTERVAL: Final = 0.1
 LOCK_GRACE: Final = 2
 #: Seconds: at most 13 times in any day. WeChat allows 20.
 FORCE_INTERVAL: Final = 7200
-#: "Invalid, or not the newest". For the other errcodes about a token, WeChat's current token is the fix.
+#: "Invalid, or not the newest". After the other errcodes about a token, fetch the current one without forcing.
 NOT_THE_NEWEST: Final = 40001
 
 
@@ -75,6 +75,7 @@ class AccessTokens:
         """
         lock = f"wxa:{{{appid}}}:lock"
         while not (token := self._stored(appid, refused)):
+            # Not SET NX: it is sent again after a lost connection, and would then find its own lock.
             if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE))[0] == 1:
                 try:
                     # Another worker may have stored it before this one got the lock.
@@ -104,7 +105,7 @@ class AccessTokens:
     def _release(self, lock: str) -> None:
         """Delete the lock. If it had expired, this may delete another worker's.
 
-        Then one more worker asks WeChat, and gets the same token: only a counter of its own allows to force.
+        Then two workers may ask WeChat at the same time. They get the same token, and forcing has its own counter.
         """
         with contextlib.suppress(StoreUnavailable):
             self._redis.delete(lock)

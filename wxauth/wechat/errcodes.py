@@ -12,7 +12,7 @@ from .. import errors
 
 Errcodes = Mapping[int, type[errors.WeChatError]]
 
-#: Errcodes that the mini program or this service can handle, and the exception for each.
+#: The exception for each errcode that is not for the operator.
 ERRCODES: Final[Errcodes] = {
     -1: errors.WeChatBusy,
     40029: errors.CodeInvalid,

@@ -47,7 +47,7 @@ class Watermark:
 def open_encrypted(encrypted_data: str, iv: str, keys: SessionKeys | None, expected: Watermark) -> UserData:
     """Return the data in `encrypted_data`, AES-CBC with a session_key. Both are base64; a space counts as `+`.
 
-    Raises BadRequest if no key could decrypt them, SessionKeyStale if no key fits or the watermark is wrong.
+    Raises BadRequest if one of them is malformed, SessionKeyStale if no key fits or the watermark is wrong.
     """
     try:
         ciphertext, vector = (decode_blocks(text.replace(" ", "+")) for text in (encrypted_data, iv))

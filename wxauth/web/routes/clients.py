@@ -1,7 +1,7 @@
 """The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users, metrics.
 
-Each route asks for the client's id and secret (HTTP Basic). A client that is limited to an app gets the same answers
-about other apps as if they had no users.
+Each route asks for the client's id and secret (HTTP Basic). About other apps, a client
+that is limited to one app gets the same answers as about apps that are not configured.
 """
 
 from __future__ import annotations
