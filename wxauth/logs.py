@@ -48,8 +48,8 @@ class JSONFormatter(logging.Formatter):
 
 
 def hide_queries(record: logging.LogRecord) -> bool:
-    """Drop urllib3's lines with a query string: at DEBUG they contain the AppSecret. A filter for `logging`."""
-    return "?" not in record.getMessage()
+    """Drop urllib3's lines about our requests to WeChat: at DEBUG they contain secrets. A filter for `logging`."""
+    return not any(f"{name}=" in record.getMessage() for name in ("secret", "access_token"))
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
@@ -78,7 +78,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
 
     def _write_count(self) -> None:
         if (count := self._refusals - MAX_REFUSALS) > 0:
-            line = {"msg": "requests_refused", "levelname": "INFO", "count": count}
+            line = {"msg": "requests_refused", "levelname": "INFO", "request_id": None, "count": count}
             super().emit(logging.makeLogRecord(line))
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -100,6 +100,18 @@ def test_cached_session_equals_the_stored_one(worker: Worker, token: str) -> Non
 def test_revoke_evicts_at_once_on_the_same_worker(worker: Worker, token: str) -> None:
     worker.store.revoke(worker.warm(token))
     assert not is_alive(worker, token)
+
+
+def test_logout_evicts_a_session_with_a_damaged_login_time(
+    worker: Worker, other: Worker, token: str, raw_redis: redis.Redis
+) -> None:
+    """A check does not look at the login time, so the session may be in a cache."""
+    session = worker.warm(token)
+    (name,) = cast(list[bytes], raw_redis.keys("wxa:{*}"))
+    value = cast(bytes, raw_redis.hget(name, session.id))
+    raw_redis.hset(name, session.id, value[:8] + b"\xff" * 8 + value[16:])
+    other.store.end_all(session.user)
+    wait_until(lambda: not is_alive(worker, token), "evicted")
 
 
 ENDS: dict[str, Callable[[SessionStore, WxSession], None]] = {
@@ -335,6 +347,14 @@ def test_forbidden_subscription_is_logged_once(
     time.sleep(3 * RETRY_PAUSE)
     # Listeners of other tests may log that their server is gone.
     assert interruptions(caplog).count("noperm") == 1
+
+
+def test_silent_channel_is_logged(redis_server: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    with Relay(redis_server.port) as relay:
+        worker = Worker(relay.url, clock)
+        worker.warm(worker.store.create(Identity(ALICE, Secret("k")))[0].reveal())
+        relay.stalled = True
+        wait_until(lambda: "timeout" in interruptions(caplog), "the line")
 
 
 def interruptions(caplog: pytest.LogCaptureFixture) -> list[str]:

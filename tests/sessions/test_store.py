@@ -250,6 +250,19 @@ class TestRepeatedScripts:
         store.end(ALICE, session.id)
         assert devices(store) == ["other"]
 
+    def test_touch_moves_the_idle_end_once(self, store: SessionStore, alice: Identity, clock: Clock) -> None:
+        token, session = log_in(store, alice)
+        clock.advance(store.policy.touch_after + 2)
+        moved = store.resolve(token).expires_at - session.expires_at
+        assert 0 < moved <= store.policy.touch_after + 3
+
+    def test_rekey_keeps_only_the_new_session_key(self, store: SessionStore, alice: Identity) -> None:
+        log_in(store, alice)
+        store.replace_session_key(ALICE, Secret("new"))
+        keys = store.session_keys(ALICE)
+        assert keys is not None
+        assert (keys.newest, keys.previous) == (Secret("new"), None)
+
 
 def test_login_without_enough_replicas_raises_and_ends_no_session(
     redis_server: RedisServer, alice: Identity, ring: KeyRing

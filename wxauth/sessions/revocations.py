@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from ..errors import StoreUnavailable
 from ..storage.client import REVOCATIONS, RedisClient
-from ..storage.reasons import FAILURES, HINTS, reason
+from ..storage.reasons import FAILURES, HINTS, reason, unavailable
 
 #: Seconds.
 PING_INTERVAL: Final = 0.5
@@ -96,7 +96,7 @@ class RevocationListener:
         self._logged = word
 
     def _subscribe_and_listen(self) -> None:
-        """Return when a node is silent, when the nodes have changed, or when the subscriber is gone."""
+        """Return when the nodes have changed or the subscriber is gone. Raises StoreUnavailable if one is silent."""
         self._redis.refresh()
         started_at = time.monotonic()
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -112,7 +112,7 @@ class RevocationListener:
                     return
                 self.last_heartbeat = min(channel.last_heartbeat for channel in channels.values())
                 if max(self.last_heartbeat, started_at) < time.monotonic() - MAX_SILENCE:
-                    return
+                    raise unavailable("timeout")
 
 
 @contextlib.contextmanager

@@ -45,6 +45,8 @@ local function live_sessions()
         live[#live + 1] = {id = id, ends = ends, login = login}
       else
         redis.call('HDEL', KEYS[1], id)
+        -- A check does not look at the login time: a worker may have this session in its cache.
+        redis.call('PUBLISH', 'wxa:revoked', id)
       end
     end
   end

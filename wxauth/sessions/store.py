@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ..clock import Clock
 from ..errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
@@ -24,8 +24,6 @@ from . import records
 from .records import MICROSECONDS, Record, SessionEntry, UserHash
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Seconds. A use is recorded at most this often, except with an idle life below two minutes.
 TOUCH_INTERVAL: Final = 60
@@ -65,11 +63,6 @@ class WxSession:
     def expires_in(self) -> int:
         """Whole seconds from now."""
         return max(self.expires_at - int(self._store.now()), 0)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the login."""
-        return self._store.now() - self.created_at
 
     @property
     def session_key(self) -> str | None:

@@ -38,7 +38,6 @@ CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: Seconds that other threads wait for the first one to connect to a cluster.
 CONNECT_WAIT: Final = 0.3
 WAIT_MILLISECONDS: Final = 150
-ASKING: Final[Command] = ("ASKING",)
 #: Seconds. A command is sent again for so long while its slot is moving.
 REDIRECT_TIMEOUT: Final = 0.3
 REDIRECT_PAUSE: Final = 0.01
@@ -218,7 +217,7 @@ class RedisClient:
             # By default redis-py would also close the connections to the node that it asks.
             client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
             for gone in set(self._breakers) - {node.name for node in client.get_primaries()}:
-                self._breakers.pop(gone).succeeded()
+                self._breakers.pop(gone, CircuitBreaker()).succeeded()
 
     def _refresh_soon(self, client: AnyClient) -> None:
         if isinstance(client, RedisCluster) and not (self._refresher and self._refresher.is_alive()):
@@ -272,11 +271,13 @@ class RedisClient:
         try:
             answer = self._try_twice(client, key, action, once, fresh)
         except FAILURES as error:
+            word = reason(error)
             if isinstance(error, redis.ResponseError):
                 # An error reply proves that Redis is up: count it as a success.
                 breaker.succeeded()
-            elif (word := reason(error)) != "pool_exhausted":
+            elif word != "pool_exhausted":
                 breaker.failed(word)
+            if word in ("cluster_down", "slot_moving", "timeout", "unreachable"):
                 self._refresh_soon(client)
             raise
         breaker.succeeded()
@@ -287,7 +288,7 @@ class RedisClient:
             return self._try(client, key, action, fresh)
         except TRANSIENT as error:
             # Not the subclasses: a wrong password stays wrong.
-            if once or type(error) not in TRANSIENT:
+            if once or type(error) not in TRANSIENT or reason(error) == "pool_exhausted":
                 raise
         self.retries += 1
         return self._try(client, key, action, fresh=True)
@@ -347,7 +348,7 @@ class RedisClient:
 def _exchange(node: redis.Redis, commands: Sequence[Command], asking: bool) -> list[Any]:
     if len(commands) == 1 and not asking:
         return [node.execute_command(*commands[0])]
-    sent = [it for command in commands for it in (ASKING, command)] if asking else commands
+    sent = [it for command in commands for it in (("ASKING",), command)] if asking else commands
     with node.pipeline(transaction=False) as pipeline:
         for command in sent:
             pipeline.execute_command(*command)

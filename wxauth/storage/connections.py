@@ -43,6 +43,8 @@ def _options(scheme: str, tls: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": timeout,
         "socket_timeout": timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
         # redis-py 8 speaks RESP3 by default, and Redis 5 refuses its handshake.
         "protocol": 2,
         # Redis 5 refuses CLIENT SETINFO too, which every connection would send.

@@ -56,6 +56,7 @@ HINTS: Final[Mapping[str, str]] = {
     "unreachable": "check that Redis listens at REDIS_URL, that its TLS certificate is trusted, and that the"
     " sentinels know the name of the primary",
     "pool_exhausted": "more threads than connections: lower the number of threads of a worker",
+    "cluster_down": "a part of the cluster has no primary: see CLUSTER INFO",
     "slot_moving": "the cluster is moving a slot to another node: wait",
     "too_few_replicas": "Redis needs replicas for a write (min-replicas-to-write) and has too few: check them",
     "not_replicated": "no replica confirmed the write in time: see WXAUTH_WAIT_REPLICAS",

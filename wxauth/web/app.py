@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Service(Flask):
+    """Flask, with log lines that contain no path."""
+
     def log_exception(self, exc_info: Any) -> None:
         """Log a bug. Flask's own line contains the path, and paths contain openids."""
         log.error("internal_error", exc_info=exc_info)

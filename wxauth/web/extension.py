@@ -50,12 +50,13 @@ class Services:
         self.settings = settings
         self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
         self.store = store or session_store(settings, redis_client(settings))
-        tokens = AccessTokens(self.store.redis, KeyRing(settings.secret_keys), self.wechat)
+        self.redis = self.store.redis
+        tokens = AccessTokens(self.redis, KeyRing(settings.secret_keys), self.wechat)
         self.user_api = UserApi(self.wechat, tokens, self.store)
         # The sandbox's Redis is in this process, so there is nothing to listen to.
-        listener = None if settings.sandbox else RevocationListener(self.store.redis)
+        listener = None if settings.sandbox else RevocationListener(self.redis)
         self.cache = SessionCache(self.store, listener, settings.cache_size)
-        self.rate_limits = RateLimits(settings, self.store.redis)
+        self.rate_limits = RateLimits(settings, self.redis)
 
 
 class WxAuth:

@@ -59,7 +59,7 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
 
 def _resolve(fresh: int | None, touch: bool) -> WxSession:
     session = services().cache.resolve(bearer_token(), touch=touch)
-    if fresh is not None and not -CLOCK_SKEW <= session.age <= fresh:
+    if fresh is not None and not -CLOCK_SKEW <= services().store.now() - session.created_at <= fresh:
         raise LoginTooOld(fresh)
     return session
 

@@ -75,7 +75,8 @@ class AccessTokens:
         """
         lock = f"wxa:{{{appid}}}:lock"
         while not (token := self._stored(appid, refused)):
-            # Not SET NX: it is sent again after a lost connection, and would then find its own lock.
+            # Not redis-py's Lock, which knows no breaker. Not SET NX: sent again after a lost connection, it would
+            # find its own lock.
             if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE))[0] == 1:
                 try:
                     # Another worker may have stored it before this one got the lock.

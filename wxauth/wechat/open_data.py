@@ -38,6 +38,7 @@ class Watermark:
     max_age: int
 
     def matches(self, watermark: object) -> bool:
+        """Return whether `watermark` is this app's and fresh enough."""
         if not isinstance(watermark, dict) or type(watermark.get("timestamp")) is not int:
             return False
         is_fresh = self.now - self.max_age <= watermark["timestamp"] <= self.now + CLOCK_SKEW

@@ -26,7 +26,7 @@ def healthz() -> dict[str, str]:
 def readyz() -> tuple[dict[str, str], int, dict[str, str]]:
     """One word for each dependency. Only Redis makes it 503: tokens are checked without WeChat."""
     try:
-        redis, status = services().store.redis.health(), 200
+        redis, status = services().redis.health(), 200
     except StoreUnavailable as error:
         redis, status = error.reason, 503
     if redis != "ok":
