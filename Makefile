@@ -67,7 +67,7 @@ benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
 
 # The picture in the READMEs: a finished login. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
-	$(BIN)/python -m tests.browser docs/playground.png
+	$(BIN)/python -m tests.support.browser docs/playground.png
 	pngquant --force --strip --ext .png docs/playground.png
 
 $(VENV)/run: requirements.txt

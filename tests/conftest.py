@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SentinelSet
-from tests.servers import RedisServer, wait_until
+from tests.support.servers import RedisServer, wait_until
 from wxauth.clock import Clock
 from wxauth.keys import KeyRing
 from wxauth.logs import JSONFormatter

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from conftest import CHECK
-from tests.service import ROOT
+from tests.support.service import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 

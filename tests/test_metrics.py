@@ -14,10 +14,10 @@ import requests
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_with_clients
 from tests.conftest import ALICE, APPID, Phone
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import Service, WeChatServer, environment
+from tests.support.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_with_clients
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import Service, WeChatServer, environment
 from wxauth.keys import KeyRing
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore

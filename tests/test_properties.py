@@ -16,7 +16,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY, Phone
-from tests.error_classes import answered
+from tests.support.error_classes import answered
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import MOCK_CODE, FakeWeChat
 from wxauth.settings import Client, Settings

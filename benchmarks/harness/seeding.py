@@ -13,7 +13,7 @@ import redis
 from benchmarks.contenders.table import OURS, SeedMethod
 from benchmarks.contenders.users import FakeUser, fake_user
 from benchmarks.harness.servers import ContenderServer
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings

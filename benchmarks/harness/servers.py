@@ -12,7 +12,7 @@ from typing import Final
 
 from benchmarks.contenders.table import Contender
 from benchmarks.harness.host import BENCHMARKS, BIN, LOAD_CORE, ROOT, SERVER_CORE, pinned
-from tests.servers import RedisServer, Server, free_port, wait_until
+from tests.support.servers import RedisServer, Server, free_port, wait_until
 
 #: Seconds between two attempts to connect.
 POLL_INTERVAL: Final = 0.002

@@ -15,7 +15,7 @@ from benchmarks.harness.load import warm_up
 from benchmarks.harness.procs import processor_seconds, tree
 from benchmarks.harness.seeding import log_in
 from benchmarks.harness.servers import ContenderServer, PinnedRedis
-from tests.servers import wait_until
+from tests.support.servers import wait_until
 
 #: Revocations per second.
 RATE: Final = 4000

@@ -13,8 +13,8 @@ import requests
 from click.testing import CliRunner, Result
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import ROOT, Service, WeChatServer, environment
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import ROOT, Service, WeChatServer, environment
 from wxauth.cli.commands import main
 from wxauth.storage.reasons import HINTS
 

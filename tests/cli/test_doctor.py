@@ -18,9 +18,9 @@ from tests.conftest import APPID, RING_KEY
 from tests.faults.support.certificates import certificate, pem
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SERVICE, SentinelSet
-from tests.rogue import Rogue, answering
-from tests.servers import RedisServer, free_port
-from tests.service import ROOT, WeChatServer, environment
+from tests.support.rogue import Rogue, answering
+from tests.support.servers import RedisServer, free_port
+from tests.support.service import ROOT, WeChatServer, environment
 from wxauth.cli import doctor as checks
 from wxauth.cli.commands import main
 from wxauth.models import Secret

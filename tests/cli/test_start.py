@@ -10,7 +10,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from tests.servers import Server, free_port, wait_until
+from tests.support.servers import Server, free_port, wait_until
 from wxauth.cli.commands import main
 from wxauth.settings import Settings
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.error_classes import answered
-from tests.service import ROOT
+from tests.support.error_classes import answered
+from tests.support.service import ROOT
 from wxauth import metrics
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy" / "grafana.json").read_text())

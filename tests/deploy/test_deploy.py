@@ -9,11 +9,11 @@ import pytest
 import requests
 import yaml
 
-from tests.clients import BACKEND, CLIENT_SECRET, basic
 from tests.conftest import APPID, RING_KEY
-from tests.proxies import Application, Headers, Proxy
-from tests.servers import RedisServer
-from tests.service import ROOT, Service, WeChatServer, environment
+from tests.support.clients import BACKEND, CLIENT_SECRET, basic
+from tests.support.proxies import Application, Headers, Proxy
+from tests.support.servers import RedisServer
+from tests.support.service import ROOT, Service, WeChatServer, environment
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionPolicy, SessionStore

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.proxies import Application, Proxy
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import Service, WeChatServer, environment
+from tests.support.proxies import Application, Proxy
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import Service, WeChatServer, environment
 
 KINDS = ["nginx", "caddy"]
 UNAVAILABLE = {"status": 503, "code": "store_unavailable", "action": "retry"}

@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY, SESSION_KEY
-from tests.servers import RedisServer, wait_until
-from tests.service import ROOT, Service, WeChatServer, environment
+from tests.support.servers import RedisServer, wait_until
+from tests.support.service import ROOT, Service, WeChatServer, environment
 
 PASSWORD = "redis-password-that-must-stay-secret"
 

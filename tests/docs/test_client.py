@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from tests.servers import program
-from tests.service import ROOT
+from tests.support.servers import program
+from tests.support.service import ROOT
 
 MINI_PROGRAM = ROOT / "examples" / "miniprogram"
 TESTS = ROOT / "tests" / "miniprogram"

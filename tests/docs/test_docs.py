@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import wxauth
-from tests.error_classes import answered
-from tests.servers import RedisServer, program
-from tests.service import Sandbox, WeChatServer, environment
+from tests.support.error_classes import answered
+from tests.support.servers import RedisServer, program
+from tests.support.service import Sandbox, WeChatServer, environment
 from wxauth.errors import ConfigurationError
 from wxauth.sandbox import create_app as create_sandbox
 from wxauth.settings import REDIS_URL_NAMES, VARIABLES, Settings

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.rogue import Place, answering, at, dripping, nobody, saying
-from tests.servers import RedisServer, Server, free_port, program
-from tests.service import ROOT, Service, WeChatServer, environment
+from tests.support.rogue import Place, answering, at, dripping, nobody, saying
+from tests.support.servers import RedisServer, Server, free_port, program
+from tests.support.service import ROOT, Service, WeChatServer, environment
 
 EXAMPLES = ROOT / "examples"
 CLIENT = "shop:client-secret-that-nobody-may-see"

@@ -32,8 +32,8 @@ from tests.faults.support.rig import (
     run_in_parallel,
     single_caller,
 )
-from tests.servers import RedisServer, wait_until
-from tests.service import ROOT, Service, WeChatServer, environment
+from tests.support.servers import RedisServer, wait_until
+from tests.support.service import ROOT, Service, WeChatServer, environment
 
 #: Milliseconds. With a breaker most answers in the dark are immediate; without one each costs a timeout.
 DARK_LIMIT = 100

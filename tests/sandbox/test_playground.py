@@ -17,9 +17,9 @@ from flask.testing import FlaskClient
 from selenium.webdriver.common.keys import Keys
 
 import wxauth.sandbox
-from tests.browser import Browser
-from tests.servers import RedisServer, free_port, program
-from tests.service import ROOT, Sandbox, environment
+from tests.support.browser import Browser
+from tests.support.servers import RedisServer, free_port, program
+from tests.support.service import ROOT, Sandbox, environment
 from wxauth.sandbox import create_app
 from wxauth.sandbox.playground import FILES, KINDS
 from wxauth.settings import Settings

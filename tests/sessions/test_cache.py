@@ -14,7 +14,7 @@ import redis
 
 from tests.conftest import ALICE, RING_KEY
 from tests.faults.support.relay import Relay
-from tests.servers import RedisServer, wait_until
+from tests.support.servers import RedisServer, wait_until
 from wxauth.clock import Clock
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing

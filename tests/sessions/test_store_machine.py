@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
+from tests.support.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
 from wxauth.models import User
 from wxauth.sessions.records import SessionEntry, ban_name
 from wxauth.sessions.store import END, SessionStore

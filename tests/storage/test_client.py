@@ -13,7 +13,7 @@ import redis
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.relay import Relay
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
-from tests.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.metrics import BREAKER_OPEN
 from wxauth.storage.circuit_breaker import MAX_FAILURES, PROBE_INTERVAL, CircuitBreaker

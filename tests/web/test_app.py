@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.conftest import Phone
-from tests.servers import free_port
+from tests.support.servers import free_port
 from wxauth.models import Secret
 from wxauth.settings import Settings
 from wxauth.web.app import create_app

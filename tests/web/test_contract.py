@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from tests.servers import RedisServer
-from tests.service import Service, environment
+from tests.support.servers import RedisServer
+from tests.support.service import Service, environment
 
 #: WeChat's answer for a code. Any other code logs in the user of that name.
 ANSWERS: dict[str, bytes] = {

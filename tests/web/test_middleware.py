@@ -16,8 +16,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
-from tests.clients import settings_with_clients
-from tests.servers import wait_until
+from tests.support.clients import settings_with_clients
+from tests.support.servers import wait_until
 from wxauth.logs import current_environ
 from wxauth.models import Secret
 from wxauth.sessions.cache import SessionCache

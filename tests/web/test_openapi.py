@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 
-from tests.error_classes import answered
+from tests.support.error_classes import answered
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 #: A WSGI middleware answers it, so it is not in Flask's URL map.

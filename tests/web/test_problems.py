@@ -11,7 +11,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.test import TestResponse
 
 from tests.conftest import ALICE, RING_KEY
-from tests.error_classes import answered
+from tests.support.error_classes import answered
 from wxauth import errors
 from wxauth.keys import KeyRing
 from wxauth.logs import REQUEST_ID, current_environ

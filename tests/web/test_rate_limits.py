@@ -16,9 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from tests.clients import basic, problem, settings_with_clients
 from tests.conftest import APPID
-from tests.servers import RedisServer, free_port, wait_until
+from tests.support.clients import basic, problem, settings_with_clients
+from tests.support.servers import RedisServer, free_port, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.storage.client import RedisClient

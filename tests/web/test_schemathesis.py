@@ -19,8 +19,8 @@ import schemathesis
 from schemathesis.specs.openapi.checks import unsupported_method
 
 from tests.conftest import APPID
-from tests.servers import RedisServer
-from tests.service import ROOT, Service, WeChatServer, environment
+from tests.support.servers import RedisServer
+from tests.support.service import ROOT, Service, WeChatServer, environment
 
 SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261122"))
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))

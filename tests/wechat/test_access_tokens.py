@@ -19,8 +19,8 @@ import redis
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import ROOT, WeChatServer, environment
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import ROOT, WeChatServer, environment
 from wxauth.clock import Clock
 from wxauth.errors import (
     AccessTokenRefused,

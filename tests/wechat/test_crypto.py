@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 
-from tests import vectors
+from tests.support import vectors
 from wxauth.wechat.crypto import decode_blocks, decrypt, is_sha1
 
 KEY, IV = secrets.token_bytes(16), secrets.token_bytes(16)

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 
-from tests import vectors
+from tests.support import vectors
 from wxauth.errors import BadRequest, SessionKeyStale
 from wxauth.models import Secret, SessionKeys
 from wxauth.sandbox import crypto

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from tests import vectors
+from tests.support import vectors
 from wxauth.models import Secret
 from wxauth.sandbox import crypto
 from wxauth.sandbox.fake_wechat import FakeWeChat

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.rogue import (
+from tests.support.rogue import (
     CHUNKED,
     FAULTS,
     FOUND,

@@ -14,9 +14,9 @@ import requests
 from tests.faults.support.raw_http import ask
 from tests.faults.support.rig import redis_commands
 from tests.faults.support.slow_wechat import SlowWeChat, code
-from tests.proxies import Application, Proxy
-from tests.servers import RedisServer, wait_until
-from tests.service import Service, environment
+from tests.support.proxies import Application, Proxy
+from tests.support.servers import RedisServer, wait_until
+from tests.support.service import Service, environment
 
 GET = b"GET /session HTTP/1.1\r\nHost: a\r\n"
 LOGIN = b"POST /login HTTP/1.1\r\nHost: a\r\n"

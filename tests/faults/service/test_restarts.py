@@ -19,9 +19,9 @@ import requests
 from tests.faults.conftest import FULL, Run
 from tests.faults.support.slow_wechat import SlowWeChat, code
 from tests.faults.support.traffic import Caller, Reply, max_concurrent
-from tests.proxies import Application, Proxy
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import Service, environment
+from tests.support.proxies import Application, Proxy
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import Service, environment
 
 AT_ONCE = 12
 #: Seconds after SIGKILL in which a process may still accept connections.

@@ -17,8 +17,8 @@ import pytest
 
 from tests.faults.conftest import Run
 from tests.faults.support.rig import assert_limit
-from tests.servers import RedisServer, wait_until
-from tests.service import Service, WeChatServer, environment
+from tests.support.servers import RedisServer, wait_until
+from tests.support.service import Service, WeChatServer, environment
 
 WORKERS = 4
 #: Seconds that SECURITY.md promises for the worst case, a cut network.

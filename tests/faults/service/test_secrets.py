@@ -17,8 +17,8 @@ from tests.faults.support.history import Call
 from tests.faults.support.leaks import arguments, hits, random_part
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import ObservedService
-from tests.servers import RedisServer
-from tests.service import Service, WeChatServer, environment
+from tests.support.servers import RedisServer
+from tests.support.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
 from wxauth.settings import Settings
 from wxauth.web.extension import redis_client, session_store

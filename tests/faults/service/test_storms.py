@@ -21,8 +21,8 @@ from tests.faults.conftest import FULL, Progress, Run
 from tests.faults.support.rig import redis_commands
 from tests.faults.support.slow_wechat import SlowWeChat, code
 from tests.faults.support.traffic import Caller, Reply, at_rate, beside, max_concurrent, milliseconds, statuses
-from tests.servers import RedisServer, Server, program, wait_until
-from tests.service import Service, environment
+from tests.support.servers import RedisServer, Server, program, wait_until
+from tests.support.service import Service, environment
 
 pytestmark = pytest.mark.timed
 

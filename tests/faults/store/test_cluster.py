@@ -27,7 +27,7 @@ from tests.faults.support.rig import (
     slowest,
 )
 from tests.faults.support.topologies import Node
-from tests.service import Service, WeChatServer
+from tests.support.service import Service, WeChatServer
 from wxauth.keys import SigningKey
 from wxauth.models import Secret, User
 from wxauth.sessions.records import UserHash

@@ -15,7 +15,7 @@ from tests.faults.conftest import Progress, Run
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.rig import assert_limit, run_in_parallel
 from tests.faults.support.topologies import Node
-from tests.servers import wait_until
+from tests.support.servers import wait_until
 from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing, SigningKey
 from wxauth.models import Identity, Secret, User

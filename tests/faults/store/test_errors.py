@@ -13,8 +13,8 @@ import requests
 
 from tests.faults.conftest import Run
 from tests.faults.support.rig import ObservedService, assert_clean, events, single_caller
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import Service, WeChatServer
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import Service, WeChatServer
 from wxauth.storage.reasons import HINTS
 
 ARGUMENTS = ("--maxmemory-policy", "noeviction", "--repl-diskless-load", "disabled")

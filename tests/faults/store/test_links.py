@@ -22,8 +22,8 @@ from tests.faults.support.rig import (
     events,
     running,
 )
-from tests.servers import RedisServer
-from tests.service import Service, WeChatServer
+from tests.support.servers import RedisServer
+from tests.support.service import Service, WeChatServer
 
 #: With a limit this low, many logins end another session.
 MAX_SESSIONS = 2

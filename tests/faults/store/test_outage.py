@@ -33,8 +33,8 @@ from tests.faults.support.rig import (
     slowest,
     statuses,
 )
-from tests.servers import RedisServer, wait_until
-from tests.service import Service, WeChatServer
+from tests.support.servers import RedisServer, wait_until
+from tests.support.service import Service, WeChatServer
 
 pytestmark = pytest.mark.timed
 

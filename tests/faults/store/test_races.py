@@ -16,7 +16,7 @@ import redis
 from tests.conftest import APPID, RING_KEY, SESSION_KEY
 from tests.faults.conftest import Progress, Run
 from tests.faults.support.rig import age_sessions, run_in_parallel, session_fields
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User

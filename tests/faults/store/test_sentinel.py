@@ -32,8 +32,8 @@ from tests.faults.support.rig import (
     slowest,
 )
 from tests.faults.support.topologies import SERVICE, Node, SentinelSet
-from tests.servers import wait_until
-from tests.service import WeChatServer
+from tests.support.servers import wait_until
+from tests.support.service import WeChatServer
 from wxauth.errors import StoreUnavailable, TokenInvalid
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret

@@ -15,7 +15,7 @@ from tests.faults.conftest import Progress, Run
 from tests.faults.support.history import Bounds, Call, violations
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import run_in_parallel
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 from wxauth.errors import StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User

@@ -13,8 +13,8 @@ from tests.faults.support.certificates import write_certificates
 from tests.faults.support.driver import Load
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import ObservedService, assert_clean, events
-from tests.servers import RedisServer, free_port, wait_until
-from tests.service import WeChatServer
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import WeChatServer
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.client import RedisClient, bytes_or_none
 from wxauth.storage.connections import connector

@@ -11,7 +11,7 @@ from tests.faults.store.test_tls import read_on_new_connection
 from tests.faults.support.certificates import write_certificates
 from tests.faults.support.clusters import SLOTS, bus_ports
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
-from tests.servers import free_port, wait_until
+from tests.support.servers import free_port, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector

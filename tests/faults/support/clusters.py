@@ -9,7 +9,7 @@ from typing import Final
 import redis
 
 from tests.faults.support.topologies import PROMOTION_LIMIT, Node, Topology, text_of
-from tests.servers import free_port, wait_until
+from tests.support.servers import free_port, wait_until
 
 SLOTS: Final = 16384
 

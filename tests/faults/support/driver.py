@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.conftest import APPID
 from tests.faults.support.history import Call
-from tests.service import WeChatServer
+from tests.support.service import WeChatServer
 from wxauth.keys import TAG_LENGTH
 
 #: The weight of each operation.

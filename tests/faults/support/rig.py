@@ -22,7 +22,7 @@ from tests.faults.conftest import FULL, Run
 from tests.faults.support.driver import Caller, Load, Person, milliseconds
 from tests.faults.support.history import Bounds, Call, count, judged, violations
 from tests.faults.support.leaks import arguments, children, hits, random_part
-from tests.service import Service, WeChatServer, environment
+from tests.support.service import Service, WeChatServer, environment
 from wxauth.sessions.records import MICROSECONDS
 
 #: Bounds without a session cache. No run makes 1,000 sessions of one user, so no session ends at the limit.

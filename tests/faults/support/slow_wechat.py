@@ -10,8 +10,8 @@ import sys
 from functools import partial
 from typing import Any
 
-from tests.servers import Server, free_port
-from tests.service import ROOT
+from tests.support.servers import Server, free_port
+from tests.support.service import ROOT
 
 CODE = re.compile(rb"js_code=(\d+)\.([\w-]+)")
 CODE_USED: dict[str, Any] = {"errcode": 40163, "errmsg": "code been used"}

@@ -16,7 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.servers import RedisServer, program, wait_until
+from tests.support.servers import RedisServer, program, wait_until
 
 SERVICE: Final = "wxa"
 PROMOTION_LIMIT: Final = 30.0

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.clients import (
+from tests.conftest import APPID, Phone
+from tests.support.clients import (
     BACKEND,
     CLIENT_SECRET,
     LIMITED,
@@ -20,8 +21,7 @@ from tests.clients import (
     problem,
     settings_with_clients,
 )
-from tests.conftest import APPID, Phone
-from tests.servers import free_port
+from tests.support.servers import free_port
 from wxauth.clock import Clock
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore

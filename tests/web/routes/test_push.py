@@ -10,9 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests import vectors
-from tests.clients import CLIENT_SECRET, SECOND
 from tests.conftest import APP_SECRET, APPID, SESSION_KEY
+from tests.support import vectors
+from tests.support.clients import CLIENT_SECRET, SECOND
 from tests.test_metrics import Gauge
 from wxauth import logged_out
 from wxauth.clock import Clock

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from werkzeug.test import TestResponse
 
-from tests import vectors
 from tests.conftest import APP_SECRET, APPID, Phone
+from tests.support import vectors
 from tests.test_properties import Service
 from wxauth import WxAuth, login_required, wx_session
 from wxauth.clock import Clock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from tests.clients import LIMITED, SECOND, ask, basic, problem, settings_with_clients
 from tests.conftest import APPID, Phone
+from tests.support.clients import LIMITED, SECOND, ask, basic, problem, settings_with_clients
 from wxauth.models import User
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore

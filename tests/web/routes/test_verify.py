@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from tests.clients import problem, settings_with_clients
 from tests.conftest import ALICE, APPID, Phone
-from tests.servers import free_port
+from tests.support.clients import problem, settings_with_clients
+from tests.support.servers import free_port
 from wxauth.logs import current_environ
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionStore

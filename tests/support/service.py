@@ -13,11 +13,11 @@ from typing import Any, Self
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.servers import Server, free_port
+from tests.support.servers import Server, free_port
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 

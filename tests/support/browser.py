@@ -17,8 +17,8 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.servers import program
-from tests.service import Sandbox
+from tests.support.servers import program
+from tests.support.service import Sandbox
 
 OPTIONS: Final = (
     "--headless=new",

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.servers import Server, free_port, program
-from tests.service import ROOT
+from tests.support.servers import Server, free_port, program
+from tests.support.service import ROOT
 
 SHIPPED: Final = {"nginx": ROOT / "deploy" / "nginx.conf", "caddy": ROOT / "deploy" / "Caddyfile"}
 COMMANDS: Final = {

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 BLOCK = b"\0" * 65536
 FLOOD = 64 * 1024 * 1024
