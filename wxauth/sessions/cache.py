@@ -124,8 +124,7 @@ class SessionCache:
         self._listener.start(self)
         # Take the entries first: if the channel is interrupted later, `clear` replaces them.
         entries = self._entries
-        alive = self._listener.last_heartbeat > time.monotonic() - MAX_HEARTBEAT_AGE
-        return entries if alive else None
+        return entries if self._listener.last_heartbeat > time.monotonic() - MAX_HEARTBEAT_AGE else None
 
     def _after_fork(self) -> None:
         """In the child: the parent's locks may be held, and its connections and thread are not ours."""

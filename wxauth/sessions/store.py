@@ -311,10 +311,8 @@ class SessionStore:
         return self.redis.run(script, user_hash.name, self._offset, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
-        user = record.user
-        return WxSession(
-            id, user.appid, user.openid, record.unionid, record.device, record.created_at, expires_at, self
-        )
+        appid, openid = record.user.appid, record.user.openid
+        return WxSession(id, appid, openid, record.unionid, record.device, record.created_at, expires_at, self)
 
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:

@@ -2,9 +2,9 @@
 
 `None` means that Redis answered and the key is not there. If Redis cannot be asked, StoreUnavailable is raised.
 
-redis-py's clients do the work, with two exceptions. Their retries are off: after a lost connection they would also
-send a counter again. And commands for a cluster go to the clients of its nodes: RedisCluster asks for the nodes again
-within the request, one thread after the other, so that a silent cluster would hold all threads.
+redis-py's clients do the work, with two exceptions. Their retries are off: after a lost connection they would count
+twice. And commands for a cluster go to the clients of its nodes: RedisCluster asks for the nodes again within the
+request, one thread after the other, so that a silent cluster would hold all threads.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class Script:
 
 #: What a login needs: the clock, and a write.
 WRITE_PROBE: Final = Script("redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)")
-#: Returns the sum and the milliseconds until the counter ends.
+#: Adds 1, or only reads if ARGV[2] is 0. Returns the sum and the milliseconds until the counter ends.
 COUNT: Final = Script("""
+if ARGV[2] == '0' then return {tonumber(redis.call('GET', KEYS[1]) or 0), redis.call('PTTL', KEYS[1])} end
 local sum = redis.call('INCR', KEYS[1])
 if sum == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {sum, redis.call('PTTL', KEYS[1])}
@@ -108,25 +109,27 @@ class RedisClient:
         parse: Callable[..., T],
         also: Sequence[Command] = (),
         confirmed: bool = False,
-        once: bool = False,
     ) -> T:
         """Run a script on `key`. Return `parse` of the reply.
 
         `also` are commands on the same node, sent in the same round trip; `parse` gets their replies too. The script
-        must be idempotent unless `once`: it is sent again after a lost connection.
+        must be idempotent: it is sent again after a lost connection.
         """
         more = [*also, *(self._waiting(key) if confirmed else [])]
 
         def action(client: AnyClient) -> tuple[T, list[Any]]:
-            try:
-                replies = self._send(client, key, [("EVALSHA", script.sha, 1, key, *arguments), *more])
-            except NoScriptError:
-                replies = self._send(client, key, [("EVAL", script.source, 1, key, *arguments), *more])
+            replies = self._eval(client, script, key, arguments, more)
             return parse(*replies[: 1 + len(also)]), replies[1 + len(also) :]
 
-        result, waited = self._call(key, action, once=once)
+        result, waited = self._call(key, action)
         self._check_replicas(waited)
         return result
+
+    def _eval(self, client: AnyClient, script: Script, key: str, args: Command, more: Sequence[Command]) -> list[Any]:
+        try:
+            return self._send(client, key, [("EVALSHA", script.sha, 1, key, *args), *more])
+        except NoScriptError:
+            return self._send(client, key, [("EVAL", script.source, 1, key, *args), *more])
 
     def ensure_replicas(self, key: str) -> None:
         """Return if enough replicas follow the node of `key` to confirm a write. Raises StoreUnavailable."""
@@ -156,7 +159,14 @@ class RedisClient:
 
     def count(self, key: str, seconds: int) -> tuple[int, float]:
         """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left."""
-        return self.run(COUNT, key, seconds, parse=lambda reply: (int(reply[0]), int(reply[1]) / 1000), once=True)
+        # The second try after a lost connection only reads: the first may have counted.
+        amounts = iter((1, 0))
+
+        def action(client: AnyClient) -> tuple[int, float]:
+            total, milliseconds = self._eval(client, COUNT, key, (seconds, next(amounts)), [])[0]
+            return int(total), int(milliseconds) / 1000
+
+        return self._call(key, action)
 
     def health(self) -> str:
         """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if no node keeps sessions."""
@@ -175,11 +185,8 @@ class RedisClient:
         client = self._unless_unavailable(self._connected)
         if not isinstance(client, RedisCluster):
             return [PROBE]
-        found: dict[str, str] = {}
-        for key in CLUSTER_PROBES:
-            nodes = client.nodes_manager.slots_cache.get(client.keyslot(key))
-            found.setdefault(nodes[0].name if nodes else "uncovered", key)
-        return list(found.values())
+        owners = client.nodes_manager.slots_cache
+        return list({str((owners.get(client.keyslot(key)) or [])[:1]): key for key in CLUSTER_PROBES}.values())
 
     def _check(self, probe: str) -> str:
         self.run(WRITE_PROBE, probe, parse=bool)
@@ -258,18 +265,18 @@ class RedisClient:
             return client
         return client.get_redis_connection(client.get_node_from_key(key))
 
-    def _call(self, key: str, action: Callable[[AnyClient], T], *, once: bool = False, fresh: bool = False) -> T:
+    def _call(self, key: str, action: Callable[[AnyClient], T], *, fresh: bool = False) -> T:
         with REDIS_SECONDS.time():
-            return self._unless_unavailable(lambda: self._call_guarded(key, action, once, fresh))
+            return self._unless_unavailable(lambda: self._call_guarded(key, action, fresh))
 
-    def _call_guarded(self, key: str, action: Callable[[AnyClient], T], once: bool, fresh: bool) -> T:
+    def _call_guarded(self, key: str, action: Callable[[AnyClient], T], fresh: bool) -> T:
         client = self._connected()
         self._follow_primary(client)
         breaker = self._breaker(client, key)
         if not breaker.admits():
             raise unavailable(breaker.reason)
         try:
-            answer = self._try_twice(client, key, action, once, fresh)
+            answer = self._try_twice(client, key, action, fresh)
         except FAILURES as error:
             word = reason(error)
             if isinstance(error, redis.ResponseError):
@@ -283,12 +290,12 @@ class RedisClient:
         breaker.succeeded()
         return answer
 
-    def _try_twice(self, client: AnyClient, key: str, action: Callable[[AnyClient], T], once: bool, fresh: bool) -> T:
+    def _try_twice(self, client: AnyClient, key: str, action: Callable[[AnyClient], T], fresh: bool) -> T:
         try:
             return self._try(client, key, action, fresh)
         except TRANSIENT as error:
             # Not the subclasses: a wrong password stays wrong.
-            if once or type(error) not in TRANSIENT or reason(error) == "pool_exhausted":
+            if type(error) not in TRANSIENT or reason(error) == "pool_exhausted":
                 raise
         self.retries += 1
         return self._try(client, key, action, fresh=True)
