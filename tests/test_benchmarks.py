@@ -42,7 +42,7 @@ def test_missed_names_the_bar_with_its_figure_and_failed_requests(committed: dic
     committed["bytes"]["verify"]["usage"] = 601
     committed["turns"]["verify"][0]["failed"] = 7
     missed = bars.missed(committed)
-    assert "bytes in Redis for a user with one session and one session_key: 601, bar 600" in missed
+    assert "bytes in Redis for a user with one session and one session_key: 601, bar 520" in missed
     assert "verify: 7 requests failed" in missed
 
 
