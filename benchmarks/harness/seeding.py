@@ -56,7 +56,7 @@ def _session_store(server: RedisServer) -> SessionStore:
 def _create(store: SessionStore, user: FakeUser) -> str:
     """Create a session and return its token."""
     identity = Identity(User(user.appid, user.openid), Secret(user.session_key), user.unionid)
-    token, _ = store.create(identity, "a phone")
+    token, _ = store.create(identity)
     return token.reveal()
 
 
