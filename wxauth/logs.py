@@ -18,7 +18,7 @@ from typing import Final, TextIO
 from wsgiref.types import WSGIEnvironment
 
 #: The WSGI environment of the request that this thread is processing.
-current_environ: ContextVar[WSGIEnvironment | None] = ContextVar("wxauth_current_environ", default=None)
+current_environ: ContextVar[WSGIEnvironment] = ContextVar("wxauth_current_environ")
 REQUEST_ID: Final = "wxauth.request_id"
 
 #: Lines about refused tokens in one second, for each worker.
@@ -27,9 +27,12 @@ MAX_REFUSALS: Final = 25
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def request_id() -> str | None:
-    """Return the id of the current request, or None outside of a request. The id is made at the first call."""
-    environ = current_environ.get()
+def request_id(environ: WSGIEnvironment | None = None) -> str | None:
+    """Return the id of the current request, else of the request of `environ`. None outside of a request.
+
+    The id is made at the first call, and kept in the WSGI environment.
+    """
+    environ = current_environ.get(environ)
     return None if environ is None else environ.setdefault(REQUEST_ID, secrets.token_hex(8))
 
 

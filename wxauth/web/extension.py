@@ -27,7 +27,6 @@ from ..storage.connections import connector
 from ..wechat.access_tokens import AccessTokens
 from ..wechat.client import WeChatClient
 from ..wechat.transport import Transport
-from .middleware import RequestId
 from .problems import handle_errors
 from .rate_limits import RateLimits
 
@@ -89,12 +88,10 @@ class WxAuth:
     def init_app(self, app: Flask, settings: Settings | None = None) -> None:
         """Prepare `app`. The `settings` given here replace those of `WxAuth(...)`.
 
-        Adds an error handler for this package's own errors and a request id to the WSGI environment. Raises
-        ConfigurationError if the configuration has mistakes. If nothing is configured at all, the first use of the
-        extension raises it instead.
+        Adds an error handler for this package's own errors, and nothing else. Raises ConfigurationError if the
+        configuration has mistakes. If nothing is configured at all, the first use of the extension raises it instead.
         """
         app.extensions[EXTENSION] = self._services(environment(app), settings or self._settings)
-        app.wsgi_app = RequestId(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way
         handle_errors(app)
 
     def _services(self, environ: dict[str, str], settings: Settings | None) -> Services | ConfigurationError:

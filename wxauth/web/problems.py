@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from typing import Final
+from wsgiref.types import WSGIEnvironment
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
@@ -39,7 +40,7 @@ def from_http(error: HTTPException) -> WxAuthError:
     return found
 
 
-def problem_for(error: WxAuthError) -> dict[str, object]:
+def problem_for(error: WxAuthError, environ: WSGIEnvironment | None = None) -> dict[str, object]:
     """Return the members of the problem. The title is the code in words."""
     return {
         "type": f"urn:problem-type:wxauth:{error.code}",
@@ -48,18 +49,18 @@ def problem_for(error: WxAuthError) -> dict[str, object]:
         "detail": error.detail,
         "code": error.code,
         "action": error.action,
-        "request_id": request_id(),
+        "request_id": request_id(environ),
     }
 
 
-def to_response(error: WxAuthError) -> Response:
-    """Return the answer. Log the reason that the client is not told."""
+def to_response(error: WxAuthError, environ: WSGIEnvironment | None = None) -> Response:
+    """Return the answer to the request of `environ`. Log the reason that the client is not told."""
     if isinstance(error, errors.StoreUnavailable):
         log.warning("store_unavailable", extra={"reason": error.reason, "hint": error.hint})
     if isinstance(error, errors.WeChatUnreachable):
         log.warning("wechat_unreachable", extra={"reason": error.reason})
-    headers = [*NO_STORE, *error.headers()]
-    return Response(json.dumps(problem_for(error)), error.status, headers, content_type="application/problem+json")
+    headers, problem = [*NO_STORE, *error.headers()], problem_for(error, environ)
+    return Response(json.dumps(problem), error.status, headers, content_type="application/problem+json")
 
 
 def handle(error: WxAuthError) -> Response:
@@ -68,4 +69,4 @@ def handle(error: WxAuthError) -> Response:
         # The author of the application has to see it: Flask logs it, or shows it in its debugger.
         raise error
     g.wxauth_problem = error.code
-    return to_response(error)
+    return to_response(error, request.environ)

@@ -130,7 +130,7 @@ def test_refusal_has_the_request_id_of_its_log_line(app: Flask, lines: io.String
     """The id ends with the request."""
     chunks, *_ = run_wsgi_app(app.wsgi_app, EnvironBuilder("/verify").get_environ())
     assert json.loads(b"".join(chunks))["request_id"] == json.loads(lines.getvalue())["request_id"]
-    assert current_environ.get() is None
+    assert current_environ.get(None) is None
 
 
 def test_verify_sends_each_header_once(app: Flask, token: str) -> None:
