@@ -114,7 +114,7 @@ session_keys = st.binary(min_size=16, max_size=16).map(lambda key: base64.b64enc
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=12), json_values, max_size=6), session_keys)
 def test_open_returns_what_was_encrypted(data: dict[str, Any], key: str) -> None:
-    """Unknown fields stay as they are. Hypothesis knows the names in our source: those of phone data are another test."""
+    """Unknown fields stay as they are. Hypothesis takes names from our source; those of phone data are refused."""
     assume(PHONE_FIELDS.isdisjoint(data))
     data = {**data, "watermark": DATA["watermark"]}
     assert sealed(data, key).open(SessionKeys(Secret(key), NOW), EXPECTED) == data

@@ -55,10 +55,11 @@ def problem_for(error: WxAuthError, environ: WSGIEnvironment | None = None) -> d
 
 def to_response(error: WxAuthError, environ: WSGIEnvironment | None = None) -> Response:
     """Return the answer to the request of `environ`. Log the reason that the client is not told."""
+    line = {"request_id": request_id(environ)}
     if isinstance(error, errors.StoreUnavailable):
-        log.warning("store_unavailable", extra={"reason": error.reason, "hint": error.hint})
+        log.warning("store_unavailable", extra={"reason": error.reason, "hint": error.hint, **line})
     if isinstance(error, errors.WeChatUnreachable):
-        log.warning("wechat_unreachable", extra={"reason": error.reason})
+        log.warning("wechat_unreachable", extra={"reason": error.reason, **line})
     headers, problem = [*NO_STORE, *error.headers()], problem_for(error, environ)
     return Response(json.dumps(problem), error.status, headers, content_type="application/problem+json")
 
