@@ -87,10 +87,10 @@ def bearer_token() -> str:
 
     Raises TokenMissing, or BadRequest if the query string contains a token: logs of every proxy would keep it.
     """
-    query = request.environ.get("QUERY_STRING", "")
+    query = (environ := request.environ).get("QUERY_STRING", "")
     if query and TOKEN_IN_QUERY.search(unquote(query)):
         raise BadRequest("Send the token in the Authorization header, not in the query string.")
-    return token_from_header(request.environ.get("HTTP_AUTHORIZATION", ""))
+    return token_from_header(environ.get("HTTP_AUTHORIZATION", ""))
 
 
 def token_from_header(authorization: str) -> str:
