@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
@@ -78,15 +78,38 @@ def is_identity(headers: Headers, identity: Identity) -> bool:
     return found in (sorted(values.items()), sorted((name, value) for name, value in values.items() if value))
 
 
+#: Headers of WeChat Cloud Run, which applications written for it trust, and one that does not exist.
+TRUSTED = [
+    *("X-WX-OpenID", "X-WX-AppID", "X-WX-UnionID", "X-WX-From-OpenID", "X-WX-From-AppID", "X-WX-From-UnionID"),
+    *("X-WX-Source", "X-WX-Env", "X-WX-Service", "X-WX-Anything"),
+]
+
+
+def spoofed(change: Callable[[str], str], value: str = " evil") -> str:
+    return "".join(f"{change(name)}:{value}\n" for name in TRUSTED)
+
+
+def last_replaced(name: str, character: str) -> str:
+    """Replace the last dash only."""
+    return character.join(name.rsplit("-", 1))
+
+
+ODD = ".!#$%&'*+^`|~"
 SPOOFS: dict[str, str] = {
     "none": "",
-    "as it is": "X-WX-OpenID: evil\nX-WX-AppID: evil\nX-WX-UnionID: evil\n",
-    "other case": "x-wx-OPENID: evil\nX-Wx-Unionid: evil\n",
-    "twice": "X-WX-OpenID: evil\nX-WX-OpenID: evil\nX-WX-UnionID: a\nX-WX-UnionID: b\n",
-    "empty": "X-WX-OpenID:\nX-WX-AppID:\nX-WX-UnionID:\n",
-    "underscores": "X_WX_OpenID: evil\nX_WX_AppID: evil\nX_WX_UnionID: evil\n",
-    "some underscores": "X-WX_OpenID: evil\nX_WX-OpenID: evil\nx-wx_unionid: evil\nX_WX-appid: evil\n",
-    **{f"with {char}": f"X{char}WX{char}OpenID: evil\nX-WX{char}UnionID: evil\n" for char in ".!#$%&'*+^`|~"},
+    "as it is": spoofed(str),
+    "lower case": spoofed(str.lower),
+    "upper case": spoofed(str.upper),
+    "twice": spoofed(str) + spoofed(str, " other"),
+    "empty": spoofed(str, ""),
+    "underscores": spoofed(lambda name: name.replace("-", "_")),
+    "an underscore at the beginning": spoofed(lambda name: name.replace("-", "_", 1).lower()),
+    "an underscore at the end": spoofed(lambda name: last_replaced(name, "_")),
+    **{f"with {char}": spoofed(lambda name, char=char: name.replace("-", char)) for char in ".!#$%&'*+^`|~"},
+    **{
+        f"with {char} at the end": spoofed(lambda name, char=char: last_replaced(name, char))
+        for char in ".!#$%&'*+^`|~"
+    },
     "named in Connection": "Connection: X-WX-OpenID, X-WX-AppID, x-wx-unionid\n",
     "named in a second Connection": "Connection: close\nConnection: X-WX-OpenID\n",
     "named in an upgrade": "Connection: Upgrade, X-WX-OpenID\nUpgrade: websocket\n",
@@ -160,6 +183,30 @@ def test_a_token_outside_of_authorization_is_rejected(
     address = proxy.url + elsewhere.format(token)
     assert requests.get(address, cookies={"token": token}, timeout=5).status_code == 401
     assert application.seen == []
+
+
+ORDINARY = {
+    "Accept": "text/html",
+    "Accept-Language": "zh-CN",
+    "Content-Type": "application/json",
+    "Cookie": "a=b; c=d",
+    "If-None-Match": '"tag"',
+    "Idempotency-Key": "one",
+    "Origin": "https://example.com",
+    "Range": "bytes=0-1",
+    "Referer": "https://servicewechat.com/wx0123456789abcdef/0/page-frame.html",
+    "Sec-Fetch-Site": "same-origin",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "User-Agent": "MicroMessenger",
+    "X-Requested-With": "XMLHttpRequest",
+}
+
+
+def test_the_application_gets_the_ordinary_headers(proxy: Proxy, application: Application, token: str) -> None:
+    headers = ORDINARY | {"Authorization": token}
+    assert requests.post(f"{proxy.url}/orders", data=b"{}", headers=headers, timeout=5).status_code == 200
+    sent = {name.lower(): value for name, value in ORDINARY.items()} | {"content-length": "2"}
+    assert sent.items() <= {name.lower(): value for name, value in application.seen[-1][1]}.items()
 
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
