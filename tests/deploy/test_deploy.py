@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -294,6 +295,37 @@ def test_a_body_of_the_maximal_size_reaches_the_service(proxy: Proxy, form: str)
     body = code if form == "with a length" else iter([code[:9000], code[9000:]])
     answer = requests.post(f"{proxy.url}/login", data=body, headers=JSON, timeout=5)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+
+
+UPLOAD = 9 * 1024 * 1024
+
+
+@pytest.mark.parametrize("form", ["with a length", "chunked"])
+def test_an_upload_reaches_the_application_with_a_good_token_only(
+    proxy: Proxy, application: Application, token: str, form: str
+) -> None:
+    """nginx has its own limit of 1 MB for the subrequest."""
+    for authorization, status in {token: 200, "Bearer nonsense": 401}.items():
+        application.seen.clear()
+        body = bytes(UPLOAD) if form == "with a length" else iter([bytes(UPLOAD // 9)] * 9)
+        headers = {"Authorization": authorization}
+        assert requests.post(f"{proxy.url}/orders", data=body, headers=headers, timeout=20).status_code == status
+        assert [request for request, _ in application.seen] == ["POST /orders HTTP/1.1"] * (status == 200)
+    assert application.received == UPLOAD
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["good token", "bad token"])
+def test_an_upload_that_waits_for_100_continue_gets_its_answer(proxy: Proxy, token: str, good: bool) -> None:
+    """curl waits so. nginx sends 100 also before a 401."""
+    head = f"POST /orders HTTP/1.1\r\nHost: a\r\nAuthorization: {token if good else 'nonsense'}\r\n"
+    head += f"Content-Length: {UPLOAD}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(25)
+        if answer.startswith(b"HTTP/1.1 100"):
+            connection.sendall(bytes(UPLOAD))
+            answer = connection.recv(25)
+    assert answer.startswith(b"HTTP/1.1 200" if good else b"HTTP/1.1 401")
 
 
 HIDDEN = [
