@@ -15,6 +15,7 @@ from tests.support.clients import BACKEND, CLIENT_SECRET, basic
 from tests.support.proxies import Application, Headers, Proxy
 from tests.support.servers import RedisServer
 from tests.support.service import ROOT, Service, WeChatServer, environment
+from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionPolicy, SessionStore
@@ -326,6 +327,21 @@ def test_an_upload_that_waits_for_100_continue_gets_its_answer(proxy: Proxy, tok
             connection.sendall(bytes(UPLOAD))
             answer = connection.recv(25)
     assert answer.startswith(b"HTTP/1.1 200" if good else b"HTTP/1.1 401")
+
+
+IDLE_TIMES = {
+    "nginx.conf": r"keepalive 32;\s+keepalive_timeout (\d+)s;  # wxauth",
+    "Caddyfile": r"keepalive (\d+)s",
+    "traefik.yml": r"idleConnTimeout: (\d+)s",
+}
+
+
+@pytest.mark.parametrize("name", IDLE_TIMES)
+def test_proxies_close_idle_connections_before_the_service(name: str) -> None:
+    """Otherwise a request can meet a connection that is being closed, and is lost."""
+    times = [int(seconds) for seconds in re.findall(IDLE_TIMES[name], (DEPLOY / name).read_text())]
+    assert times
+    assert max(times) < HEADER_TIMEOUT / 1000 - 5
 
 
 HIDDEN = [
