@@ -64,7 +64,9 @@ def node(script: str) -> tuple[str, ...]:
 NGINX: Final = ("nginx", "-p", "{folder}", "-c", "{folder}/nginx.conf", "-e", "{folder}/log", "-g", "daemon off;")
 IN_PYTHON: Final = "benchmarks.contenders"
 
-VERIFY: Final = Contender("verify", "wxauth `/verify`", granian("app:app"), "/verify", "wxauth", OURS)
+#: The service starts as on a host, so that its start time is the real one.
+SERVE: Final = ("python", "-m", "wxauth", "serve")
+VERIFY: Final = Contender("verify", "wxauth `/verify`", SERVE, "/verify", "wxauth", OURS)
 DECORATOR: Final = Contender(
     "decorator",
     "wxauth `@login_required`",

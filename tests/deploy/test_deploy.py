@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import requests
@@ -91,11 +92,15 @@ def spoofed(change: Callable[[str], str], value: str = " evil") -> str:
     return "".join(f"{change(name)}:{value}\n" for name in TRUSTED)
 
 
-def last_replaced(name: str, character: str) -> str:
-    """Replace the last dash only."""
-    return character.join(name.rsplit("-", 1))
+def with_dashes(dash: str, name: str) -> str:
+    return name.replace("-", dash)
 
 
+def with_last_dash(dash: str, name: str) -> str:
+    return dash.join(name.rsplit("-", 1))
+
+
+#: The other characters that a header name may contain.
 ODD = ".!#$%&'*+^`|~"
 SPOOFS: dict[str, str] = {
     "none": "",
@@ -104,14 +109,11 @@ SPOOFS: dict[str, str] = {
     "upper case": spoofed(str.upper),
     "twice": spoofed(str) + spoofed(str, " other"),
     "empty": spoofed(str, ""),
-    "underscores": spoofed(lambda name: name.replace("-", "_")),
+    "underscores": spoofed(partial(with_dashes, "_")),
     "an underscore at the beginning": spoofed(lambda name: name.replace("-", "_", 1).lower()),
-    "an underscore at the end": spoofed(lambda name: last_replaced(name, "_")),
-    **{f"with {char}": spoofed(lambda name, char=char: name.replace("-", char)) for char in ".!#$%&'*+^`|~"},
-    **{
-        f"with {char} at the end": spoofed(lambda name, char=char: last_replaced(name, char))
-        for char in ".!#$%&'*+^`|~"
-    },
+    "an underscore at the end": spoofed(partial(with_last_dash, "_")),
+    **{f"with {char}": spoofed(partial(with_dashes, char)) for char in ODD},
+    **{f"with {char} at the end": spoofed(partial(with_last_dash, char)) for char in ODD},
     "named in Connection": "Connection: X-WX-OpenID, X-WX-AppID, x-wx-unionid\n",
     "named in a second Connection": "Connection: close\nConnection: X-WX-OpenID\n",
     "named in an upgrade": "Connection: Upgrade, X-WX-OpenID\nUpgrade: websocket\n",

@@ -21,9 +21,8 @@ from granian.server import Server
 HEADER_TIMEOUT: Final = 100_000
 #: Bytes. A head that is longer gets 431. Granian's default lets a connection hold 400 KB.
 BUFFER_SIZE: Final = 32 * 1024
-#: Connections of a worker, also silent ones. More wait in the backlog.
+#: Connections of a worker, also silent ones. As many again wait in the backlog.
 MAX_CONNECTIONS: Final = 4096
-BACKLOG: Final = 4096
 LOGGING: Final = {
     "formatters": {"wxauth": {"()": "wxauth.logs.JSONFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "wxauth"}},
@@ -43,7 +42,7 @@ def run(target: str, host: str, port: str, workers: str, threads: str, folder: s
         blocking_threads=int(threads),
         http=HTTPModes.http1,
         websockets=False,
-        backlog=BACKLOG,
+        backlog=MAX_CONNECTIONS,
         backpressure=MAX_CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=BUFFER_SIZE),
         log_dictconfig=LOGGING,
