@@ -22,6 +22,7 @@ IMPORTERS = {
     "cryptography": {"keys", "wechat.crypto", "sandbox.crypto"},
     "fakeredis": {"sandbox.fake_redis"},
     "flask": {"web", "sandbox"},
+    "granian": {"cli.server"},
     "itsdangerous": {"keys"},
     "limits": {"web"},
     "prometheus_client": {"metrics"},

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from wxauth.errors import ConfigurationError
 from wxauth.models import Secret
-from wxauth.settings import REDIS_URL_NAMES, Client, Settings, names_an_app
+from wxauth.settings import REDIS_URL_NAMES, Client, Settings, production_names
 
 REDIS_URL = "rediss://127.0.0.1:6379/0"
 REQUIRED = {
@@ -263,10 +263,29 @@ def test_each_sandbox_has_random_secrets() -> None:
     assert one.apps != other.apps
 
 
-@pytest.mark.parametrize("name", ["WECHAT_SECRET", "WXAUTH_APPS"])
-def test_the_sandbox_with_a_wechat_secret_is_an_error(name: str) -> None:
-    """The sandbox must not run by mistake where a real mini program is configured."""
-    assert names_in(error_of({"WXAUTH_SANDBOX": "1", name: f"{APPID}:{APP_SECRET}"}).errors) == ["WXAUTH_SANDBOX"]
+#: Variables of a real installation, also misspelt.
+REAL = [
+    *(*REDIS_URL_NAMES, "redis_url", "WXAUTH_SECRET_KEYS", "WXAUTH_APPS", "WECHAT_SECRET"),
+    *("wechat_secret", "WECHAT_APP_ID", "WeChat_AppSecret", "WECHAT_", "WECHATSECRET", "wechat_appid"),
+]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_sandbox_beside_a_real_installation_is_an_error(name: str) -> None:
+    """The error names the variable."""
+    (error,) = error_of({"WXAUTH_SANDBOX": "1", "WECHAT_APPID": APPID, name: "anything"}).errors
+    assert error == f"WXAUTH_SANDBOX: remove this, or {name}."
+
+
+@pytest.mark.parametrize("name", [*REAL, "WECHAT_APPID"])
+def test_production_names_returns_the_set_variables_of_a_real_installation(name: str) -> None:
+    """With one of them, `python app.py` starts no sandbox."""
+    assert production_names({name: "x", "PATH": "/bin", "WXAUTH_THREADS": "5", "PORT": "1"}) == [name]
+    assert production_names({name: " "}) == []
+
+
+def test_the_sandbox_takes_an_appid() -> None:
+    assert list(Settings.from_env({"WXAUTH_SANDBOX": "1", "WECHAT_APPID": APPID}).apps) == [APPID]
 
 
 @pytest.mark.parametrize(
@@ -308,13 +327,6 @@ def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
 def test_the_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         read().sandbox = True  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("name", ["WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS"])
-def test_names_an_app_is_true_if_one_variable_of_an_app_is_set(name: str) -> None:
-    """Otherwise `python app.py` starts the sandbox."""
-    assert names_an_app({name: "x"})
-    assert not names_an_app({name: ""})
 
 
 @hypothesis_settings(deadline=None)

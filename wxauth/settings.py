@@ -34,6 +34,9 @@ HOST: Final = rf"(\[[0-9a-fA-F:.]+\]|[\w.-]+){PORT}"
 ONE_HOST: Final = rf"://([^@/?#\s]*@)?{HOST}"
 HOSTS: Final = rf"{ONE_HOST}(,[\w.-]+{PORT})*"
 
+#: The variables of a real installation. A misspelt WECHAT_ name counts: it shows what was meant.
+PRODUCTION: Final = "|".join((*REDIS_URL_NAMES, "WXAUTH_SECRET_KEYS", "WXAUTH_APPS", "WECHAT.*"))
+
 T = TypeVar("T")
 
 
@@ -192,9 +195,9 @@ FORMATS: Final[Mapping[str, _Format]] = {
 VARIABLES: Final = frozenset(f"WXAUTH_{name.upper()}" for name in FORMATS if name != "redis_url")
 
 
-def names_an_app(environ: Mapping[str, str]) -> bool:
-    """Whether a variable of a mini program is set. If none is, `python app.py` starts the sandbox."""
-    return any(environ.get(name, "").strip() for name in APP_NAMES)
+def production_names(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables of a real installation that are set, in any case. `python app.py` reads them too."""
+    return sorted(name for name, text in environ.items() if text.strip() and re.fullmatch(PRODUCTION, name.upper()))
 
 
 class _Reader:
@@ -229,11 +232,11 @@ class _Reader:
 
     def enter_sandbox(self) -> None:
         """Use an app and a key with random secrets. The sandbox has its Redis in memory and connects to no URL."""
-        real = self.text("WECHAT_SECRET") or self.text("WXAUTH_APPS")
-        self.check(not real, "WXAUTH_SANDBOX", "remove this, or WECHAT_SECRET and WXAUTH_APPS.")
-        defaults = {"WECHAT_APPID": "wxsandbox00000000", "WXAUTH_SECRET_KEYS": secrets.token_hex(KEY_LENGTH)}
-        fixed = {"WXAUTH_APPS": "", "WECHAT_SECRET": secrets.token_hex(16), "REDIS_URL": "rediss://127.0.0.1"}
-        self._texts = defaults | self._texts | fixed
+        real = [name for name in production_names(self._texts) if name != "WECHAT_APPID"]
+        self.check(not real, "WXAUTH_SANDBOX", f"remove this, or {', '.join(real)}.")
+        self._texts = {"WECHAT_APPID": "wxsandbox00000000"} | self._texts
+        self._texts |= {"WXAUTH_SECRET_KEYS": secrets.token_hex(KEY_LENGTH), "WECHAT_SECRET": secrets.token_hex(16)}
+        self._texts |= {"REDIS_URL": "rediss://127.0.0.1", "WXAUTH_APPS": ""}
 
     def check_names(self) -> None:
         """Report unknown variables with our prefix, so that a misspelt name is not ignored."""

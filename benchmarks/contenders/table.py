@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from benchmarks.contenders.users import APPID, SECRET
-from benchmarks.harness.host import BENCHMARKS, ROOT
+from benchmarks.harness.host import BENCHMARKS
 
 SeedMethod = Literal["wxauth", "http", "redis", "none"]
 
@@ -47,9 +47,9 @@ NODE: Final = {"NODE_ENV": "production"}
 
 
 def granian(app: str) -> tuple[str, ...]:
-    """Return the command of the Procfile, for `app` and on loopback only."""
-    command = (ROOT / "Procfile").read_text().removeprefix("web: ").strip()
-    return ("sh", "-c", command.replace("--host 0.0.0.0", "--host 127.0.0.1").replace(" app:app", f" {app}"))
+    """Return the command that `python -m wxauth serve` runs, for `app` and on loopback only."""
+    options = "127.0.0.1 $PORT $WEB_CONCURRENCY ${WXAUTH_THREADS:-96}"
+    return ("sh", "-c", f"exec python -m wxauth.cli.server {app} {options}")
 
 
 def gunicorn(app: str) -> tuple[str, ...]:
@@ -64,7 +64,9 @@ def node(script: str) -> tuple[str, ...]:
 NGINX: Final = ("nginx", "-p", "{folder}", "-c", "{folder}/nginx.conf", "-e", "{folder}/log", "-g", "daemon off;")
 IN_PYTHON: Final = "benchmarks.contenders"
 
-VERIFY: Final = Contender("verify", "wxauth `/verify`", granian("app:app"), "/verify", "wxauth", OURS)
+#: The service starts as on a host, so that its start time is the real one.
+SERVE: Final = ("python", "-m", "wxauth", "serve")
+VERIFY: Final = Contender("verify", "wxauth `/verify`", SERVE, "/verify", "wxauth", OURS)
 DECORATOR: Final = Contender(
     "decorator",
     "wxauth `@login_required`",

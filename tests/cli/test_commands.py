@@ -197,6 +197,7 @@ def test_an_error_of_wechat_exits_with_2(
     assert "a-wrong-secret" not in result.stderr
 
 
+PRODUCTION = ("WECHAT_SECRET", "WXAUTH_SECRET_KEYS", "REDIS_URL")
 COMMANDS = ["sessions", "revoke", "ban", "unban", "check-session", "reset-session-key"]
 
 
@@ -209,7 +210,7 @@ COMMANDS = ["sessions", "revoke", "ban", "unban", "check-session", "reset-sessio
             {"WXAUTH_SECRET_KEYS": "", "WXAUTH_IDLE_TTL": "x"}, "WXAUTH_IDLE_TTL", id="configuration-errors"
         ),
         pytest.param({"WECHAT_APPID": "wxffffffffffffffff"}, "not configured", id="another-app"),
-        pytest.param({"WXAUTH_SANDBOX": "1", "WECHAT_SECRET": ""}, "sandbox", id="sandbox"),
+        pytest.param({"WXAUTH_SANDBOX": "1", **dict.fromkeys(PRODUCTION, "")}, "memory", id="sandbox"),
     ],
 )
 def test_a_command_that_fails_exits_with_2_and_one_message(
@@ -232,5 +233,5 @@ def test_an_invalid_openid_exits_with_2(command: str, openid: str, environ: dict
 def test_every_command_has_help() -> None:
     """Help works without a valid configuration."""
     helps = [CliRunner().invoke(main, [name, "--help"]).output for name in main.commands]
-    assert {"doctor", "keygen", *COMMANDS} == set(main.commands)
+    assert {"doctor", "keygen", "serve", *COMMANDS} == set(main.commands)
     assert all(len(text.splitlines()) > 4 for text in helps)

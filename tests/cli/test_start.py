@@ -1,8 +1,11 @@
-"""`keygen`, and `python app.py` as a developer and as a hosting platform start it. Each test starts processes."""
+"""`keygen`, `serve`, and `python app.py` as developers and hosting platforms start them."""
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,14 +72,17 @@ def test_app_without_configuration_starts_the_sandbox(sandbox_port: int) -> None
     assert session["openid"].startswith("oSANDBOX")
 
 
-@pytest.mark.usefixtures("sandbox")
-def test_the_sandbox_listens_on_loopback_only(sandbox_port: int) -> None:
-    port = f":{sandbox_port:04X}"
+def listening(port: int) -> list[str]:
+    """Return the addresses of this port that a server listens on, as the kernel writes them."""
     lines = [
         line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()
     ]
-    listening = [fields[1] for fields in lines if fields[1].endswith(port) and fields[3] == "0A"]
-    assert listening == [f"0100007F{port}"]
+    return [fields[1] for fields in lines if fields[1].endswith(f":{port:04X}") and fields[3] == "0A"]
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_the_sandbox_listens_on_loopback_only(sandbox_port: int) -> None:
+    assert listening(sandbox_port) == [f"0100007F:{sandbox_port:04X}"]
 
 
 def test_the_sandbox_prints_its_address(sandbox: Server, sandbox_port: int) -> None:
@@ -105,7 +111,29 @@ def test_app_starts_from_any_directory() -> None:
         assert "sandbox" in server.output()
 
 
+SERVE = [sys.executable, "-m", "wxauth", "serve"]
 BROKEN = {
+    "app-with-redis-and-key": (
+        [sys.executable, "app.py"],
+        {"REDIS_URL": "redis://127.0.0.1:1/0", "WXAUTH_SECRET_KEYS": "k" * 32},
+        ["WECHAT_APPID", "WECHAT_SECRET"],
+    ),
+    "app-with-misspelt-names": (
+        [sys.executable, "app.py"],
+        {"wechat_app_id": "wx0123456789abcdef", "WeChat_AppSecret": "a-secret"},
+        ["WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_SECRET_KEYS", "REDIS_URL"],
+    ),
+    "app-with-sandbox-and-redis": (
+        [sys.executable, "app.py"],
+        {"WXAUTH_SANDBOX": "1", "REDIS_TLS_URL": "rediss://127.0.0.1:1/0"},
+        ["WXAUTH_SANDBOX: remove this, or REDIS_TLS_URL."],
+    ),
+    "serve-with-sandbox-and-redis": (
+        SERVE,
+        {"WXAUTH_SANDBOX": "1", "REDIS_URL": "redis://127.0.0.1:1/0"},
+        ["WXAUTH_SANDBOX: remove this, or REDIS_URL."],
+    ),
+    "serve-with-nothing": (SERVE, {}, ["WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_SECRET_KEYS", "REDIS_URL"]),
     "app-with-appid-alone": (
         [sys.executable, "app.py"],
         {"WECHAT_APPID": "wx0123456789abcdef"},
@@ -137,13 +165,14 @@ BROKEN = {
 def test_a_start_with_configuration_errors_lists_them_and_fails(
     command: list[str], environ: dict[str, str], errors: list[str]
 ) -> None:
-    """The process exits by itself with a code that is not 0."""
+    """Each once. The process exits by itself with a code that is not 0."""
     port = str(free_port())
     command = [part.replace("{port}", port) for part in command]
     with Server(command, environ=BARE | {"PORT": port} | environ, cwd=ROOT) as process:
         assert process.process.wait(20) != 0
         listed = [line.removeprefix("  - ") for line in process.output().splitlines() if line.startswith("  - ")]
     assert [error for error in errors if not any(line.startswith(error) for line in listed)] == []
+    assert len(listed) == len(set(listed))
 
 
 def test_configuration_errors_contain_no_value() -> None:
@@ -160,3 +189,66 @@ def test_app_with_configuration_starts_the_service() -> None:
     with Server([sys.executable, "app.py"], environ=environ, cwd=ROOT):
         wait_until(lambda: answers(port), "the service")
         assert requests.get(f"http://127.0.0.1:{port}/sandbox/wx.login", timeout=5).status_code == 404
+
+
+@pytest.mark.parametrize("command", [SERVE, [sys.executable, "app.py"]], ids=["serve", "app"])
+def test_a_taken_port_is_one_sentence(command: list[str]) -> None:
+    """Also a port that is taken by another server with SO_REUSEPORT, as Granian sets it."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with Server(command, environ=BARE | {"PORT": port, "WXAUTH_SANDBOX": "1"}, cwd=ROOT) as process:
+            assert process.process.wait(10) == 2
+            sentence = f"Error: Cannot listen on port {port}: address already in use; set PORT to use another.\n"
+            assert process.output() == sentence
+
+
+@pytest.mark.parametrize("variable", ["PORT", "WEB_CONCURRENCY"])
+def test_serve_names_a_variable_that_is_not_a_number(variable: str) -> None:
+    environ = BARE | {"WXAUTH_SANDBOX": "1", variable: "many"}
+    with Server(SERVE, environ=environ, cwd=ROOT) as process:
+        assert process.process.wait(10) == 2
+        assert f"env var: '{variable}'" in process.output()
+
+
+def test_serve_with_sandbox_listens_on_loopback_and_answers_loopback_names_only() -> None:
+    port = free_port()
+    with Server(SERVE, environ=BARE | {"PORT": str(port), "WXAUTH_SANDBOX": "1"}, cwd=ROOT):
+        wait_until(lambda: answers(port), "the sandbox")
+        assert listening(port) == [f"0100007F:{port:04X}"]
+        url = f"http://127.0.0.1:{port}/sandbox/redis"
+        assert requests.get(url, timeout=5).status_code == 200
+        assert requests.get(url, headers={"Host": "rebound.example"}, timeout=5).status_code == 400
+
+
+def test_serve_makes_one_folder_of_metrics_for_its_workers_and_removes_it(tmp_path: Path) -> None:
+    port = free_port()
+    environ = BARE | CONFIGURED | {"PORT": str(port), "WXAUTH_SECRET_KEYS": keygen(), "TMPDIR": str(tmp_path)}
+    with Server(SERVE, environ=environ, cwd=ROOT) as server:
+        wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        requests.get(f"http://127.0.0.1:{port}/session", headers={"Authorization": "nonsense"}, timeout=5)
+        assert list(folder.glob("counter_*.db"))
+        assert server.stop() == 0
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_without_a_folder_for_temporary_files_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker has its own metrics then."""
+    started = []
+
+    def refuse(**_: str) -> str:
+        raise FileNotFoundError
+
+    def execute(path: str, command: list[str]) -> None:
+        started.append((command, os.environ.get("PROMETHEUS_MULTIPROC_DIR")))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(os, "execv", execute)
+    environ = {"WXAUTH_SANDBOX": "1", "PORT": str(free_port()), "PROMETHEUS_MULTIPROC_DIR": ""}
+    result = CliRunner().invoke(main, ["serve"], env=environ, catch_exceptions=False)
+    assert "No folder for temporary files" in result.stderr
+    assert [(command[-1].isdigit(), folder) for command, folder in started] == [(True, None)]

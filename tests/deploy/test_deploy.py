@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import requests
@@ -14,6 +16,7 @@ from tests.support.clients import BACKEND, CLIENT_SECRET, basic
 from tests.support.proxies import Application, Headers, Proxy
 from tests.support.servers import RedisServer
 from tests.support.service import ROOT, Service, WeChatServer, environment
+from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionPolicy, SessionStore
@@ -78,15 +81,39 @@ def is_identity(headers: Headers, identity: Identity) -> bool:
     return found in (sorted(values.items()), sorted((name, value) for name, value in values.items() if value))
 
 
+#: Headers of WeChat Cloud Run, which applications written for it trust, and one that does not exist.
+TRUSTED = [
+    *("X-WX-OpenID", "X-WX-AppID", "X-WX-UnionID", "X-WX-From-OpenID", "X-WX-From-AppID", "X-WX-From-UnionID"),
+    *("X-WX-Source", "X-WX-Env", "X-WX-Service", "X-WX-Anything"),
+]
+
+
+def spoofed(change: Callable[[str], str], value: str = " evil") -> str:
+    return "".join(f"{change(name)}:{value}\n" for name in TRUSTED)
+
+
+def with_dashes(dash: str, name: str) -> str:
+    return name.replace("-", dash)
+
+
+def with_last_dash(dash: str, name: str) -> str:
+    return dash.join(name.rsplit("-", 1))
+
+
+#: The other characters that a header name may contain.
+ODD = ".!#$%&'*+^`|~"
 SPOOFS: dict[str, str] = {
     "none": "",
-    "as it is": "X-WX-OpenID: evil\nX-WX-AppID: evil\nX-WX-UnionID: evil\n",
-    "other case": "x-wx-OPENID: evil\nX-Wx-Unionid: evil\n",
-    "twice": "X-WX-OpenID: evil\nX-WX-OpenID: evil\nX-WX-UnionID: a\nX-WX-UnionID: b\n",
-    "empty": "X-WX-OpenID:\nX-WX-AppID:\nX-WX-UnionID:\n",
-    "underscores": "X_WX_OpenID: evil\nX_WX_AppID: evil\nX_WX_UnionID: evil\n",
-    "some underscores": "X-WX_OpenID: evil\nX_WX-OpenID: evil\nx-wx_unionid: evil\nX_WX-appid: evil\n",
-    **{f"with {char}": f"X{char}WX{char}OpenID: evil\nX-WX{char}UnionID: evil\n" for char in ".!#$%&'*+^`|~"},
+    "as it is": spoofed(str),
+    "lower case": spoofed(str.lower),
+    "upper case": spoofed(str.upper),
+    "twice": spoofed(str) + spoofed(str, " other"),
+    "empty": spoofed(str, ""),
+    "underscores": spoofed(partial(with_dashes, "_")),
+    "an underscore at the beginning": spoofed(lambda name: name.replace("-", "_", 1).lower()),
+    "an underscore at the end": spoofed(partial(with_last_dash, "_")),
+    **{f"with {char}": spoofed(partial(with_dashes, char)) for char in ODD},
+    **{f"with {char} at the end": spoofed(partial(with_last_dash, char)) for char in ODD},
     "named in Connection": "Connection: X-WX-OpenID, X-WX-AppID, x-wx-unionid\n",
     "named in a second Connection": "Connection: close\nConnection: X-WX-OpenID\n",
     "named in an upgrade": "Connection: Upgrade, X-WX-OpenID\nUpgrade: websocket\n",
@@ -160,6 +187,30 @@ def test_a_token_outside_of_authorization_is_rejected(
     address = proxy.url + elsewhere.format(token)
     assert requests.get(address, cookies={"token": token}, timeout=5).status_code == 401
     assert application.seen == []
+
+
+ORDINARY = {
+    "Accept": "text/html",
+    "Accept-Language": "zh-CN",
+    "Content-Type": "application/json",
+    "Cookie": "a=b; c=d",
+    "If-None-Match": '"tag"',
+    "Idempotency-Key": "one",
+    "Origin": "https://example.com",
+    "Range": "bytes=0-1",
+    "Referer": "https://servicewechat.com/wx0123456789abcdef/0/page-frame.html",
+    "Sec-Fetch-Site": "same-origin",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "User-Agent": "MicroMessenger",
+    "X-Requested-With": "XMLHttpRequest",
+}
+
+
+def test_the_application_gets_the_ordinary_headers(proxy: Proxy, application: Application, token: str) -> None:
+    headers = ORDINARY | {"Authorization": token}
+    assert requests.post(f"{proxy.url}/orders", data=b"{}", headers=headers, timeout=5).status_code == 200
+    sent = {name.lower(): value for name, value in ORDINARY.items()} | {"content-length": "2"}
+    assert sent.items() <= {name.lower(): value for name, value in application.seen[-1][1]}.items()
 
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -247,6 +298,52 @@ def test_a_body_of_the_maximal_size_reaches_the_service(proxy: Proxy, form: str)
     body = code if form == "with a length" else iter([code[:9000], code[9000:]])
     answer = requests.post(f"{proxy.url}/login", data=body, headers=JSON, timeout=5)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+
+
+UPLOAD = 9 * 1024 * 1024
+
+
+@pytest.mark.parametrize("form", ["with a length", "chunked"])
+def test_an_upload_reaches_the_application_with_a_good_token_only(
+    proxy: Proxy, application: Application, token: str, form: str
+) -> None:
+    """nginx has its own limit of 1 MB for the subrequest."""
+    for authorization, status in {token: 200, "Bearer nonsense": 401}.items():
+        application.seen.clear()
+        body = bytes(UPLOAD) if form == "with a length" else iter([bytes(UPLOAD // 9)] * 9)
+        headers = {"Authorization": authorization}
+        assert requests.post(f"{proxy.url}/orders", data=body, headers=headers, timeout=20).status_code == status
+        assert [request for request, _ in application.seen] == ["POST /orders HTTP/1.1"] * (status == 200)
+    assert application.received == UPLOAD
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["good token", "bad token"])
+def test_an_upload_that_waits_for_100_continue_gets_its_answer(proxy: Proxy, token: str, good: bool) -> None:
+    """curl waits so. nginx sends 100 also before a 401."""
+    head = f"POST /orders HTTP/1.1\r\nHost: a\r\nAuthorization: {token if good else 'nonsense'}\r\n"
+    head += f"Content-Length: {UPLOAD}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(25)
+        if answer.startswith(b"HTTP/1.1 100"):
+            connection.sendall(bytes(UPLOAD))
+            answer = connection.recv(25)
+    assert answer.startswith(b"HTTP/1.1 200" if good else b"HTTP/1.1 401")
+
+
+IDLE_TIMES = {
+    "nginx.conf": r"keepalive 32;\s+keepalive_timeout (\d+)s;  # wxauth",
+    "Caddyfile": r"keepalive (\d+)s",
+    "traefik.yml": r"idleConnTimeout: (\d+)s",
+}
+
+
+@pytest.mark.parametrize("name", IDLE_TIMES)
+def test_proxies_close_idle_connections_before_the_service(name: str) -> None:
+    """Otherwise a request can meet a connection that is being closed, and is lost."""
+    times = [int(seconds) for seconds in re.findall(IDLE_TIMES[name], (DEPLOY / name).read_text())]
+    assert times
+    assert max(times) < HEADER_TIMEOUT / 1000 - 5
 
 
 HIDDEN = [

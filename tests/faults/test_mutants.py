@@ -201,8 +201,7 @@ class MutatedService(Service):
     def __init__(self, environ: dict[str, str], folder: Path, mutant: Mutant) -> None:
         super().__init__(environ)
         shutil.copytree(ROOT / "wxauth", folder / "wxauth", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("app.py", "Procfile"):
-            shutil.copy(ROOT / name, folder)
+        shutil.copy(ROOT / "Procfile", folder)
         for change in mutant.changes:
             source = folder / "wxauth" / change.file
             text = source.read_text()

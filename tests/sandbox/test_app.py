@@ -11,7 +11,6 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from wxauth.errors import ConfigurationError
 from wxauth.sandbox import create_app
 from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
 from wxauth.settings import Settings
@@ -281,9 +280,3 @@ def test_every_answer_has_the_sandbox_header(client: FlaskClient, method: str, p
 
 def test_the_sandbox_is_ready_without_external_services(client: FlaskClient) -> None:
     assert client.get("/readyz").get_json() == {"redis": "ok", "wechat": "ok"}
-
-
-@pytest.mark.parametrize("name", ["WECHAT_SECRET", "WXAUTH_APPS"])
-def test_the_sandbox_with_a_wechat_secret_is_a_configuration_error(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="WXAUTH_SANDBOX"):
-        Settings.from_env({"WXAUTH_SANDBOX": "1", name: "wx0123456789abcdef:a-secret"})

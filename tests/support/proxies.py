@@ -28,6 +28,8 @@ class Application:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Headers]] = []
+        #: The size of the newest body.
+        self.received = 0
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -70,10 +72,12 @@ class Application:
                 self.wfile.write(f"{head}Connection: close\r\n\r\n".encode() + body)
 
             def _read_body(self, headers: dict[str, str]) -> None:
-                self.rfile.read(int(headers.get("Content-Length", "0")))
+                application.received = len(self.rfile.read(int(headers.get("Content-Length", "0"))))
+                while "Transfer-Encoding" in headers and (size := int(self.rfile.readline(), 16)):
+                    application.received += len(self.rfile.read(size + 2)) - 2
                 if "Transfer-Encoding" in headers:
-                    for end in (b"0\r\n", b"\r\n"):
-                        all(line != end for line in iter(self.rfile.readline, b""))
+                    # The trailers.
+                    all(line != b"\r\n" for line in iter(self.rfile.readline, b""))
 
         return Handler
 

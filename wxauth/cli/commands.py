@@ -7,29 +7,25 @@ import json
 import logging
 import os
 import secrets
+import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
 from ..errors import SessionKeyStale, SessionNotFound, StoreUnavailable, WeChatError, WxAuthError
 from ..models import User
-from ..settings import KEY_LENGTH, Settings, names_an_app
+from ..settings import KEY_LENGTH, Settings, production_names
 from ..web.extension import Services
 from ..web.routes.sessions import session_json
 from ..wechat.answers import OPENID
 from .doctor import CheckResult, explain, run_checks
 
-# Granian logs a warning if it has more threads than this.
-SANDBOX = (
-    "exec granian --interface wsgi --host 127.0.0.1 --port ${PORT:-8000} --workers 1"
-    f" --blocking-threads {2 * (os.cpu_count() or 1) + 1}"
-    " --http 1 --no-ws --workers-kill-timeout 10 --log-config wxauth/granian.json app:app"
-)
 #: A skipped check is no problem.
 EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
 
@@ -74,6 +70,32 @@ def user_command(function: Callable[..., None]) -> click.Command:
 def keygen() -> None:
     """Print a new key for WXAUTH_SECRET_KEYS."""
     click.echo(secrets.token_urlsafe(KEY_LENGTH))
+
+
+@main.command()
+@click.option(
+    "--port", envvar="PORT", type=click.IntRange(1, 65535), default=8000, show_default=True, show_envvar=True
+)
+@click.option(
+    "--workers", envvar="WEB_CONCURRENCY", type=click.IntRange(1), default=2, show_default=True, show_envvar=True
+)
+def serve(port: int, workers: int) -> None:
+    """Start the service. With WXAUTH_SANDBOX=1, start the sandbox, which listens on 127.0.0.1 only."""
+    try:
+        settings = Settings.from_env(os.environ)
+    except WxAuthError as error:
+        raise _as_click_error(error) from None
+    host, threads = "0.0.0.0", settings.threads  # noqa: S104 - a host routes its traffic to any address
+    if settings.sandbox:
+        # Its Redis is in the memory of one process. Granian warns of more threads than this.
+        host, workers, threads = "127.0.0.1", 1, 2 * (os.cpu_count() or 1) + 1
+    _check_port(host, port)
+    if settings.sandbox:
+        click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
+        click.echo(f"Open http://127.0.0.1:{port}/ in a browser.\n")
+    numbers = map(str, (port, workers, threads))
+    command = [sys.executable, "-m", "wxauth.cli.server", "wxauth.wsgi:app", host, *numbers, *_metrics_folder()]
+    os.execv(sys.executable, command)  # noqa: S606 - the command is our own
 
 
 @main.command("doctor")
@@ -161,22 +183,34 @@ def reset_session_key(services: Services, user: User) -> None:
     click.echo("Replaced.")
 
 
-def start(root: Path) -> NoReturn:
-    """Replace this process with the server.
-
-    Runs the Procfile's command if a mini program is configured, and the sandbox on loopback if not.
-    """
-    if names_an_app(os.environ) and not os.environ.get("WXAUTH_SANDBOX"):
-        command = (root / "Procfile").read_text().removeprefix("web: ").strip()
-    else:
+def start(root: Path) -> None:
+    """Run `serve` in the folder of `python app.py`. Without a real installation's variables it is the sandbox."""
+    if not production_names(os.environ) and not os.environ.get("WXAUTH_SANDBOX"):
         os.environ["WXAUTH_SANDBOX"] = "1"
-        command = SANDBOX
-        click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
-        click.echo(f"Open http://127.0.0.1:{os.environ.get('PORT') or 8000}/ in a browser.\n")
     os.chdir(root)
-    # The server's script is next to the interpreter, also if the virtual environment is not activated.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    os.execv("/bin/sh", ["sh", "-c", command])  # noqa: S606 - the command is from our own file
+    main(["serve"], prog_name="python -m wxauth")
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises CommandFailed if another server has the port. Granian would share it with another Granian."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise CommandFailed(f"Cannot listen on port {port}: {reason}; set PORT to use another.") from None
+
+
+def _metrics_folder() -> list[str]:
+    """Make a folder for the metrics of the workers. Return it if the server has to remove it."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return []
+    try:
+        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="wxauth-metrics-")
+    except OSError:
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        click.echo("No folder for temporary files: /metrics has the numbers of one worker only.", err=True)
+        return []
+    return [folder]
 
 
 def _user(settings: Settings, appid: str, openid: str) -> User:

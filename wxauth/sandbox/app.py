@@ -21,6 +21,7 @@ from . import playground
 from .fake_api import OUTCOMES as PHONE_OUTCOMES
 from .fake_redis import FakeRedis
 from .fake_wechat import OUTCOMES, FakeWeChat
+from .loopback import LoopbackOnly
 from .trace import Trace
 from .watched_wechat import WatchedWeChat
 
@@ -52,6 +53,7 @@ def create_app(settings: Settings) -> Flask:
     app.extensions[FAKES] = fakes
     app.register_blueprint(bp)
     app.register_blueprint(playground.bp)
+    app.wsgi_app = LoopbackOnly(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

@@ -18,8 +18,8 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 TIMEOUT = 30.0
-#: The server closes a connection that was idle for ten seconds.
-IDLE = 5.0
+#: The server closes a connection that was idle for 100 s.
+IDLE = 90.0
 
 
 @dataclass(frozen=True)
