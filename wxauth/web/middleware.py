@@ -91,8 +91,27 @@ class ForwardAuth:
         return response
 
 
+class ClientAddress:
+    """Sets REMOTE_ADDR to the address that the first of `proxies` trusted proxies saw, from X-Forwarded-For.
+
+    Each proxy adds an entry behind those of its caller. An entry that is no plain address is ignored. Werkzeug's
+    ProxyFix also parses quotes, and a quote in the caller's entries can hide those behind it.
+    """
+
+    def __init__(self, app: WSGIApplication, proxies: int) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        entries = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        address = entries[-self._proxies].strip() if len(entries) >= self._proxies else ""
+        if client_network(address) != UNKNOWN:
+            environ["REMOTE_ADDR"] = address
+        return self._app(environ, start_response)
+
+
 class BodyBuffer:
-    """Reads each request body before it calls `app`.
+    """Reads each request body before it calls `app`, and gives `app` nothing else to read.
 
     Answers ServerBusy if `max_readers` threads read bodies already. The bodies of `clients` are not counted: a
     backend sends many at the same time, all from one address.
@@ -108,16 +127,16 @@ class BodyBuffer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
-        if size == 0:
-            return self._app(environ, start_response)
         try:
-            body = self._read(environ, size)
+            body = self._read(environ, size) if size else b""
         except ServerBusy as error:
             log.warning("too_many_slow_bodies")
             return to_response(error)(environ, start_response)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.input_terminated"] = True
-        environ.setdefault("CONTENT_LENGTH", str(len(body)))
+        if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            # Flask refuses a body that is too large by its length.
+            environ["CONTENT_LENGTH"] = str(len(body))
         return self._app(environ, start_response)
 
     def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
@@ -156,7 +175,7 @@ class BodyBuffer:
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:
-    """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if the application refuses the length."""
+    """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if Flask refuses the length."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return MAX_BODY + 1
     length = get_content_length(environ) or 0

@@ -12,7 +12,7 @@ from flask import request
 from werkzeug.datastructures import Authorization
 
 from .. import strict_json
-from ..errors import BadRequest, TokenMissing, TooLarge, UnsupportedMediaType
+from ..errors import BadRequest, TokenMissing, UnsupportedMediaType
 from ..models import Secret
 from ..settings import Client
 
@@ -33,7 +33,7 @@ WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
 
 
 def json_object() -> dict[str, Any]:
-    """Return the body as a JSON object. Raises BadRequest, TooLarge or UnsupportedMediaType."""
+    """Return the body as a JSON object. Raises BadRequest or UnsupportedMediaType."""
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
     try:
@@ -45,7 +45,7 @@ def json_object() -> dict[str, Any]:
 def form_field(name: str) -> str:
     """Return the value of a form field that must be there once.
 
-    Raises BadRequest, TooLarge or UnsupportedMediaType.
+    Raises BadRequest or UnsupportedMediaType.
     """
     if request.mimetype != "application/x-www-form-urlencoded" or request.content_encoding:
         raise UnsupportedMediaType("Send a form, with Content-Type: application/x-www-form-urlencoded.")
@@ -57,10 +57,11 @@ def form_field(name: str) -> str:
 
 
 def raw_body() -> bytes:
-    """Return the body as bytes. Raises TooLarge, or BadRequest if the connection ended before the body did."""
+    """Return the body as bytes. Raises BadRequest if the connection ended before the body did.
+
+    Flask answers 413 if the body is larger than MAX_CONTENT_LENGTH.
+    """
     raw = request.get_data()
-    if len(raw) > MAX_BODY:
-        raise TooLarge
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw
