@@ -332,10 +332,21 @@ def test_refusals_free_their_slots(caller: Caller) -> None:
         pytest.param("203.0.113.7, 10.0.0.8", "203.0.113.7", id="just two"),
         pytest.param("6.6.6.6", "10.0.0.1", id="fewer than there are proxies"),
         pytest.param("", "10.0.0.1", id="none"),
+        pytest.param('"6.6.6.6, 203.0.113.7, 10.0.0.8', "203.0.113.7", id="an unclosed quote of the caller's"),
+        pytest.param('6.6.6.6\\", 203.0.113.7, 10.0.0.8', "203.0.113.7", id="an escaped quote of the caller's"),
+        pytest.param('"6.6.6.6, 203.0.113.7", 10.0.0.8', "10.0.0.1", id="a quote that the proxy copied"),
+        pytest.param("fe80::6%1, 10.0.0.8", "10.0.0.1", id="a scope id"),
+        pytest.param(", 203.0.113.7,10.0.0.8", "203.0.113.7", id="an empty entry of the caller's"),
+        pytest.param("6.6.6.6, , 10.0.0.8", "10.0.0.1", id="an empty entry of the proxy's"),
+        pytest.param("6.6.6.6, unknown, 10.0.0.8", "10.0.0.1", id="no address"),
+        pytest.param("6.6.6.6,\t[2001:db8::7]:567 , 10.0.0.8", "[2001:db8::7]:567", id="IPv6 with a port"),
     ],
 )
 def test_address_is_the_one_that_the_trusted_proxies_saw(proxied: Caller, forwarded: str, address: str) -> None:
-    """With two proxies it is the second last of X-Forwarded-For. The caller can write those before it."""
+    """With two proxies it is the second last of X-Forwarded-For. The caller can write those before it.
+
+    An entry that is no plain address is ignored, and the address of the connection counts.
+    """
     headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
     assert proxied.call(None, "10.0.0.1", **headers).headers["X-Address"] == address
 

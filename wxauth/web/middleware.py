@@ -1,4 +1,4 @@
-"""WSGI middleware: the request id, forward auth at `/verify`, and the buffer for slow request bodies.
+"""WSGI middleware: request id, forward auth at `/verify`, address of the caller, buffer for slow request bodies.
 
 Neither Granian nor gunicorn has a timeout for request bodies, and a body that does not arrive blocks a thread. So
 bodies are read before the application is called, in at most a third of the worker's threads and at most
@@ -16,7 +16,6 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Response
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import get_content_length
 
 from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
@@ -24,7 +23,7 @@ from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..settings import Client, Settings
 from .problems import NO_STORE, to_response
-from .requests import MAX_BODY, client_network, find_client, token_from_header
+from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache) -> WSGIA
     """Return `app` behind the middleware of the service, the outermost last."""
     app = BodyBuffer(app, max(settings.threads // 3, 1), settings.clients)
     if settings.trusted_proxies:
-        app = ProxyFix(app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
+        app = ClientAddress(app, settings.trusted_proxies)
     return RequestId(ForwardAuth(app, cache, sandbox=settings.sandbox))
 
 

@@ -28,8 +28,9 @@ TOKEN_IN_QUERY: Final = re.compile(r"(^|&)access_token=|wxa_[A-Za-z0-9_-]{40}")
 BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
 #: An unknown id is compared with this client, so that it takes as long as a known one.
 DUMMY_CLIENT: Final = Client(Secret(""), frozenset())
-#: Some proxies add the port to the addresses in X-Forwarded-For.
-WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
+#: Some proxies add the port to the addresses in X-Forwarded-For. A scope id has a meaning on its own machine only.
+ADDRESS: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::[0-9]+)?|([0-9a-f:.]+)", re.IGNORECASE)
+UNKNOWN: Final = "unknown"
 
 
 def json_object() -> dict[str, Any]:
@@ -112,12 +113,12 @@ def find_client(authorization: str, clients: Mapping[str, Client]) -> Client | N
 
 
 def client_network(address: str) -> str:
-    """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or "unknown"."""
-    found = WITH_PORT.fullmatch(address)
+    """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or UNKNOWN."""
+    found = ADDRESS.fullmatch(address)
     try:
-        parsed = ipaddress.ip_address((found[1] or found[2]) if found else address)
+        parsed = ipaddress.ip_address((found[1] or found[2] or found[3]) if found else "")
     except ValueError:
-        return "unknown"
+        return UNKNOWN
     if parsed.version == 6:
         return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)
