@@ -152,8 +152,6 @@ def make_valid(case: Case) -> None:
     if case.operation.label == "POST /login" and isinstance(case.body, dict):
         live = {"code": RUNNING.wechat.fake.wx_login(next(USERS), next(OUTCOMES)), "appid": APPID}
         case.body = {name: live.get(name, value) for name, value in case.body.items()}
-        if not str(case.body.get("device")).isprintable():
-            case.body["device"] = "手机"
     if isinstance(case.body, dict):
         add_data_of_wechat(case, case.body)
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):

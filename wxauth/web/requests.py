@@ -19,6 +19,10 @@ from ..settings import Client
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 10
 
+MAX_LABEL: Final = 64
+#: Control characters, line separators, changes of the writing direction, and surrogates, which UTF-8 cannot encode.
+CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 ANY: Final = re.compile(r".*", re.DOTALL)
 PRINTABLE: Final = re.compile(r"[ -~]+")
 #: WeChat documents no format of its codes: refuse only what cannot be a code.
@@ -82,6 +86,11 @@ def required_str(found: dict[str, Any], name: str, form: re.Pattern[str] = ANY) 
     if not isinstance(value, str) or not form.fullmatch(value):
         raise BadRequest(f"{name} is missing or has the wrong form.")
     return value
+
+
+def label(value: object) -> str | None:
+    """Return the text of a label: without controls, cut to MAX_LABEL characters. None if nothing is left."""
+    return (CONTROLS.sub("", value)[:MAX_LABEL] or None) if isinstance(value, str) else None
 
 
 def bearer_token() -> str:

@@ -202,12 +202,26 @@ def test_userdata_without_a_token_returns_401_before_reading_the_body(client: Fl
         ("verify", {"rawData": "[]", "signature": vectors.SIGNATURE}),
         ("verify", {"rawData": "{", "signature": vectors.SIGNATURE}),
         ("verify", {"rawData": "{}", "signature": 1}),
+        ("decrypt", {"encryptedData": "\ud800", "iv": vectors.IV}),
+        ("decrypt", {"encryptedData": vectors.ENCRYPTED_DATA, "iv": "\ud800"}),
+        ("verify", {"rawData": '{"a": "\ud800"}', "signature": vectors.SIGNATURE}),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_malformed_user_data_returns_bad_request(phone: Phone, path: str, body: object) -> None:
     """A new login would not help, so the action is not `login`."""
     assert problem(post(phone.client, path, phone.log_in().token, body)) == (400, "bad_request", "none")
+
+
+@pytest.mark.parametrize(
+    ("raw_data", "signature"),
+    [('{"a": "\\ud800"}', vectors.SIGNATURE), ("{}", "\ud800"), ('{"\\ud800": "a"}', "\ud800")],
+    ids=ascii,
+)
+def test_raw_data_with_a_lone_surrogate_is_stale(phone: Phone, raw_data: str, signature: str) -> None:
+    """JSON can express it, UTF-8 cannot."""
+    body = {"rawData": raw_data, "signature": signature}
+    assert problem(post(phone.client, "verify", phone.log_in().token, body)) == STALE
 
 
 def test_space_in_place_of_a_plus_is_accepted(phone: Phone) -> None:
