@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from ..errors import NotFound
+from ..errors import ClientUnauthorized, NotFound
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..wechat.client import WeChatClient
@@ -60,7 +60,9 @@ def _finish_request(response: Response) -> Response:
     response.headers.update(NO_STORE)
     if response.status_code == 204:
         response.headers.pop("Content-Type", None)
-    log.info("request", extra=_access_fields(response))
+    # A failed login of a client is a wrong configuration or an attack.
+    level = logging.WARNING if g.get("wxauth_problem") == ClientUnauthorized.code else logging.INFO
+    log.log(level, "request", extra=_access_fields(response))
     return response
 
 

@@ -13,6 +13,7 @@ from werkzeug.datastructures import Authorization, MultiDict
 
 from .. import strict_json
 from ..errors import BadRequest, ClientUnauthorized, ConflictingClients, TokenMissing, UnsupportedMediaType
+from ..metrics import CLIENT_FAILURES
 from ..models import Secret
 from ..settings import Client
 
@@ -131,6 +132,7 @@ def authenticate_client(clients: Mapping[str, Client]) -> Client:
     secrets = [*([basic[1]] if basic else []), *([text] for text in fields.getlist("client_secret"))]
     client = _proven_client(next(iter(ids), ""), secrets, clients)
     if client is None:
+        CLIENT_FAILURES.labels("wrong" if secrets else "missing").inc()
         raise ClientUnauthorized
     return client
 

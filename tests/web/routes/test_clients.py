@@ -240,6 +240,15 @@ def test_client_secret_in_the_query_or_in_json_is_no_credential(phone: Phone) ->
         assert problem(response) == (401, "client_unauthorized")
 
 
+def test_failed_login_of_a_client_is_a_warning(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    """The line of the access log is the warning, so that a flood writes one line for each request."""
+    caplog.set_level(logging.INFO)
+    post(client, "/introspect", "a", basic(secret="guess"))
+    post(client, "/introspect", "a")
+    lines = [(record.levelname, vars(record).get("problem")) for record in caplog.records if record.msg == "request"]
+    assert lines == [("WARNING", "client_unauthorized"), ("INFO", None)]
+
+
 def test_log_contains_no_secret_of_a_form(phone: Phone, caplog: pytest.LogCaptureFixture) -> None:
     """Neither of an accepted nor of a refused one, nor the id."""
     caplog.set_level(logging.DEBUG)
