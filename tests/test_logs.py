@@ -247,9 +247,9 @@ def written(root: logging.Logger, clock: Clock) -> io.StringIO:
     return stream
 
 
-def refuse(count: int) -> None:
+def refuse(count: int, problem: str = "token_invalid") -> None:
     for _ in range(count):
-        logging.getLogger("wxauth").info("request", extra={"status": 401, "problem": "token_invalid"})
+        logging.getLogger("wxauth").info("request", extra={"status": 401, "problem": problem})
 
 
 def events(stream: io.StringIO) -> list[str]:
@@ -264,6 +264,14 @@ def test_refusals_beyond_the_limit_are_counted_in_the_next_second(written: io.St
     assert events(written) == ["request"] * MAX_REFUSALS
     clock.now = 101.0
     refuse(MAX_REFUSALS + 1)
+    assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 5"] + ["request"] * MAX_REFUSALS
+
+
+def test_refused_client_credentials_are_counted_with_refused_tokens(written: io.StringIO, clock: Clock) -> None:
+    refuse(MAX_REFUSALS)
+    refuse(5, "client_unauthorized")
+    clock.now = 101.0
+    refuse(MAX_REFUSALS + 2, "client_unauthorized")
     assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 5"] + ["request"] * MAX_REFUSALS
 
 

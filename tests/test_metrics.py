@@ -104,6 +104,18 @@ def test_a_login_above_the_rate_limit_is_counted_as_rate_limited(
     assert gauge.moved("logins_total") == {("logins_total", "ok"): 1, ("logins_total", "rate_limited"): 2}
 
 
+def test_failed_logins_of_clients_are_counted(phone: Phone, gauge: Gauge) -> None:
+    """Wrong by HTTP Basic or in the form, or missing."""
+    post(phone.client, "/introspect", "a", basic(secret="guess"))
+    phone.client.post("/revoke", data={"token": "a", "client_id": BACKEND, "client_secret": "guess"})
+    phone.client.get("/metrics")
+    post(phone.client, "/introspect", "a")
+    assert gauge.moved("client_failures_total") == {
+        ("client_failures_total", "wrong"): 2,
+        ("client_failures_total", "missing"): 1,
+    }
+
+
 def test_a_login_of_a_banned_user_is_counted_as_user_banned(phone: Phone, gauge: Gauge) -> None:
     """The ended session is counted with the reason ban."""
     openid = phone.log_in(appid=APPID).get("/session").get_json()["openid"]

@@ -48,6 +48,7 @@ DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_SANDBOX": ("sandbox", False),
 }
 FINGERPRINT = "0a" * 32
+LONG = "s" * 16
 GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_REDIS_TLS", "verify", "verify"),
     ("WXAUTH_REDIS_TLS", "INSECURE", "insecure"),
@@ -56,9 +57,9 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_IDLE_TTL", "1", 1), ("WXAUTH_IDLE_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_TTL", "1", 1), ("WXAUTH_MAX_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_SESSIONS", "1", 1), ("WXAUTH_MAX_SESSIONS", "1000", 1000),
-    ("WXAUTH_CLIENTS", "shop:a:b", {"shop": Client(Secret("a:b"), None)}),
-    ("WXAUTH_CLIENTS", "shop@wx1:a, bill:b",
-     {"shop": Client(Secret("a"), frozenset({"wx1"})), "bill": Client(Secret("b"), None)}),
+    ("WXAUTH_CLIENTS", f"shop:{'a' * 14}:b", {"shop": Client(Secret(f"{'a' * 14}:b"), None)}),
+    ("WXAUTH_CLIENTS", f"shop@wx1:{'a' * 16}, bill:{'b' * 16}",
+     {"shop": Client(Secret("a" * 16), frozenset({"wx1"})), "bill": Client(Secret("b" * 16), None)}),
     *(("WXAUTH_LOGIN_RATE", rate, rate) for rate in ("1/second", "20/minute", "30/hour", "9/day")),
     ("WXAUTH_THREADS", "1", 1), ("WXAUTH_THREADS", "1000", 1000),
     ("WXAUTH_TRUSTED_PROXIES", "10", 10),
@@ -82,7 +83,10 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_IDLE_TTL": ["0", "31536001", "1.5", "week", "１２"],
     "WXAUTH_MAX_TTL": ["0", "31536001", "-1", "9" * 5000],
     "WXAUTH_MAX_SESSIONS": ["0", "1001", "many"],
-    "WXAUTH_CLIENTS": ["shop", "shop:", ":secret", "shop:a,shop:b", "shop:a,shop@wx1:b", "shop@:a", "@wx1:a"],
+    "WXAUTH_CLIENTS": [
+        "shop", "shop:", f":{LONG}", f"shop:{LONG},shop:{LONG}", f"shop:{LONG},shop@wx1:{LONG}", f"shop@:{LONG}",
+        f"@wx1:{LONG}", f"shop:{LONG[1:]}", f"shop:{LONG},bill:its-secret", f"shop@wx1:{LONG[1:]}",
+    ],
     "WXAUTH_LOGIN_RATE": ["0/minute", "300", "300/week", "/minute", "-1/minute", "300/minute/minute", "3٣/minute"],
     "WXAUTH_THREADS": ["0", "1001"],
     "WXAUTH_TRUSTED_PROXIES": ["-1", "11", "10.0.0.1"],
@@ -299,7 +303,7 @@ def test_no_error_contains_a_value(form: str) -> None:
 
 
 def test_the_repr_of_the_settings_contains_no_secret() -> None:
-    clients, url = f"shop:{PLANTED}", f"redis://:{PLANTED}@host"
+    clients, url = f"shop:{PLANTED * 2}", f"redis://:{PLANTED}@host"
     found = read(WECHAT_SECRET=PLANTED, WXAUTH_SECRET_KEYS=PLANTED * 3, REDIS_URL=url, WXAUTH_CLIENTS=clients)
     assert PLANTED not in repr(found)
 
@@ -309,7 +313,7 @@ def test_the_repr_of_the_settings_contains_no_secret() -> None:
     [
         pytest.param(f"wx1:{APP_SECRET}", True, id="app"),
         pytest.param(f"{OTHER_KEY},{RING_KEY}", True, id="older key"),
-        pytest.param("shop:client-secret", True, id="client"),
+        pytest.param("shop:client-secret-of-a-shop", True, id="client"),
         pytest.param("rediss://:redis-password@elsewhere", True, id="Redis password"),
         pytest.param("token=pushTokenPushToken", True, id="push token"),
         pytest.param(f"key={'K' * 43}", True, id="push key"),
@@ -319,7 +323,7 @@ def test_the_repr_of_the_settings_contains_no_secret() -> None:
 )
 def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
     """The WSGI entry removes such variables from the environment, under any name."""
-    changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret"}
+    changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret-of-a-shop"}
     changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
     assert read(REDIS_URL="rediss://:redis-password@host", **changes).shown_by(text) is shown
 

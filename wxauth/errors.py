@@ -11,6 +11,7 @@
     │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
     │   ├── BadRequest
+    │   │   └── ConflictingClients  the credentials of two clients in one request
     │   ├── NotFound
     │   │   └── SessionNotFound     the user has no such session
     │   ├── MethodNotAllowed
@@ -45,13 +46,14 @@ class WxAuthError(Exception):
     """The base class of all errors of this package. Its own code and status stand for a bug.
 
     `action` tells the client what to do: `login`, `retry` or `none`. `challenge` is the value of WWW-Authenticate,
-    `retry_after` the seconds of Retry-After.
+    `retry_after` the seconds of Retry-After. `oauth_error` is the code of RFC 6749 for OAuth clients.
     """
 
     code: str = "internal_error"
     status: int = 500
     action: str = "none"
     detail: str = "The reason is in the log of the service."
+    oauth_error: str | None = None
     challenge: str | None = None
     retry_after: int | None = None
     more_headers: tuple[tuple[str, str], ...] = ()
@@ -128,7 +130,8 @@ class ClientUnauthorized(CredentialError):
     """A client's id or secret is missing or wrong."""
 
     code, status = "client_unauthorized", 401
-    detail = "Send the id and the secret of a configured client with HTTP Basic authentication."
+    detail = "Send the id and the secret of a configured client by HTTP Basic, or as client_id and client_secret."
+    oauth_error = "invalid_client"
     challenge = f"Basic {REALM}"
 
 
@@ -146,6 +149,13 @@ class BadRequest(RequestError):
     """The request does not have the form that the contract requires."""
 
     code, status = "bad_request", 400
+
+
+class ConflictingClients(BadRequest):
+    """HTTP Basic and the form, or two fields of the form, name different clients."""
+
+    detail = "The request names two clients."
+    oauth_error = "invalid_request"
 
 
 class NotFound(RequestError):

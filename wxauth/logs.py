@@ -21,8 +21,9 @@ from wsgiref.types import WSGIEnvironment
 current_environ: ContextVar[WSGIEnvironment] = ContextVar("wxauth_current_environ")
 REQUEST_ID: Final = "wxauth.request_id"
 
-#: Lines about refused tokens in one second, for each worker.
+#: Lines about refused tokens and client credentials in one second, for each worker.
 MAX_REFUSALS: Final = 25
+REFUSALS: Final = ("token_invalid", "client_unauthorized")
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -56,10 +57,10 @@ def hide_queries(record: logging.LogRecord) -> bool:
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to `stream`, but at most MAX_REFUSALS lines about refused tokens per second. Counts the others.
+    """Writes lines to `stream`, but at most MAX_REFUSALS lines about REFUSALS per second. Counts the others.
 
     The first line of a later second, of any kind, comes after a line `requests_refused` with that `count`. So a flood
-    of forged tokens fills no disk, and no request is missing from the log without a trace.
+    of forged tokens or guessed secrets fills no disk, and no request is missing from the log without a trace.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,7 +75,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
         if second != self._second:
             self._write_count()
             self._second, self._refusals = second, 0
-        is_refusal = getattr(record, "problem", None) == "token_invalid"
+        is_refusal = getattr(record, "problem", None) in REFUSALS
         self._refusals += is_refusal
         if not is_refusal or self._refusals <= MAX_REFUSALS:
             super().emit(record)

@@ -19,6 +19,7 @@ LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the code of 
 CHECKS: Final = Counter("wxauth_checks", "Token checks by result and source", ["result", "source"])
 ENDED: Final = Counter("wxauth_sessions_ended", "Ended sessions by reason", ["reason"])
 USERDATA: Final = Counter("wxauth_userdata", "Opened user data by the matching session_key", ["kind", "key"])
+CLIENT_FAILURES: Final = Counter("wxauth_client_failures", "Failed logins of clients: wrong or missing", ["reason"])
 PUSHES: Final = Counter("wxauth_pushes", "Push messages of WeChat by event", ["event"])
 WECHAT_SECONDS: Final = Histogram("wxauth_wechat_seconds", "Duration of a call to WeChat")
 #: Seconds. Redis answers faster than the default buckets can show.

@@ -26,6 +26,8 @@ SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_
 NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 #: The minimal length of a signing key, in characters.
 KEY_LENGTH: Final = 32
+#: The minimal length of a client's secret, in characters.
+CLIENT_SECRET_LENGTH: Final = 16
 CONSOLE: Final = "copy it from the WeChat console"
 
 #: A colon and a number from 0 to 65535.
@@ -74,7 +76,7 @@ def _apps(text: str) -> Mapping[str, Secret] | None:
 
 
 def _clients(text: str) -> Mapping[str, Client] | None:
-    return _entries(text, rf"(?P<id>{NAME})(@(?P<appid>{NAME}))?:(?P<secret>.+)", _client)
+    return _entries(text, rf"(?P<id>{NAME})(@(?P<appid>{NAME}))?:(?P<secret>.{{{CLIENT_SECRET_LENGTH},}})", _client)
 
 
 def _client(found: re.Match[str]) -> Client:
@@ -90,7 +92,11 @@ def _secret_keys(text: str) -> tuple[Secret, ...] | None:
 APPID: Final = _Format(NAME, f"required; {CONSOLE}.", str)
 APP_SECRET: Final = _Format(".+", f"required; {CONSOLE}.", Secret)
 APPS: Final = _Format(".+", "write each entry as appid:secret, and each appid once.", _apps)
-CLIENTS: Final = _Format(".+", "write each entry as id:secret or id@appid:secret, and each id once.", _clients)
+CLIENTS: Final = _Format(
+    ".+",
+    f"write id:secret or id@appid:secret, each id once, each secret with {CLIENT_SECRET_LENGTH} or more characters.",
+    _clients,
+)
 KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.

@@ -1,7 +1,7 @@
 // A backend in another language: it calls /introspect to get the user of a token.
 // Plain Node.js (18 or newer), no dependencies:
 //
-//   WXAUTH_URL=http://127.0.0.1:8000 WXAUTH_CLIENT=shop:its-secret PORT=9000 node server.mjs
+//   WXAUTH_URL=http://127.0.0.1:8000 WXAUTH_CLIENT=shop:a-long-random-secret PORT=9000 node server.mjs
 //
 // WXAUTH_CLIENT is one entry of the service's WXAUTH_CLIENTS. Set WXAUTH_APPID if the service has several mini
 // programs: an openid is unique within its appid only.

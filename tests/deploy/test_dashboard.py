@@ -37,6 +37,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.ENDED.labels("logout")
     metrics.USERDATA.labels("decrypt", "newest")
     metrics.PUSHES.labels("other")
+    metrics.CLIENT_FAILURES.labels("wrong")
     families = text_string_to_metric_families(metrics.exposition().decode())
     samples = [sample for family in families for sample in family.samples if sample.name.startswith("wxauth_")]
     return {sample.name: set(sample.labels) for sample in samples if not sample.name.endswith("_created")}

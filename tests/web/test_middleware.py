@@ -22,6 +22,7 @@ from wxauth.logs import current_environ
 from wxauth.models import Secret
 from wxauth.sessions.cache import SessionCache
 from wxauth.settings import Client
+from wxauth.web.app import create_app
 from wxauth.web.extension import redis_client, session_store
 from wxauth.web.middleware import MAX_PER_ADDRESS, wrap
 from wxauth.web.requests import MAX_BODY
@@ -66,6 +67,16 @@ class CountedBody(io.BytesIO):
         assert size is not None
         self.asked += size
         return b"x" * size
+
+
+class UnreadBody(io.BytesIO):
+    """A body that must not be read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise AssertionError("the body was read")
+
+    def readinto(self, buffer: object, /) -> int:
+        raise AssertionError("the body was read")
 
 
 class Echo:
@@ -199,11 +210,39 @@ def test_chunked_body_is_read_up_to_one_byte_over_the_limit(caller: Caller) -> N
     assert body.asked == len(answer.body) == MAX_BODY + 1
 
 
-@pytest.mark.parametrize("length", [str(MAX_BODY + 1), "9" * 5000], ids=["a byte too large", "a long number"])
+@pytest.mark.parametrize("length", [str(MAX_BODY + 1), str(MAX_BODY + 2), "9" * 5000], ids=["+1", "+2", "long"])
 def test_body_with_a_content_length_over_the_limit_is_not_read(caller: Caller, length: str) -> None:
-    """The application refuses it by its length, so it needs no slot."""
+    """Neither by the buffer, so it needs no slot, nor by the application, which has no timeout."""
     fill(caller)
-    assert caller.call(io.BytesIO(b"x"), CONTENT_LENGTH=length).status == "200 OK"
+    answer = caller.call(UnreadBody(b"x"), CONTENT_LENGTH=length)
+    assert (answer.status, answer.body) == ("200 OK", b"")
+
+
+@pytest.mark.parametrize("length", [MAX_BODY - 1, MAX_BODY])
+def test_body_with_a_content_length_up_to_the_limit_needs_a_slot(caller: Caller, length: int) -> None:
+    fill(caller)
+    assert refused(caller.call(UnreadBody(b"x"), CONTENT_LENGTH=str(length)))
+
+
+@pytest.mark.parametrize(
+    ("size", "chunked", "status"),
+    [
+        (MAX_BODY - 1, False, 400),
+        (MAX_BODY, False, 400),
+        (MAX_BODY, True, 400),
+        (MAX_BODY + 1, False, 413),
+        (MAX_BODY + 2, False, 413),
+        (MAX_BODY + 1, True, 413),
+        (2 * MAX_BODY, True, 413),
+    ],
+)
+def test_flask_answers_413_by_the_length_alone(size: int, chunked: bool, status: int) -> None:
+    """Up to the limit the body is parsed; this one is not JSON."""
+    body = io.BytesIO(b"x" * size) if chunked or size <= MAX_BODY else UnreadBody(b"x")
+    length = {"HTTP_TRANSFER_ENCODING": "chunked"} if chunked else {"CONTENT_LENGTH": str(size)}
+    for caller in calling(create_app(settings_with_clients()).wsgi_app):
+        path = {"PATH_INFO": "/login", "CONTENT_TYPE": "application/json", "wsgi.url_scheme": "http"}
+        assert caller.call(body, **length, **path, HTTP_HOST="localhost").status.startswith(str(status))
 
 
 def test_content_length_with_leading_zeros_needs_a_slot(caller: Caller) -> None:
@@ -293,10 +332,21 @@ def test_refusals_free_their_slots(caller: Caller) -> None:
         pytest.param("203.0.113.7, 10.0.0.8", "203.0.113.7", id="just two"),
         pytest.param("6.6.6.6", "10.0.0.1", id="fewer than there are proxies"),
         pytest.param("", "10.0.0.1", id="none"),
+        pytest.param('"6.6.6.6, 203.0.113.7, 10.0.0.8', "203.0.113.7", id="an unclosed quote of the caller's"),
+        pytest.param('6.6.6.6\\", 203.0.113.7, 10.0.0.8', "203.0.113.7", id="an escaped quote of the caller's"),
+        pytest.param('"6.6.6.6, 203.0.113.7", 10.0.0.8', "10.0.0.1", id="a quote that the proxy copied"),
+        pytest.param("fe80::6%1, 10.0.0.8", "10.0.0.1", id="a scope id"),
+        pytest.param(", 203.0.113.7,10.0.0.8", "203.0.113.7", id="an empty entry of the caller's"),
+        pytest.param("6.6.6.6, , 10.0.0.8", "10.0.0.1", id="an empty entry of the proxy's"),
+        pytest.param("6.6.6.6, unknown, 10.0.0.8", "10.0.0.1", id="no address"),
+        pytest.param("6.6.6.6,\t[2001:db8::7]:567 , 10.0.0.8", "[2001:db8::7]:567", id="IPv6 with a port"),
     ],
 )
 def test_address_is_the_one_that_the_trusted_proxies_saw(proxied: Caller, forwarded: str, address: str) -> None:
-    """With two proxies it is the second last of X-Forwarded-For. The caller can write those before it."""
+    """With two proxies it is the second last of X-Forwarded-For. The caller can write those before it.
+
+    An entry that is no plain address is ignored, and the address of the connection counts.
+    """
     headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
     assert proxied.call(None, "10.0.0.1", **headers).headers["X-Address"] == address
 

@@ -48,6 +48,7 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.SessionKeyStale(), 409, "session_key_stale", "login", {}),
     (errors.StoreUnavailable(REASON), 503, "store_unavailable", "retry", {"Retry-After": "1"}),
     (errors.BadRequest("say more"), 400, "bad_request", "none", {}),
+    (errors.ConflictingClients("say less"), 400, "bad_request", "none", {}),
     (errors.NotFound(), 404, "not_found", "none", {}),
     (errors.SessionNotFound("no such session"), 404, "not_found", "none", {}),
     (problems.from_http(MethodNotAllowed(["GET"])), 405, "method_not_allowed", "none", {"Allow": "GET"}),
@@ -60,6 +61,7 @@ BY_NAME = [pytest.param(*row, id=type(row[0]).__name__) for row in ROWS]
 ERRORS = [pytest.param(row[0], id=type(row[0]).__name__) for row in ROWS]
 WITH_DETAIL = [
     errors.BadRequest,
+    errors.ConflictingClients,
     errors.NotFound,
     errors.SessionNotFound,
     errors.TooLarge,
@@ -133,10 +135,12 @@ def test_error_is_answered_as_the_contract_says(
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_problem_has_exactly_the_members_of_the_contract(error: errors.WxAuthError, in_request: str) -> None:
-    """The type is a URN of the code, the request_id is that of the log."""
+    """The type is a URN of the code, the request_id is that of the log. Two have the code of RFC 6749 too."""
     response = answer_to(error)
     body = response.get_json()
     assert response.content_type == "application/problem+json"
+    oauth_error = {errors.ClientUnauthorized: "invalid_client", errors.ConflictingClients: "invalid_request"}
+    assert body.pop("error", None) == oauth_error.get(type(error))
     assert list(body) == ["type", "title", "status", "detail", "code", "action", "request_id"]
     assert all(body.values())
     assert (body["type"], body["request_id"]) == (f"urn:problem-type:wxauth:{body['code']}", in_request)

@@ -212,9 +212,9 @@ class CountingRedis(RedisClient):
 
     calls = 0
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         self.calls += 1
-        return super().count(key, seconds)
+        return super().count(key, seconds, amount)
 
     def read(self, key: str) -> bytes | None:
         self.calls += 1

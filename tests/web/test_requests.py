@@ -16,6 +16,16 @@ ADDRESSES = {
     "": "unknown",
     "somewhere": "unknown",
     "1.2.3.256": "unknown",
+    "fe80::1%eth0": "unknown",
+    "[fe80::1%25eth0]:567": "unknown",
+    "::ffff:1.2.3.4%1": "unknown",
+    "1.2.3.4%1": "unknown",
+    '"1.2.3.4"': "unknown",
+    '"[2001:db8::1]:567"': "unknown",
+    "[1.2.3.4": "unknown",
+    "2001:db8::1]:567": "unknown",
+    "1.2.3.4:port": "unknown",
+    "1.2.3.٤": "unknown",
 }
 
 

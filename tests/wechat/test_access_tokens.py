@@ -151,7 +151,7 @@ def test_use_takes_a_token_stored_before_it_got_the_lock(
     """It does not fetch another."""
 
     class Late(RedisClient):
-        def count(self, key: str, seconds: int) -> tuple[int, float]:
+        def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
             token_of(worker())
             return super().count(key, seconds)
 

@@ -2,6 +2,7 @@
 
     wxa:{<22 characters>}   one hash per user and ring key; `shared.lua` lists its fields
     wxa:b:<22 characters>   a ban
+    wxa:l:{<22 characters>}  the user's failed tries to decrypt user data
     wxa:{<22 characters>}:w  for a millisecond, so that WAIT has a write to wait for
 
 A session's value is read in two ways. The list of a user needs the clear part and the label, which is sealed for the
@@ -69,6 +70,11 @@ def ban_name(user: User) -> str:
     """Return the key of a user's ban. It is a plain hash, because a ban must outlive every ring key."""
     digest = hashlib.sha256(f"wxauth ban {user.appid}\0{user.openid}".encode()).digest()
     return f"wxa:b:{urlsafe_b64encode(digest[:16]).decode().rstrip('=')}"
+
+
+def failures_name(user_hash: UserHash) -> str:
+    """Return the key of a user's failed tries to decrypt user data."""
+    return user_hash.name.replace("wxa:", "wxa:l:", 1)
 
 
 def seal_record(token: Token, record: Record) -> bytes:

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, Final
 
 from ..clock import Clock
-from ..errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
+from ..errors import RateLimited, SessionKeyStale, SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 #: Seconds. A use is recorded at most this often, except with an idle life below two minutes.
 TOUCH_INTERVAL: Final = 60
 BAN_TTL: Final = 10 * 365 * 86400
+#: The failed tries to decrypt that a user has in FAILURE_WINDOW seconds. The response time depends a little on the
+#: plaintext, and a caller with enough tries could read it from that (a padding oracle: about 128 tries for a byte).
+MAX_FAILURES: Final = 30
+FAILURE_WINDOW: Final = 600
 
 
 def _script(name: str) -> Script:
@@ -73,14 +77,15 @@ class WxSession:
     def decrypt(self, encrypted_data: str, iv: str) -> dict[str, Any]:
         """Return the user data in `encryptedData` and `iv`, with its watermark.
 
-        Raises SessionKeyStale if no session_key opens it or it is too old, BadRequest if it is malformed, and
-        StoreUnavailable.
+        Raises SessionKeyStale if no session_key opens it or it is too old, RateLimited after MAX_FAILURES of these,
+        BadRequest if it is malformed, and StoreUnavailable.
         """
         expected = Watermark(self.appid, self._store.now(), self._store.policy.userdata_max_age)
-        return open_encrypted(encrypted_data, iv, self._store.session_keys(self.user), expected)
+        with self._store.counting_failures(self.user):
+            return open_encrypted(encrypted_data, iv, self._store.session_keys(self.user), expected)
 
     def verify(self, raw_data: str, signature: str) -> dict[str, Any]:
-        """Return the parsed `rawData` if WeChat signed it for this user. Raises the same errors as `decrypt`."""
+        """Return the parsed `rawData` if WeChat signed it for this user. Raises as `decrypt`, but not RateLimited."""
         return check_signed(raw_data, signature, self._store.session_keys(self.user), self._store.now())
 
 
@@ -163,6 +168,22 @@ class SessionStore:
         """Keep the session_key that a reset brought, and none before it. Without a session nothing is kept."""
         for user_hash in self._hashes(user):
             self._run(REKEY, user_hash, user_hash.session_key_value(session_key), parse=int)
+
+    @contextlib.contextmanager
+    def counting_failures(self, user: User) -> Iterator[None]:
+        """Count a SessionKeyStale of the body. Raises RateLimited before the body if there were too many.
+
+        Tries at the same time may exceed the limit by their number.
+        """
+        name = records.failures_name(self._hashes(user)[0])
+        count, seconds_left = self.redis.count(name, FAILURE_WINDOW, 0)
+        if count >= MAX_FAILURES:
+            raise RateLimited(max(int(seconds_left) + 1, 1), MAX_FAILURES, FAILURE_WINDOW, "user")
+        try:
+            yield
+        except SessionKeyStale:
+            self.redis.count(name, FAILURE_WINDOW)
+            raise
 
     def revoke(self, session: WxSession) -> None:
         """End this session."""

@@ -157,10 +157,13 @@ class RedisClient:
         """Delete `key`, if it is there."""
         self.ask(key, "DEL", key, parse=bool)
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
-        """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left."""
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+        """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left.
+
+        With `amount` 0 this only reads.
+        """
         # The second try after a lost connection only reads: the first may have counted.
-        amounts = iter((1, 0))
+        amounts = iter((amount, 0))
 
         def action(client: AnyClient) -> tuple[int, float]:
             total, milliseconds = self._eval(client, COUNT, key, (seconds, next(amounts)), [])[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from ..errors import NotFound
+from ..errors import ClientUnauthorized, NotFound
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..wechat.client import WeChatClient
@@ -33,8 +33,7 @@ class Service(Flask):
 def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store: SessionStore | None = None) -> Flask:
     """Return the service as a Flask application. `wechat` and `store` are seams for fakes."""
     app = Service(__name__, static_folder=None)
-    # The extra byte lets raw_body() see that a chunked body is too large.
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY + 1, PROVIDE_AUTOMATIC_OPTIONS=False, PROPAGATE_EXCEPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False, PROPAGATE_EXCEPTIONS=False)
     # Flask would redirect a path with two slashes. The service has no redirects.
     app.url_map.merge_slashes = False
     app.before_request(_start_request)
@@ -61,7 +60,9 @@ def _finish_request(response: Response) -> Response:
     response.headers.update(NO_STORE)
     if response.status_code == 204:
         response.headers.pop("Content-Type", None)
-    log.info("request", extra=_access_fields(response))
+    # A failed login of a client is a wrong configuration or an attack.
+    level = logging.WARNING if g.get("wxauth_problem") == ClientUnauthorized.code else logging.INFO
+    log.log(level, "request", extra=_access_fields(response))
     return response
 
 

@@ -29,6 +29,7 @@ from ..wechat.client import WeChatClient
 from ..wechat.transport import Transport
 from .problems import handle_errors
 from .rate_limits import RateLimits
+from .requests import label
 
 EXTENSION: Final = "wxauth"
 #: The variables that no other extension reads. REDIS_URL alone does not show that this one is configured.
@@ -107,14 +108,15 @@ class WxAuth:
     ) -> tuple[Secret, WxSession]:
         """Exchange the code of `wx.login`. Return the token for the client, and its session.
 
-        `appid` may be None if one app is configured. The login ends the session `replacing`. Counts against
-        WXAUTH_LOGIN_RATE of the address. Raises BadRequest, RateLimited, UserBanned, WeChatError or StoreUnavailable.
+        `appid` may be None if one app is configured. `device` is any text: see `label`. The login ends the session
+        `replacing`. Counts against WXAUTH_LOGIN_RATE of the address. Raises BadRequest, RateLimited, UserBanned,
+        WeChatError or StoreUnavailable.
         """
         current = services()
         try:
             current.rate_limits.check_login()
             identity = current.wechat.exchange(self.known_appid(appid), code)
-            token, session = current.store.create(identity, device, replacing)
+            token, session = current.store.create(identity, label(device), replacing)
         except WxAuthError as error:
             LOGINS.labels(error.code).inc()
             raise

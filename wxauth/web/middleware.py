@@ -1,4 +1,4 @@
-"""WSGI middleware: the request id, forward auth at `/verify`, and the buffer for slow request bodies.
+"""WSGI middleware: request id, forward auth at `/verify`, address of the caller, buffer for slow request bodies.
 
 Neither Granian nor gunicorn has a timeout for request bodies, and a body that does not arrive blocks a thread. So
 bodies are read before the application is called, in at most a third of the worker's threads and at most
@@ -16,7 +16,6 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Response
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import get_content_length
 
 from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
@@ -24,7 +23,7 @@ from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..settings import Client, Settings
 from .problems import NO_STORE, to_response
-from .requests import MAX_BODY, client_network, find_client, token_from_header
+from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache) -> WSGIA
     """Return `app` behind the middleware of the service, the outermost last."""
     app = BodyBuffer(app, max(settings.threads // 3, 1), settings.clients)
     if settings.trusted_proxies:
-        app = ProxyFix(app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
+        app = ClientAddress(app, settings.trusted_proxies)
     return RequestId(ForwardAuth(app, cache, sandbox=settings.sandbox))
 
 
@@ -91,8 +90,27 @@ class ForwardAuth:
         return response
 
 
+class ClientAddress:
+    """Sets REMOTE_ADDR to the address that the first of `proxies` trusted proxies saw, from X-Forwarded-For.
+
+    Each proxy adds an entry behind those of its caller. An entry that is no plain address is ignored. Werkzeug's
+    ProxyFix also parses quotes, and a quote in the caller's entries can hide those behind it.
+    """
+
+    def __init__(self, app: WSGIApplication, proxies: int) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        entries = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        address = entries[-self._proxies].strip() if len(entries) >= self._proxies else ""
+        if client_network(address) != UNKNOWN:
+            environ["REMOTE_ADDR"] = address
+        return self._app(environ, start_response)
+
+
 class BodyBuffer:
-    """Reads each request body before it calls `app`.
+    """Reads each request body before it calls `app`, and gives `app` nothing else to read.
 
     Answers ServerBusy if `max_readers` threads read bodies already. The bodies of `clients` are not counted: a
     backend sends many at the same time, all from one address.
@@ -108,16 +126,16 @@ class BodyBuffer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
-        if size == 0:
-            return self._app(environ, start_response)
         try:
-            body = self._read(environ, size)
+            body = self._read(environ, size) if size else b""
         except ServerBusy as error:
             log.warning("too_many_slow_bodies")
             return to_response(error)(environ, start_response)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.input_terminated"] = True
-        environ.setdefault("CONTENT_LENGTH", str(len(body)))
+        if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            # Flask refuses a body that is too large by its length.
+            environ["CONTENT_LENGTH"] = str(len(body))
         return self._app(environ, start_response)
 
     def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
@@ -156,7 +174,7 @@ class BodyBuffer:
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:
-    """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if the application refuses the length."""
+    """Return the announced length, MAX_BODY + 1 for a chunked body, or 0 if Flask refuses the length."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return MAX_BODY + 1
     length = get_content_length(environ) or 0

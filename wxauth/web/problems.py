@@ -50,6 +50,7 @@ def problem_for(error: WxAuthError, environ: WSGIEnvironment | None = None) -> d
         "code": error.code,
         "action": error.action,
         "request_id": request_id(environ),
+        **({"error": error.oauth_error} if error.oauth_error else {}),
     }
 
 

@@ -6,18 +6,24 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from flask import request
-from werkzeug.datastructures import Authorization
+from werkzeug.datastructures import Authorization, MultiDict
 
 from .. import strict_json
-from ..errors import BadRequest, TokenMissing, TooLarge, UnsupportedMediaType
+from ..errors import BadRequest, ClientUnauthorized, ConflictingClients, TokenMissing, UnsupportedMediaType
+from ..metrics import CLIENT_FAILURES
 from ..models import Secret
 from ..settings import Client
 
 MAX_BODY: Final = 16 * 1024
 MAX_FIELDS: Final = 10
+FORM: Final = "application/x-www-form-urlencoded"
+
+MAX_LABEL: Final = 64
+#: Control characters, line separators, changes of the writing direction, and surrogates, which UTF-8 cannot encode.
+CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 ANY: Final = re.compile(r".*", re.DOTALL)
 PRINTABLE: Final = re.compile(r"[ -~]+")
@@ -26,14 +32,16 @@ CODE: Final = re.compile(r"[!-~]{1,128}")
 #: A search is cheaper than parsing a long query.
 TOKEN_IN_QUERY: Final = re.compile(r"(^|&)access_token=|wxa_[A-Za-z0-9_-]{40}")
 BEARER: Final = re.compile(r"bearer +", re.IGNORECASE)
+BASIC: Final = re.compile(r"basic( |$)", re.IGNORECASE)
 #: An unknown id is compared with this client, so that it takes as long as a known one.
 DUMMY_CLIENT: Final = Client(Secret(""), frozenset())
-#: Some proxies add the port to the addresses in X-Forwarded-For.
-WITH_PORT: Final = re.compile(r"(?:\[(.+)\]|([0-9.]+))(?::[0-9]+)?")
+#: Some proxies add the port to the addresses in X-Forwarded-For. A scope id has a meaning on its own machine only.
+ADDRESS: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::[0-9]+)?|([0-9a-f:.]+)", re.IGNORECASE)
+UNKNOWN: Final = "unknown"
 
 
 def json_object() -> dict[str, Any]:
-    """Return the body as a JSON object. Raises BadRequest, TooLarge or UnsupportedMediaType."""
+    """Return the body as a JSON object. Raises BadRequest or UnsupportedMediaType."""
     if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType("Send plain, uncompressed JSON, with Content-Type: application/json.")
     try:
@@ -42,25 +50,30 @@ def json_object() -> dict[str, Any]:
         raise BadRequest("The body must be one JSON object without duplicate names.") from None
 
 
-def form_field(name: str) -> str:
-    """Return the value of a form field that must be there once.
-
-    Raises BadRequest, TooLarge or UnsupportedMediaType.
-    """
-    if request.mimetype != "application/x-www-form-urlencoded" or request.content_encoding:
-        raise UnsupportedMediaType("Send a form, with Content-Type: application/x-www-form-urlencoded.")
+def form() -> MultiDict[str, str]:
+    """Return the form. Raises BadRequest or UnsupportedMediaType."""
+    if request.mimetype != FORM or request.content_encoding:
+        raise UnsupportedMediaType(f"Send a form, with Content-Type: {FORM}.")
     raw_body()
-    values = request.form.getlist(name)
-    if len(values) != 1 or sum(map(len, request.form.listvalues())) > MAX_FIELDS:
+    if sum(map(len, request.form.listvalues())) > MAX_FIELDS:
+        raise BadRequest(f"Send at most {MAX_FIELDS} fields.")
+    return request.form
+
+
+def form_field(name: str) -> str:
+    """Return the value of a form field that must be there once. Raises the errors of `form`."""
+    values = form().getlist(name)
+    if len(values) != 1:
         raise BadRequest(f"Send {name} exactly once.")
     return values[0]
 
 
 def raw_body() -> bytes:
-    """Return the body as bytes. Raises TooLarge, or BadRequest if the connection ended before the body did."""
+    """Return the body as bytes. Raises BadRequest if the connection ended before the body did.
+
+    Flask answers 413 if the body is larger than MAX_CONTENT_LENGTH.
+    """
     raw = request.get_data()
-    if len(raw) > MAX_BODY:
-        raise TooLarge
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw
@@ -82,6 +95,11 @@ def required_str(found: dict[str, Any], name: str, form: re.Pattern[str] = ANY) 
     return value
 
 
+def label(value: object) -> str | None:
+    """Return the text of a label: without controls, cut to MAX_LABEL characters. None if nothing is left."""
+    return (CONTROLS.sub("", value)[:MAX_LABEL] or None) if isinstance(value, str) else None
+
+
 def bearer_token() -> str:
     """Return the token of the Authorization header.
 
@@ -101,22 +119,60 @@ def token_from_header(authorization: str) -> str:
     return authorization[scheme.end() :] if scheme else authorization
 
 
+def authenticate_client(clients: Mapping[str, Client]) -> Client:
+    """Return the client whose id and secret came by HTTP Basic, in the form, or both ways (RFC 6749, 2.3.1).
+
+    Raises ClientUnauthorized, ConflictingClients, or the errors of `form`.
+    """
+    basic = _basic_credential(request.headers.get("Authorization", ""))
+    fields = form() if request.mimetype == FORM else MultiDict[str, str]()
+    ids = {*([basic[0]] if basic else []), *fields.getlist("client_id")}
+    if len(ids) > 1:
+        raise ConflictingClients
+    secrets = [*([basic[1]] if basic else []), *([text] for text in fields.getlist("client_secret"))]
+    client = _proven_client(next(iter(ids), ""), secrets, clients)
+    if client is None:
+        CLIENT_FAILURES.labels("wrong" if secrets else "missing").inc()
+        raise ClientUnauthorized
+    return client
+
+
 def find_client(authorization: str, clients: Mapping[str, Client]) -> Client | None:
-    """Return the client with this id and secret (HTTP Basic), or None."""
+    """Return the client with the id and secret of an Authorization header (HTTP Basic), or None."""
+    basic = _basic_credential(authorization)
+    return _proven_client(basic[0], [basic[1]], clients) if basic else None
+
+
+def _basic_credential(authorization: str) -> tuple[str, list[str]] | None:
+    """Return the id, and the secret as it is and form-decoded. None without the scheme Basic.
+
+    No id has a character that form-decoding changes.
+    """
+    if not BASIC.match(authorization):
+        return None
     # Werkzeug raises ValueError for text that is not ASCII.
-    given = Authorization.from_header(authorization if authorization.isascii() else "") or Authorization("basic")
-    client = clients.get(given.username or "", DUMMY_CLIENT)
-    is_proven = client.secret == Secret(given.password or "") and given.type == "basic"
-    return client if is_proven and client is not DUMMY_CLIENT else None
+    given = Authorization.from_header(authorization if authorization.isascii() else "")
+    id, secret = (given.username or "", given.password or "") if given else ("", "")
+    return unquote_plus(id), [secret, unquote_plus(secret)]
+
+
+def _proven_client(id: str, secrets: list[list[str]], clients: Mapping[str, Client]) -> Client | None:
+    """Return the client `id` if there are secrets, each in several readings, and one reading of each is right.
+
+    All are compared, so that the time shows neither which is right nor whether the client exists.
+    """
+    client = clients.get(id, DUMMY_CLIENT)
+    right = [sum(client.secret == Secret(reading) for reading in readings) for readings in secrets]
+    return client if right and all(right) and client is not DUMMY_CLIENT else None
 
 
 def client_network(address: str) -> str:
-    """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or "unknown"."""
-    found = WITH_PORT.fullmatch(address)
+    """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or UNKNOWN."""
+    found = ADDRESS.fullmatch(address)
     try:
-        parsed = ipaddress.ip_address((found[1] or found[2]) if found else address)
+        parsed = ipaddress.ip_address((found[1] or found[2] or found[3]) if found else "")
     except ValueError:
-        return "unknown"
+        return UNKNOWN
     if parsed.version == 6:
         return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)

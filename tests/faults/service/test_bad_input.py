@@ -226,3 +226,35 @@ def test_pipelined_requests_are_answered_in_order(service: Service, nginx: Proxy
     read = with_length(b"{}", JSON)
     for port in (service.port, nginx.port):
         assert ask(port, good + bad + read + good).statuses == [200, 401, 400, 200]
+
+
+@pytest.fixture(scope="module")
+def behind_proxies(redis_server: RedisServer) -> Iterator[Service]:
+    """The service with two trusted proxies. Each address may log in twice."""
+    more = {"WEB_CONCURRENCY": "1", "WXAUTH_TRUSTED_PROXIES": "2", "WXAUTH_LOGIN_RATE": "2/hour"}
+    with SlowWeChat() as wechat, Service(environment(redis_server.url, wechat.url, **more)) as running:
+        yield running
+
+
+#: What the service gets: the caller's part, with a number that it changes, then the caller's address and a proxy's.
+FORWARDED: dict[str, str] = {
+    "an address": "X-Forwarded-For: 6.6.6.{number}, {address}, 10.0.0.8",
+    "an unclosed quote": 'X-Forwarded-For: 6.6.6.{number}, "x, {address}, 10.0.0.8',
+    "an escaped quote": 'X-Forwarded-For: 6.6.6.{number}, "\\", {address}, 10.0.0.8',
+    "a port": "X-Forwarded-For: {address}:1{number}, 10.0.0.8",
+    "two lines": "X-Forwarded-For: 6.6.6.{number}\r\nX-Forwarded-For: {address}, 10.0.0.8",
+    "a line for each proxy": "X-Forwarded-For: 6.6.6.{number}, {address}\r\nX-Forwarded-For: 10.0.0.8",
+    "a scope id": "X-Forwarded-For: {address}, ::ffff:6.6.6.{number}%1, 10.0.0.8",
+}
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+def test_x_forwarded_for_does_not_let_a_caller_choose_its_address(behind_proxies: Service, name: str) -> None:
+    """Granian joins the lines of a header in their order."""
+    address = f"203.0.113.{[*FORWARDED].index(name)}"
+    found = []
+    for number in range(3):
+        forwarded = FORWARDED[name].format(number=number, address=address).encode() + b"\r\n"
+        body = json.dumps({"code": code(0, secrets.token_hex(8))}).encode()
+        found.append(ask(behind_proxies.port, with_length(body, JSON, forwarded)).status)
+    assert found == [200, 200, 429]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import re
@@ -17,6 +16,7 @@ import pytest
 
 from tests.faults.conftest import Run
 from tests.faults.support.rig import assert_limit
+from tests.support.clients import BACKEND, CLIENT_SECRET, basic
 from tests.support.servers import RedisServer, wait_until
 from tests.support.service import Service, WeChatServer, environment
 
@@ -86,7 +86,11 @@ def wechat() -> Iterator[WeChatServer]:
 @pytest.fixture
 def lines(wechat: WeChatServer, redis_server: RedisServer) -> Iterator[list[Line]]:
     """Open a connection to each worker."""
-    more = {"WEB_CONCURRENCY": str(WORKERS), "WXAUTH_LOGIN_RATE": "100000/second", "WXAUTH_CLIENTS": "metrics:secret"}
+    more = {
+        "WEB_CONCURRENCY": str(WORKERS),
+        "WXAUTH_LOGIN_RATE": "100000/second",
+        "WXAUTH_CLIENTS": f"{BACKEND}:{CLIENT_SECRET}",
+    }
     with ExitStack() as stack:
         service = stack.enter_context(Service(environment(redis_server.url, wechat.url, **more)))
         found: dict[int, Line] = {}
@@ -121,7 +125,7 @@ def seconds_until_refused(lines: list[Line], token: str) -> float:
 
 def hits(line: Line) -> float:
     """Return how many checks all workers have answered from their caches."""
-    _, text = line.ask("GET", "/metrics", f"Basic {base64.b64encode(b'metrics:secret').decode()}")
+    _, text = line.ask("GET", "/metrics", basic())
     found = re.search(rb'wxauth_checks_total\{result="ok",source="cache"\} ([0-9.]+)', text)
     return float(found[1]) if found else 0.0
 

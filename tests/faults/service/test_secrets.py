@@ -71,6 +71,9 @@ def walk(trail: Trail) -> list[str]:
     trail.ask("GET", "/session", first[:-1])
     trail.ask("POST", "/login", json={"code": f"x&secret={first}"})
     trail.ask("POST", "/introspect", auth=("backend", CLIENT_SECRET), data={"token": first})
+    for secret in (CLIENT_SECRET, CLIENT_SECRET[1:]):
+        fields = {"client_id": "backend", "client_secret": secret}
+        trail.ask("POST", "/introspect", data={"token": first, **fields})
     trail.tap_phone_button("planted", first)
     trail.tap_phone_button("another user", first)
     given = trail.wechat.fake.wx_get_user_profile(APPID, "planted")

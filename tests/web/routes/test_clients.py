@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import logging
 import time
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from tests.conftest import APPID, Phone
 from tests.support.clients import (
@@ -23,9 +27,10 @@ from tests.support.clients import (
 )
 from tests.support.servers import free_port
 from wxauth.clock import Clock
+from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
-from wxauth.settings import Settings
+from wxauth.settings import Client, Settings
 from wxauth.web.app import create_app
 
 FORM = "application/x-www-form-urlencoded"
@@ -77,9 +82,10 @@ WRONG = {
 def test_wrong_credential_returns_client_unauthorized(
     client: FlaskClient, method: str, path: str, authorization: str | None
 ) -> None:
-    """All wrong credentials get the same 401 with a Basic challenge."""
+    """All wrong credentials get the same 401 with a Basic challenge and the code of RFC 6749."""
     response = client.open(path, method=method, headers={"Authorization": authorization} if authorization else {})
     assert problem(response) == (401, "client_unauthorized")
+    assert response.get_json()["error"] == "invalid_client"
     assert response.headers["WWW-Authenticate"] == 'Basic realm="wxauth"'
 
 
@@ -107,6 +113,152 @@ def test_scheme_basic_is_accepted_in_any_case(phone: Phone) -> None:
         assert post(phone.client, "/introspect", phone.token, basic().replace("Basic", scheme)).get_json()["active"]
 
 
+#: Its form-urlencoded spelling differs. openid-client 6 encodes `-`, `.` and `_` too.
+ODD_ID, ODD_SECRET = "odd_shop.v-2", "p+q%41 r:s/ä-secret~of*30(chars)"
+
+
+def encoded(text: str) -> str:
+    return "".join(char if char.isalnum() and char.isascii() else quote(char, safe="") for char in text)
+
+
+def open_id_client(text: str) -> str:
+    """Encode as openid-client 6 does."""
+    return "".join(f"%{ord(char):02X}" if char in "-_.!~*'()" else quote_plus(char, safe="") for char in text)
+
+
+@pytest.fixture
+def odd(settings: Settings, store: SessionStore, phone: Phone) -> FlaskClient:
+    """The service with a client whose id and secret have special characters. `phone` is logged in there too."""
+    clients = {**settings.clients, ODD_ID: Client(Secret(ODD_SECRET), None)}
+    return create_app(dataclasses.replace(settings, clients=clients), store=store).test_client()
+
+
+CREDENTIALS: dict[str, tuple[str, str]] = {
+    "raw": (ODD_ID, ODD_SECRET),
+    "form-urlencoded": (quote_plus(ODD_ID), quote_plus(ODD_SECRET)),
+    "as openid-client": (open_id_client(ODD_ID), open_id_client(ODD_SECRET)),
+    "percent-encoded": (encoded(ODD_ID), encoded(ODD_SECRET)),
+    "only the secret encoded": (ODD_ID, quote(ODD_SECRET, safe="")),
+}
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS.values(), ids=CREDENTIALS.keys())
+def test_basic_is_accepted_raw_and_form_urlencoded(
+    odd: FlaskClient, phone: Phone, credential: tuple[str, str]
+) -> None:
+    """RFC 6749, section 2.3.1, and what most clients send."""
+    assert post(odd, "/introspect", phone.token, basic(*credential)).get_json()["active"]
+    wrong = basic(credential[0], credential[1][:-1] + "x")
+    assert problem(post(odd, "/introspect", phone.token, wrong)) == (401, "client_unauthorized")
+
+
+def send_form(
+    client: FlaskClient, token: str, fields: dict[str, str | list[str]], authorization: str | None = None
+) -> TestResponse:
+    headers = {"Authorization": authorization} if authorization else {}
+    return client.post("/introspect", data={"token": token, **fields}, headers=headers)
+
+
+OURS: dict[str, str | list[str]] = {"client_id": BACKEND, "client_secret": CLIENT_SECRET}
+PROVEN: dict[str, tuple[dict[str, str | list[str]], str | None]] = {
+    "in the form": (OURS, None),
+    "in both": (OURS, basic()),
+    "the id in both": ({"client_id": BACKEND}, basic()),
+    "the same twice in the form": ({name: [str(text)] * 2 for name, text in OURS.items()}, None),
+    "in the form, beside a bearer token": (OURS, "Bearer of-another-user"),
+}
+
+
+@pytest.mark.parametrize(("fields", "authorization"), PROVEN.values(), ids=PROVEN.keys())
+def test_credential_in_the_form_is_accepted(
+    phone: Phone, fields: dict[str, str | list[str]], authorization: str | None
+) -> None:
+    assert send_form(phone.client, phone.token, fields, authorization).get_json()["active"]
+
+
+def test_form_with_special_characters_is_accepted(odd: FlaskClient, phone: Phone) -> None:
+    assert send_form(odd, phone.token, {"client_id": ODD_ID, "client_secret": ODD_SECRET}).get_json()["active"]
+
+
+@pytest.mark.parametrize("path", ["/introspect", "/revoke"])
+def test_limited_client_in_the_form_stays_limited(phone: Phone, path: str) -> None:
+    fields = {"token": phone.token, "client_id": LIMITED, "client_secret": CLIENT_SECRET}
+    assert phone.client.post(path, data=fields).get_json() == ({"active": False} if path == "/introspect" else {})
+    assert phone.get("/session").status_code == 200
+
+
+UNPROVEN: dict[str, tuple[dict[str, str | list[str]], str | None]] = {
+    "wrong secret": ({"client_id": BACKEND, "client_secret": "guess"}, None),
+    "no secret": ({"client_id": BACKEND}, None),
+    "empty secret": ({"client_id": BACKEND, "client_secret": ""}, None),
+    "no id": ({"client_secret": CLIENT_SECRET}, None),
+    "unknown id": ({"client_id": "nobody", "client_secret": CLIENT_SECRET}, None),
+    "unknown id, empty secret": ({"client_id": "nobody", "client_secret": ""}, None),
+    "encoded twice": ({"client_id": ODD_ID, "client_secret": quote_plus(ODD_SECRET)}, None),
+    "right and wrong secret": ({"client_id": BACKEND, "client_secret": [CLIENT_SECRET, "guess"]}, None),
+    "wrong secret beside right Basic": ({"client_id": BACKEND, "client_secret": "guess"}, basic()),
+    "right secret beside wrong Basic": (OURS, basic(secret="guess")),
+}
+
+
+@pytest.mark.parametrize(("fields", "authorization"), UNPROVEN.values(), ids=UNPROVEN.keys())
+def test_wrong_credential_in_the_form_returns_client_unauthorized(
+    odd: FlaskClient, phone: Phone, fields: dict[str, str | list[str]], authorization: str | None
+) -> None:
+    """Each credential of the request must be right."""
+    response = send_form(odd, phone.token, fields, authorization)
+    assert problem(response) == (401, "client_unauthorized")
+    assert response.headers["WWW-Authenticate"] == 'Basic realm="wxauth"'
+
+
+CONFLICTS: dict[str, tuple[dict[str, str | list[str]], str | None]] = {
+    "Basic and the form": ({"client_id": LIMITED, "client_secret": CLIENT_SECRET}, basic()),
+    "Basic and an id": ({"client_id": LIMITED}, basic()),
+    "an unknown id": ({"client_id": "nobody"}, basic()),
+    "two in the form": ({"client_id": [BACKEND, LIMITED], "client_secret": CLIENT_SECRET}, None),
+    "malformed Basic": (OURS, "Basic %%%"),
+}
+
+
+@pytest.mark.parametrize(("fields", "authorization"), CONFLICTS.values(), ids=CONFLICTS.keys())
+def test_two_clients_in_one_request_return_invalid_request(
+    phone: Phone, fields: dict[str, str | list[str]], authorization: str | None
+) -> None:
+    """Whether or not both are proven: the answer tells nothing about them."""
+    response = send_form(phone.client, phone.token, fields, authorization)
+    assert problem(response) == (400, "bad_request")
+    assert response.get_json()["error"] == "invalid_request"
+
+
+def test_client_secret_in_the_query_or_in_json_is_no_credential(phone: Phone) -> None:
+    query = f"client_id={BACKEND}&client_secret={CLIENT_SECRET}"
+    for response in (
+        phone.client.get(f"/metrics?{query}"),
+        phone.client.post(f"/introspect?{query}", data={"token": phone.token}),
+        phone.client.post("/introspect", json={"token": phone.token, **OURS}),
+    ):
+        assert problem(response) == (401, "client_unauthorized")
+
+
+def test_failed_login_of_a_client_is_a_warning(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    """The line of the access log is the warning, so that a flood writes one line for each request."""
+    caplog.set_level(logging.INFO)
+    post(client, "/introspect", "a", basic(secret="guess"))
+    post(client, "/introspect", "a")
+    lines = [(record.levelname, vars(record).get("problem")) for record in caplog.records if record.msg == "request"]
+    assert lines == [("WARNING", "client_unauthorized"), ("INFO", None)]
+
+
+def test_log_contains_no_secret_of_a_form(phone: Phone, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither of an accepted nor of a refused one, nor the id."""
+    caplog.set_level(logging.DEBUG)
+    send_form(phone.client, phone.token, OURS)
+    send_form(phone.client, phone.token, {"client_id": "planted-id", "client_secret": "planted-guess"})
+    logged = "".join(str(vars(record)) for record in caplog.records)
+    assert "client_unauthorized" in logged
+    assert [text for text in (CLIENT_SECRET, "planted-id", "planted-guess") if text in logged] == []
+
+
 def test_introspect_returns_exactly_the_members_of_the_contract(phone: Phone) -> None:
     """The times are whole seconds."""
     session = phone.get("/session").get_json()
@@ -114,7 +266,9 @@ def test_introspect_returns_exactly_the_members_of_the_contract(phone: Phone) ->
     assert body == {
         "active": True,
         "sub": session["openid"],
+        "username": session["openid"],
         "client_id": APPID,
+        "scope": "",
         "token_type": "Bearer",
         "iat": session["created_at"],
         "exp": body["exp"],
@@ -129,7 +283,7 @@ def test_introspect_omits_unionid_if_there_is_none(client: FlaskClient, store: S
     """Omitted, not null."""
     token, _ = store.create(type(alice)(alice.user, alice.session_key))
     body = post(client, "/introspect", token.reveal()).get_json()
-    assert set(body) == {"active", "sub", "client_id", "token_type", "iat", "exp"}
+    assert set(body) == {"active", "sub", "username", "client_id", "scope", "token_type", "iat", "exp"}
 
 
 def test_introspect_extends_the_idle_time(phone: Phone, clock: Clock) -> None:
@@ -197,7 +351,7 @@ def test_limited_client_may_use_every_route_for_its_app(client: FlaskClient, wec
 def test_revoke_ends_the_session_and_can_be_repeated(phone: Phone) -> None:
     for _ in range(2):
         response = post(phone.client, "/revoke", phone.token)
-        assert (response.status_code, response.data) == (200, b"")
+        assert (response.status_code, response.data, response.content_type) == (200, b"{}\n", "application/json")
     assert phone.get("/session").status_code == 401
 
 

@@ -12,6 +12,7 @@ from tests.conftest import APPID, Phone
 from wxauth import logged_in, logged_out
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.web.extension import auth
 
 
 def problem(response: Any) -> tuple[int, str, str]:
@@ -166,12 +167,53 @@ def test_malformed_code_returns_bad_request_without_asking_wechat(phone: Phone, 
     assert problem(phone.client.post("/login", json={"code": code})) == (400, "bad_request", "none")
 
 
-@pytest.mark.parametrize("device", ["", "x" * 65, 5, "two\nlines"], ids=["empty", "65", "number", "two lines"])
-def test_malformed_device_returns_bad_request_and_keeps_the_code(phone: Phone, device: object) -> None:
+FAMILY = "👨\u200d👩\u200d👧"
+LABELS: dict[str, tuple[object, str | None]] = {
+    "emoji sequence": (FAMILY, FAMILY),
+    "no-break space": ("Ann's\u00a0iPhone", "Ann's\u00a0iPhone"),
+    "right-to-left mark": ("\u200fهاتف", "\u200fهاتف"),
+    "tab": ("old\tphone", "oldphone"),
+    "two lines": ("two\r\nlines\u2028here", "twolineshere"),
+    "NUL, DEL and C1": ("\0a\x7fb\x85c", "abc"),
+    "override of the direction": ("\u202egnp.exe\u2066", "gnp.exe"),
+    "lone surrogate": ("a\ud83d", "a"),
+    "64": ("x" * 64, "x" * 64),
+    "65": ("x" * 65, "x" * 64),
+    "65 outside the BMP": ("😀" * 65, "😀" * 64),
+    "cut after the controls are dropped": ("\t" * 9 + "x" * 64, "x" * 64),
+    "2000": ("长" * 2000, "长" * 64),
+    "nothing but controls": ("\0\n", None),
+    "empty": ("", None),
+    "null": (None, None),
+    "number": (5, None),
+    "list": (["phone"], None),
+    "object": ({"a": "\ud800"}, None),
+}
+
+
+@pytest.mark.parametrize(("device", "label"), LABELS.values(), ids=LABELS.keys())
+def test_device_is_cut_and_never_refuses_a_login(phone: Phone, device: object, label: str | None) -> None:
+    """Both places that show the label have it."""
+    phone.log_in(device=device)
+    (row,) = phone.get("/sessions").get_json()["sessions"]
+    assert phone.get("/session").get_json().get("device") == row.get("device") == label
+
+
+def test_log_in_of_the_extension_takes_any_label(app: Flask, phone: Phone) -> None:
+    """An application may hand on what the phone sent."""
+    with app.test_request_context():
+        _, session = auth.log_in(phone.wechat.wx_login(), APPID, "a\ud800\n" + "x" * 64)
+    assert session.device == "a" + "x" * 63
+
+
+@pytest.mark.parametrize(
+    "appid", ["", "wx", "a\nb", "\ud800", "x" * 10000, 5, ["a"], {"a": 1}, False], ids=lambda appid: ascii(appid)[:12]
+)
+def test_malformed_appid_returns_bad_request_and_keeps_the_code(phone: Phone, appid: object) -> None:
     code = phone.wechat.wx_login()
-    first = phone.client.post("/login", json={"code": code, "device": device})
-    second = phone.client.post("/login", json={"code": code, "device": "x" * 64})
-    assert (problem(first), second.status_code) == ((400, "bad_request", "none"), 200)
+    first = phone.client.post("/login", json={"code": code, "appid": appid})
+    assert problem(first) == (400, "bad_request", "none")
+    assert phone.client.post("/login", json={"code": code}).status_code == 200
 
 
 def test_login_and_logout_send_their_signals(app: Flask, phone: Phone) -> None:

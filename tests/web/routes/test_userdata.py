@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,10 @@ from tests.support import vectors
 from tests.test_properties import Service
 from wxauth import WxAuth, login_required, wx_session
 from wxauth.clock import Clock
+from wxauth.errors import StoreUnavailable
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.sessions.store import SessionStore
+from wxauth.sessions.store import FAILURE_WINDOW, MAX_FAILURES, SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
 from wxauth.web.extension import EXTENSION, Services
@@ -202,12 +204,26 @@ def test_userdata_without_a_token_returns_401_before_reading_the_body(client: Fl
         ("verify", {"rawData": "[]", "signature": vectors.SIGNATURE}),
         ("verify", {"rawData": "{", "signature": vectors.SIGNATURE}),
         ("verify", {"rawData": "{}", "signature": 1}),
+        ("decrypt", {"encryptedData": "\ud800", "iv": vectors.IV}),
+        ("decrypt", {"encryptedData": vectors.ENCRYPTED_DATA, "iv": "\ud800"}),
+        ("verify", {"rawData": '{"a": "\ud800"}', "signature": vectors.SIGNATURE}),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_malformed_user_data_returns_bad_request(phone: Phone, path: str, body: object) -> None:
     """A new login would not help, so the action is not `login`."""
     assert problem(post(phone.client, path, phone.log_in().token, body)) == (400, "bad_request", "none")
+
+
+@pytest.mark.parametrize(
+    ("raw_data", "signature"),
+    [('{"a": "\\ud800"}', vectors.SIGNATURE), ("{}", "\ud800"), ('{"\\ud800": "a"}', "\ud800")],
+    ids=ascii,
+)
+def test_raw_data_with_a_lone_surrogate_is_stale(phone: Phone, raw_data: str, signature: str) -> None:
+    """JSON can express it, UTF-8 cannot."""
+    body = {"rawData": raw_data, "signature": signature}
+    assert problem(post(phone.client, "verify", phone.log_in().token, body)) == STALE
 
 
 def test_space_in_place_of_a_plus_is_accepted(phone: Phone) -> None:
@@ -235,6 +251,80 @@ def test_userdata_max_age_reaches_the_store(settings: Settings) -> None:
     chosen = Settings(settings.apps, settings.secret_keys, settings.redis_url, userdata_max_age=5)
     WxAuth(shop := Flask("shop"), chosen)
     assert shop.extensions[EXTENSION].store.policy.userdata_max_age == 5
+
+
+# --- The limit of failed tries
+
+
+def foreign_data(phone: Phone) -> dict[str, str]:
+    """Return data of the same user under a session_key that is not known here."""
+    return FakeWeChat({}).wx_get_user_profile(APPID, phone.user)
+
+
+def fail(phone: Phone, times: int = MAX_FAILURES) -> None:
+    """Send data that does not open. Each time that is a failed try."""
+    data = foreign_data(phone)
+    assert [problem(decrypt(phone, data)) for _ in range(times)] == [STALE] * times
+
+
+def test_decrypt_after_too_many_failures_returns_rate_limited_without_a_try(phone: Phone) -> None:
+    """Genuine data is refused too: with more tries, the response time would show the plaintext byte by byte."""
+    data = log_in(phone)
+    fail(phone)
+    for tried in (data, foreign_data(phone)):
+        response = decrypt(phone, tried)
+        assert problem(response) == (429, "rate_limited", "retry")
+        assert 1 <= int(response.headers["Retry-After"]) <= FAILURE_WINDOW + 1
+        assert response.headers["RateLimit-Policy"] == f'"user";q={MAX_FAILURES};w={FAILURE_WINDOW}'
+
+
+def test_failures_are_counted_for_all_sessions_of_a_user_and_for_no_other(phone: Phone) -> None:
+    other, bob = Phone(phone.client, phone.wechat, phone.user), Phone(phone.client, phone.wechat, "bob")
+    log_in(phone)
+    fail(phone)
+    data, theirs = log_in(other), log_in(bob)
+    assert (decrypt(other, data).status_code, decrypt(bob, theirs).status_code) == (429, 200)
+
+
+def test_only_failed_tries_are_counted(phone: Phone, raw_redis: Any) -> None:
+    """Neither a success, nor malformed data, nor signed data."""
+    data = log_in(phone)
+    for _ in range(MAX_FAILURES):
+        assert decrypt(phone, data).status_code == 200
+        assert decrypt(phone, {**data, "iv": "AAAA"}).status_code == 400
+        assert problem(verify(phone, {**data, "signature": "0" * 40})) == STALE
+    assert raw_redis.keys("wxa:l:{*") == []
+    fail(phone)
+    assert verify(phone, data).status_code == 200
+
+
+def test_failures_expire(phone: Phone, raw_redis: Any) -> None:
+    """The window begins with the first of them."""
+    data = log_in(phone)
+    fail(phone, MAX_FAILURES - 1)
+    assert decrypt(phone, data).status_code == 200
+    fail(phone, 1)
+    assert decrypt(phone, data).status_code == 429
+    (key,) = raw_redis.keys("wxa:l:{*")
+    assert 0 < raw_redis.ttl(key) <= FAILURE_WINDOW
+    raw_redis.delete(key)
+    assert decrypt(phone, data).status_code == 200
+
+
+def test_failure_that_cannot_be_counted_returns_503(
+    phone: Phone, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that takes no writes must not make tries free."""
+    log_in(phone)
+    redis = app.extensions[EXTENSION].redis
+
+    def read_only(key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+        if amount:
+            raise StoreUnavailable("read_only")
+        return 0, 0
+
+    monkeypatch.setattr(redis, "count", read_only)
+    assert problem(decrypt(phone, foreign_data(phone))) == (503, "store_unavailable", "retry")
 
 
 # --- In an application with the extension
@@ -269,6 +359,12 @@ def test_application_answers_stale_data_with_the_same_problem(shop: FlaskClient,
     assert problem(shop.post("/profile", data=data, headers=phone.headers)) == STALE
 
 
+def test_application_keeps_the_limit_of_failed_tries(shop: FlaskClient, phone: Phone) -> None:
+    log_in(phone)
+    fail(phone)
+    assert shop.post("/profile", data=foreign_data(phone), headers=phone.headers).status_code == 429
+
+
 # --- Random data
 
 
@@ -282,10 +378,13 @@ def service() -> Service:
 def test_data_of_the_fake_is_accepted_and_refused_after_a_bit_flip(
     service: Service, user: str, new_key: bool, data: st.DataObject
 ) -> None:
-    phone = Phone(service.app.test_client(), service.wechat, user)
+    # Each example is another user, because failed tries are limited.
+    phone = Phone(service.app.test_client(), service.wechat, user + secrets.token_hex(4))
     given_data = log_in(phone, new_key=new_key)
     assert (
-        decrypt(phone, given_data).get_json()["nickName"] == user == verify(phone, given_data).get_json()["nickName"]
+        decrypt(phone, given_data).get_json()["nickName"]
+        == phone.user
+        == verify(phone, given_data).get_json()["nickName"]
     )
     for name, ask in [("encryptedData", decrypt), ("rawData", verify), ("signature", verify)]:
         spoilt = {**given_data, name: data.draw(one_bit_changed(given_data[name]))}

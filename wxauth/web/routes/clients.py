@@ -1,23 +1,23 @@
 """The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users, metrics.
 
-Each route asks for the client's id and secret (HTTP Basic). About other apps, a client
-that is limited to one app gets the same answers as about apps that are not configured.
+Each route asks for the client's id and secret. About other apps, a client that is limited to one app gets the same
+answers as about apps that are not configured.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 
-from ...errors import ClientUnauthorized, SessionNotFound, TokenInvalid
+from ...errors import SessionNotFound, TokenInvalid
 from ...metrics import CONTENT_TYPE, exposition
 from ...models import User
 from ...sessions.store import WxSession
 from ...settings import Client
 from ...wechat.answers import OPENID
 from ..extension import auth, services
-from ..requests import find_client, form_field
+from ..requests import authenticate_client, form_field
 from .sessions import EMPTY, session_json
 
 bp = Blueprint("backends", __name__)
@@ -30,9 +30,7 @@ def require_client() -> None:
     The limit comes first, because it slows down guesses.
     """
     services().rate_limits.check_client()
-    g.wx_client = find_client(request.headers.get("Authorization", ""), services().settings.clients)
-    if g.wx_client is None:
-        raise ClientUnauthorized
+    g.wx_client = authenticate_client(services().settings.clients)
 
 
 @bp.post("/introspect")
@@ -44,7 +42,10 @@ def introspect() -> dict[str, Any]:
     answer = {
         "active": True,
         "sub": session.openid,
+        # Some OAuth libraries know a user by this name only, or fail without a scope.
+        "username": session.openid,
         "client_id": session.appid,
+        "scope": "",
         "token_type": "Bearer",
         "iat": session.created_at,
         "exp": session.expires_at,
@@ -53,12 +54,12 @@ def introspect() -> dict[str, Any]:
 
 
 @bp.post("/revoke")
-def revoke() -> tuple[str, int]:
-    """RFC 7009: the answer is 200 for a dead token too."""
+def revoke() -> dict[str, Any]:
+    """RFC 7009: the answer is 200 for a dead token too. Some OAuth libraries parse it as JSON."""
     session = _session_of_token(touch=False)
     if session:
         auth.log_out(session)
-    return "", 200
+    return {}
 
 
 @bp.get("/users/<appid>/<openid>/sessions")

@@ -18,7 +18,6 @@ bp = Blueprint("login", __name__)
 
 #: A code of wx.login, or of DevTools without an AppID.
 LOGIN_CODE: Final = re.compile(rf"{CODE.pattern}|the code is a mock one")
-MAX_LABEL: Final = 64
 
 EMPTY: Final = ("", 204)
 
@@ -26,9 +25,9 @@ EMPTY: Final = ("", 204)
 @bp.post("/login")
 def log_in() -> dict[str, Any]:
     body = json_object()
-    code, device = required_str(body, "code", LOGIN_CODE), text(body, "device", MAX_LABEL)
-    appid = auth.known_appid(text(body, "appid", MAX_LABEL))
-    token, session = auth.log_in(code, appid, device, replacing=_current_session())
+    code = required_str(body, "code", LOGIN_CODE)
+    appid = auth.known_appid(text(body, "appid", 64))
+    token, session = auth.log_in(code, appid, body.get("device"), replacing=_current_session())
     return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
 
 
