@@ -30,6 +30,7 @@ PLANTED = "pLaNtEd-value"
 #: The optional variables of the contract: field, default.
 DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_REDIS_TLS": ("redis_tls", "verify"),
+    "WXAUTH_REDIS_CONNECTIONS": ("redis_connections", 8),
     "WXAUTH_IDLE_TTL": ("idle_ttl", 604800),
     "WXAUTH_MAX_TTL": ("max_ttl", 2592000),
     "WXAUTH_MAX_SESSIONS": ("max_sessions", 10),
@@ -53,6 +54,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_REDIS_TLS", "INSECURE", "insecure"),
     ("WXAUTH_REDIS_TLS", f"pin:{FINGERPRINT}", f"pin:{FINGERPRINT}"),
     ("WXAUTH_REDIS_TLS", f"pin:{':'.join(['0A'] * 32)}", f"pin:{FINGERPRINT}"),
+    ("WXAUTH_REDIS_CONNECTIONS", "1", 1), ("WXAUTH_REDIS_CONNECTIONS", "1000", 1000),
     ("WXAUTH_IDLE_TTL", "1", 1), ("WXAUTH_IDLE_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_TTL", "1", 1), ("WXAUTH_MAX_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_SESSIONS", "1", 1), ("WXAUTH_MAX_SESSIONS", "1000", 1000),
@@ -79,6 +81,7 @@ BAD: dict[str, list[str]] = {
                   "rediss://host?ssl_cert_reqs=none"],
     "WXAUTH_REDIS_TLS": ["off", "pin:", f"pin:{'0' * 63}", f"pin:{'0' * 65}", f"pin:{'g' * 64}", "verify:sha256",
                          "insecure:a", f":{FINGERPRINT}"],
+    "WXAUTH_REDIS_CONNECTIONS": ["0", "1001", "eight"],
     "WXAUTH_IDLE_TTL": ["0", "31536001", "1.5", "week", "１２"],
     "WXAUTH_MAX_TTL": ["0", "31536001", "-1", "9" * 5000],
     "WXAUTH_MAX_SESSIONS": ["0", "1001", "many"],

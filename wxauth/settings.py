@@ -131,6 +131,7 @@ class Settings:
     secret_keys: Annotated[tuple[Secret, ...], KEYS]
     redis_url: Annotated[Secret, REDIS]
     redis_tls: Annotated[str, REDIS_TLS] = "verify"
+    redis_connections: Annotated[int, _number(1, 1000)] = 8
     idle_ttl: Annotated[int, _number(1, 31536000)] = 604800
     max_ttl: Annotated[int, _number(1, 31536000)] = 2592000
     max_sessions: Annotated[int, _number(1, 1000)] = 10

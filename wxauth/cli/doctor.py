@@ -26,7 +26,7 @@ from ..wechat.transport import Transport
 Status = Literal["ok", "skipped", "warning", "failure"]
 
 #: A check that uses one of these variables is skipped if the variable has an error.
-REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS")
+REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS", "WXAUTH_REDIS_CONNECTIONS")
 WECHAT_NAMES: Final = (*APP_NAMES, "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT")
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")

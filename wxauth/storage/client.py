@@ -47,6 +47,8 @@ PRIMARY_INTERVAL: Final = 0.5
 TRANSIENT: Final = (redis.ConnectionError, redis.InvalidResponse)
 #: What a reply of the wrong type raises. It belongs to another command.
 MISMATCH: Final = (TypeError, ValueError, LookupError, AttributeError)
+#: The reasons that mean: no connection was free. Redis may answer all others.
+NO_CONNECTION: Final = ("pool_exhausted", "max_clients")
 #: The reasons that mean: this command is not allowed. `error` is any reply without a reason of its own.
 FORBIDDEN: Final = ("noperm", "error")
 
@@ -282,7 +284,7 @@ class RedisClient:
             if isinstance(error, redis.ResponseError):
                 # An error reply proves that Redis is up: count it as a success.
                 breaker.succeeded()
-            elif word != "pool_exhausted":
+            elif word not in NO_CONNECTION:
                 breaker.failed(word)
             if word in ("cluster_down", "slot_moving", "timeout", "unreachable"):
                 self._refresh_soon(client)
@@ -295,7 +297,7 @@ class RedisClient:
             return self._try(client, key, action, fresh)
         except TRANSIENT as error:
             # Not the subclasses: a wrong password stays wrong.
-            if type(error) not in TRANSIENT or reason(error) == "pool_exhausted":
+            if type(error) not in TRANSIENT or reason(error) in NO_CONNECTION:
                 raise
         self.retries += 1
         return self._try(client, key, action, fresh=True)
