@@ -313,6 +313,7 @@ def test_a_self_signed_certificate_needs_a_pin_or_insecure(
     [
         ("redis://127.0.0.1:{port}/0", "verify", "ok"),
         ("redis://[::1]:{port}/0", "verify", "ok"),
+        ("redis+cluster://:pw@127.0.0.1:{port},[::1]:{port}", "verify", "ok"),
         ("redis://redis.invalid:{port}/0", "verify", "warning"),
         ("redis+cluster://127.0.0.1:{port},redis.invalid:{port}", "verify", "warning"),
         ("rediss://127.0.0.1:{port}/0", "verify", "ok"),

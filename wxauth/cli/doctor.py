@@ -12,11 +12,11 @@ import timeit
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
 from ..storage.client import FORBIDDEN, PROBE, RedisClient
+from ..storage.connections import login_and_hosts
 from ..storage.reasons import DANGERS, HINTS, dangers
 from ..web.extension import redis_client, wechat_client
 from ..wechat.client import WeChatClient
@@ -99,10 +99,10 @@ def _judge(check: str, value: str | float, hint: str | None, text: str, status: 
 
 
 def _tls(settings: Settings) -> CheckResult:
-    url = urlsplit(settings.redis_url.reveal())
-    mode = settings.redis_tls.partition(":")[0] if url.scheme.startswith("rediss") else "off"
-    hosts = url.netloc.rpartition("@")[2].split(",")
-    is_local = mode == "off" and all(urlsplit(f"//{host}").hostname in LOOPBACK for host in hosts)
+    scheme, _, rest = settings.redis_url.reveal().partition("://")
+    mode = settings.redis_tls.partition(":")[0] if scheme.startswith("rediss") else "off"
+    _, hosts = login_and_hosts(rest.partition("/")[0])
+    is_local = mode == "off" and all(host in LOOPBACK for host, _ in hosts)
     return _judge("redis.tls", mode, None if is_local else TLS_HINTS.get(mode), mode)
 
 

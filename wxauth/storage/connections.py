@@ -6,12 +6,11 @@ import contextlib
 import hashlib
 import hmac
 import queue
-import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -39,7 +38,7 @@ def connector(url: str, tls: str, connections: int = 8) -> Callable[[], AnyClien
         return lambda: _sentinel(rest, options)
     if scheme.endswith("+cluster"):
         return lambda: _cluster(rest, options)
-    return lambda: _single(url, options)
+    return lambda: _single(rest, options)
 
 
 def _options(scheme: str, tls: str) -> dict[str, Any]:
@@ -152,13 +151,15 @@ class PinnedConnection(SSLConnection):
         return sock
 
 
-def _single(url: str, options: Mapping[str, Any]) -> AnyClient:
-    return redis.Redis(connection_pool=Pool.from_url(url, **options))
+def _single(rest: str, options: Mapping[str, Any]) -> AnyClient:
+    authority, _, db = rest.partition("/")
+    login, ((host, port),) = login_and_hosts(authority)
+    return redis.Redis(connection_pool=Pool(host=host, port=port, db=int(db or 0), **login, **options))
 
 
 def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
     authority, service, *db = rest.split("/")
-    login, hosts = _login_and_hosts(authority)
+    login, hosts = login_and_hosts(authority)
     shared: dict[str, Any] = {**options, **login}
     # redis-py asks them one after another: all of them together may take as long as Redis itself.
     share = options["socket_timeout"] / len(hosts) / (2 if login else 1)
@@ -174,7 +175,7 @@ def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
 
 
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
-    login, hosts = _login_and_hosts(rest.rstrip("/"))
+    login, hosts = login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
     nodes = [ClusterNode(*host) for host in hosts]
     # redis-py uses the class of the pool only if it gets a URL. It is that of the first node.
@@ -182,13 +183,13 @@ def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
     return RedisCluster(url=url, startup_nodes=nodes, connection_pool_class=Pool, **shared)
 
 
-def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
-    """Parse `user:password@host:port,host:port`."""
+def login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
+    """Parse `user:password@host:port,host:port`. A host may be an IPv6 address in brackets."""
     credentials, _, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     login = {"username": unquote(user), "password": unquote(password)}
-    matches = [re.fullmatch(r"(.+?)(?::(\d+))?", host) for host in hosts.split(",")]
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
     return (
         {name: text for name, text in login.items() if text},
-        [(match[1], int(match[2] or 6379)) for match in matches if match],
+        [(str(part.hostname), part.port or 6379) for part in parts],
     )
