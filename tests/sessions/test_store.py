@@ -605,6 +605,57 @@ def test_shorter_life_in_the_settings_keeps_a_fresh_session(
     assert not is_alive(shorter, token)
 
 
+class TestShorterAbsoluteLife:
+    """WXAUTH_MAX_TTL is set to three days, with sessions that were made under thirty."""
+
+    LIFE = 3 * 86400
+
+    @pytest.fixture
+    def shorter(self, redis_client: RedisClient, ring: KeyRing, clock: Clock) -> SessionStore:
+        return SessionStore(redis_client, ring, SessionPolicy(604800, self.LIFE, 2), clock)
+
+    def test_session_lives_until_the_new_end(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock
+    ) -> None:
+        token, _ = log_in(store, alice, "phone")
+        clock.advance(self.LIFE - 60)
+        assert shorter.resolve(token, touch=False).device == "phone"
+        assert devices(shorter) == ["phone"]
+        clock.advance(61)
+        assert (devices(shorter), is_alive(shorter, token)) == ([], False)
+        assert shorter.session_keys(ALICE) is None
+
+    def test_ended_sessions_do_not_count_for_the_limit(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock, raw_redis: redis.Redis
+    ) -> None:
+        """The limit is 2: the login ends none, because none of them is replaced."""
+        _, ended = log_in(store, alice, "ended")
+        clock.advance(self.LIFE + 1)
+        log_in(store, alice, "fresh")
+        told: list[object] = []
+        shorter.on_ended = told.append
+        _, newest = log_in(shorter, alice, "newest")
+        assert (devices(shorter), told) == (["fresh", "newest"], [[]])
+        assert not raw_redis.hexists(hash_of(raw_redis, newest), ended.id)
+
+    def test_ended_session_is_not_found(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock
+    ) -> None:
+        _, ended = log_in(store, alice)
+        clock.advance(self.LIFE + 1)
+        with pytest.raises(SessionNotFound):
+            shorter.end(ALICE, ended.id)
+
+    def test_session_key_is_not_replaced_without_a_live_session(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock
+    ) -> None:
+        log_in(store, alice)
+        clock.advance(self.LIFE + 1)
+        shorter.replace_session_key(ALICE, Secret(OTHER_KEY))
+        keys = store.session_keys(ALICE)
+        assert keys is None or keys.newest != Secret(OTHER_KEY)
+
+
 def test_login_repairs_a_damaged_session_key(store: SessionStore, alice: Identity, raw_redis: redis.Redis) -> None:
     """Also when WeChat gave the same session_key again, with the same fingerprint."""
     _, session = log_in(store, alice)

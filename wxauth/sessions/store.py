@@ -284,7 +284,7 @@ class SessionStore:
         decides what has expired. Raises TokenInvalid.
         """
         life = self._idle_life * MICROSECONDS if move else ""
-        name, arguments = (records.hash_name(token.hash_tag), (self._offset, token.id, life, ends_at * MICROSECONDS))
+        name, arguments = records.hash_name(token.hash_tag), (*self._shared, token.id, life, ends_at * MICROSECONDS)
         try:
             idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)
         except StoreUnavailable:
@@ -297,18 +297,18 @@ class SessionStore:
 
     def _open(self, user_hash: UserHash) -> tuple[list[SessionEntry], list[tuple[int, Secret]]]:
         """Return the live sessions of a hash, by Redis' clock, and its session_keys if there is one."""
-        fields = self.redis.run(LIST, user_hash.name, self._offset, parse=_fields)
+        fields = self.redis.run(LIST, user_hash.name, *self._shared, parse=_fields)
         live = user_hash.entries(fields)
         return live, user_hash.session_keys(fields) if live else []
 
     @property
-    def _offset(self) -> int:
-        """The first argument of each script, microseconds."""
-        return int(self.now.offset * MICROSECONDS)
+    def _shared(self) -> tuple[int, int]:
+        """The arguments of `shared.lua`: what to add to Redis' clock, and the absolute life, in microseconds."""
+        return int(self.now.offset * MICROSECONDS), self.policy.max_ttl * MICROSECONDS
 
     def _run(self, script: Script, user_hash: UserHash, *arguments: Any, **options: Any) -> Any:
         """Run a script that changes sessions. It is confirmed by a replica where that is configured."""
-        return self.redis.run(script, user_hash.name, self._offset, *arguments, confirmed=True, **options)
+        return self.redis.run(script, user_hash.name, *self._shared, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         appid, openid = record.user.appid, record.user.openid
