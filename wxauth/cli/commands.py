@@ -199,8 +199,8 @@ def _as_click_error(error: WxAuthError) -> click.ClickException:
 def _row(result: CheckResult) -> str:
     """Return one result for a terminal: status, check and text, with the Chinese text below the English one."""
     text = f"{result.app}: {result.english}" if result.app else result.english
-    row = f"{result.status:<9}{result.check:<17}{_printable(text)}"
-    return f"{row}\n{'':26}{_printable(result.chinese)}" if result.chinese else row
+    row = f"{result.status:<9}{result.check:<18}{_printable(text)}"
+    return f"{row}\n{'':27}{_printable(result.chinese)}" if result.chinese else row
 
 
 def _printable(text: str) -> str:

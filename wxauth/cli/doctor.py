@@ -44,6 +44,11 @@ INVALID_CODE: Final = "wxauth-doctor-has-no-code"
 ACCEPTED: Final = Text("WeChat accepts AppID and AppSecret", "AppID 和 AppSecret 有效")
 NO_ANSWER: Final = Text("no valid answer: check WXAUTH_WECHAT_URL", "没有收到有效响应：检查 WXAUTH_WECHAT_URL")
 UNKNOWN: Final = Text("unknown errcode: contact WeChat support", "未知的 errcode：请联系微信客服")
+AOF: Final = Text("Redis keeps an append-only file", "Redis 已开启 AOF")
+NO_AOF: Final = Text(
+    "no append-only file: a crash of Redis undoes the last logouts and bans; set appendonly yes, appendfsync always",
+    "没有开启 AOF：Redis 崩溃会撤销最近的登出和封禁；请设置 appendonly yes 和 appendfsync always",
+)
 #: What to do if the connection to Redis is not protected, by mode.
 TLS_HINTS: Final[Mapping[str, str]] = {
     "off": "the password can be read on the network; use rediss:// or a private network",
@@ -113,7 +118,7 @@ def _health(health: str) -> CheckResult:
 
 
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
-    """Check the version and the eviction policy. Some hosting providers forbid INFO."""
+    """Check the version, the eviction policy and the persistence. Some hosting providers forbid INFO."""
     try:
         nodes = [redis.info(probe) for probe in redis.probes()]
     except StoreUnavailable as error:
@@ -126,6 +131,16 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
     yield _judge("redis.version", versions, hints.get("too_old"), versions, "failure")
     yield _judge("redis.policy", policies, hints.get("evicting"), policies)
+    yield _persistence({str(facts.get("aof_enabled", "unknown")) for facts in nodes})
+
+
+def _persistence(aof: set[str]) -> CheckResult:
+    """Judge the `aof_enabled` of all nodes. Servers that only resemble Redis may not report it."""
+    if "0" in aof:
+        return CheckResult("redis.persistence", "warning", *NO_AOF, "off")
+    if aof == {"1"}:
+        return CheckResult("redis.persistence", "ok", *AOF, "on")
+    return CheckResult("redis.persistence", "skipped", "INFO does not say whether there is an append-only file")
 
 
 def _latency(redis: RedisClient) -> CheckResult:
