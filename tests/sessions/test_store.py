@@ -18,6 +18,7 @@ from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
+from wxauth.sessions.records import hash_name
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
@@ -350,6 +351,33 @@ class TestKeyRotation:
         for later in (rotated, dropped):
             with pytest.raises(UserBanned):
                 later.create(alice)
+
+    def test_orphans_are_the_hashes_of_dropped_keys(
+        self,
+        store: SessionStore,
+        rotated: SessionStore,
+        dropped: SessionStore,
+        alice: Identity,
+        raw_redis: redis.Redis,
+    ) -> None:
+        """Bans, access tokens and the counters of limits are none."""
+        (_, old), _ = log_in(store, alice), log_in(rotated, alice)
+        orphan = hash_of(raw_redis, old).decode()
+        rotated.ban(User(APPID, "oBOB"))
+        for name in (f"wxa:{{{APPID}}}:t:1", f"wxa:{{{APPID}}}:lock", "wxa:l:1", "wxa:{ready}:p"):
+            raw_redis.set(name, b"", ex=10)
+        assert set(rotated.orphans()) == set()
+        assert set(dropped.orphans()) == {orphan}
+
+    def test_orphans_are_found_among_many_keys(
+        self, ring: KeyRing, store: SessionStore, dropped: SessionStore, raw_redis: redis.Redis
+    ) -> None:
+        """One SCAN looks at 1,000 keys."""
+        users = [User(APPID, f"o{number}") for number in range(1500)]
+        names = {hash_name(ring.newest.for_user(user).hash_tag) for user in users}
+        for name in names:
+            raw_redis.hset(name, "k", b"")
+        assert (set(dropped.orphans()), set(store.orphans())) == (names, set())
 
     def test_older_session_key_becomes_the_previous_one(
         self, store: SessionStore, rotated: SessionStore, alice: Identity

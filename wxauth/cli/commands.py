@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,12 +61,9 @@ def user_command(function: Callable[..., None]) -> click.Command:
     @click.argument("openid")
     @functools.wraps(function)
     def command(appid: str, openid: str, **options: Any) -> None:
-        try:
-            settings = Settings.from_env(os.environ)
-            user = _user(settings, appid, openid)
-            function(Services(settings), user, **options)
-        except WxAuthError as error:
-            raise _as_click_error(error) from None
+        with _click_errors():
+            settings = _settings()
+            function(Services(settings), _user(settings, appid, openid), **options)
 
     return command
 
@@ -161,6 +159,24 @@ def reset_session_key(services: Services, user: User) -> None:
     click.echo("Replaced.")
 
 
+@main.command()
+@click.option("--delete", is_flag=True, help="Delete them. Without this option they are only counted.")
+def prune(delete: bool) -> None:
+    """Count the hashes of users in Redis that no key in WXAUTH_SECRET_KEYS opens.
+
+    They are left when a key is dropped. No token is valid for them, and no purge reaches them. They expire
+    WXAUTH_IDLE_TTL after their last use. All services on this Redis must have the same keys: the hashes of another
+    key count too.
+    """
+    with _click_errors():
+        store = Services(_settings()).store
+        names = set(store.orphans())
+        if delete:
+            for name in names:
+                store.redis.delete(name)
+    click.echo(f"{len(names)} deleted." if delete else f"{len(names)} found. Delete them with --delete.")
+
+
 def start(root: Path) -> NoReturn:
     """Replace this process with the server.
 
@@ -179,9 +195,23 @@ def start(root: Path) -> NoReturn:
     os.execv("/bin/sh", ["sh", "-c", command])  # noqa: S606 - the command is from our own file
 
 
-def _user(settings: Settings, appid: str, openid: str) -> User:
+@contextlib.contextmanager
+def _click_errors() -> Iterator[None]:
+    """End the command with one message instead of a traceback."""
+    try:
+        yield
+    except WxAuthError as error:
+        raise _as_click_error(error) from None
+
+
+def _settings() -> Settings:
+    settings = Settings.from_env(os.environ)
     if settings.sandbox:
         raise CommandFailed("The sandbox has its sessions in the memory of its own process.")
+    return settings
+
+
+def _user(settings: Settings, appid: str, openid: str) -> User:
     if appid not in settings.apps or not OPENID.fullmatch(openid):
         raise CommandFailed("The AppID is not configured, or the openid is invalid.")
     return User(appid, openid)

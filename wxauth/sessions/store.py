@@ -194,6 +194,14 @@ class SessionStore:
         """Allow the user to log in again."""
         self.redis.delete(records.ban_name(user))
 
+    def orphans(self) -> Iterator[str]:
+        """Yield the hashes that no key of the ring opens. A hash may come twice.
+
+        Their users cannot be known, so no logout, ban or purge reaches them.
+        """
+        names = self.redis.scan(records.ALL_HASHES)
+        return (name for name in names if not records.is_opened_by(self._ring, name))
+
     @property
     def _idle_life(self) -> int:
         return min(self.policy.idle_ttl, self.policy.max_ttl)

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
@@ -32,6 +32,8 @@ Command = tuple[str | bytes | int, ...]
 
 #: The channel on which the ends of sessions are published.
 REVOCATIONS: Final = "wxa:revoked"
+#: How many keys Redis looks at in one SCAN.
+SCAN_BATCH: Final = 1000
 PROBE: Final = "wxa:{ready}:p"
 #: Enough keys that each primary of a cluster of usual size has one.
 CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
@@ -158,6 +160,15 @@ class RedisClient:
     def delete(self, key: str) -> None:
         """Delete `key`, if it is there."""
         self.ask(key, "DEL", key, parse=bool)
+
+    def scan(self, pattern: str) -> Iterator[str]:
+        """Yield the keys that match `pattern`, on each node that takes writes. A key may come twice."""
+        for probe in self.probes():
+            cursor = None
+            while cursor != 0:
+                command = ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", SCAN_BATCH)
+                cursor, names = self.ask(probe, *command, parse=_scanned)
+                yield from names
 
     def count(self, key: str, seconds: int) -> tuple[int, float]:
         """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left."""
@@ -363,6 +374,11 @@ def _exchange(node: redis.Redis, commands: Sequence[Command], asking: bool) -> l
             pipeline.execute_command(*command)
         replies: list[Any] = pipeline.execute()
     return replies[1::2] if asking else replies
+
+
+def _scanned(reply: Any) -> tuple[int, list[str]]:
+    cursor, names = reply
+    return int(cursor), [name.decode() for name in names]
 
 
 def bytes_or_none(reply: Any) -> bytes | None:
