@@ -176,6 +176,15 @@ def test_derived_keys_depend_on_the_ring_key_and_the_user(derived: Callable[[Sig
     assert derived(SigningKey(OLD), ALICE) == found[0]
 
 
+def test_hash_tag_begins_with_the_id_of_its_key() -> None:
+    """Four characters of base64: a leaked name shows the key, and nothing of the user."""
+    old, new = SigningKey(OLD), SigningKey(NEW)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{4}", old.id)
+    assert {old.for_user(user).hash_tag[:4] for user in (ALICE, BOB)} == {old.id}
+    assert new.for_user(ALICE).hash_tag.startswith(new.id)
+    assert old.id != new.id
+
+
 def test_appid_and_openid_are_separated() -> None:
     key = RING.newest
     assert key.for_user(User("wx1", "2o")) != key.for_user(User("wx12", "o"))

@@ -30,6 +30,7 @@ PLANTED = "pLaNtEd-value"
 #: The optional variables of the contract: field, default.
 DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_REDIS_TLS": ("redis_tls", "verify"),
+    "WXAUTH_REDIS_CONNECTIONS": ("redis_connections", 8),
     "WXAUTH_IDLE_TTL": ("idle_ttl", 604800),
     "WXAUTH_MAX_TTL": ("max_ttl", 2592000),
     "WXAUTH_MAX_SESSIONS": ("max_sessions", 10),
@@ -54,6 +55,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_REDIS_TLS", "INSECURE", "insecure"),
     ("WXAUTH_REDIS_TLS", f"pin:{FINGERPRINT}", f"pin:{FINGERPRINT}"),
     ("WXAUTH_REDIS_TLS", f"pin:{':'.join(['0A'] * 32)}", f"pin:{FINGERPRINT}"),
+    ("WXAUTH_REDIS_CONNECTIONS", "1", 1), ("WXAUTH_REDIS_CONNECTIONS", "1000", 1000),
     ("WXAUTH_IDLE_TTL", "1", 1), ("WXAUTH_IDLE_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_TTL", "1", 1), ("WXAUTH_MAX_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_SESSIONS", "1", 1), ("WXAUTH_MAX_SESSIONS", "1000", 1000),
@@ -77,9 +79,16 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_SECRET_KEYS": ["k" * 31, f"{RING_KEY},short", f"{RING_KEY},{RING_KEY}", ",", "k" * 32 + "\udc80"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis+sentinel://10.0.0.1:26379",
                   "redis+sentinel://10.0.0.1:26379/service/db", "redis://host:port/0", "redis://[::1",
-                  "rediss://host?ssl_cert_reqs=none"],
+                  "rediss://host?ssl_cert_reqs=none", "redis://:pa[ss@host", "redis://:pa]ss@host",
+                  "redis://:p[::1]@host", "redis://host:0", "redis://host:65536", "redis://host:99999",
+                  "redis://[::1]:99999", "redis://[:::]", "redis://[1]", "redis://a..b", f"redis://{'a' * 64}",
+                  f"redis://host/{'9' * 5000}", "redis+sentinel://10.0.0.1,10.0.0.2:0/service",
+                  "redis+sentinel://[::1]:99999,host/service", f"redis+sentinel://host/service/{'9' * 5000}",
+                  "redis+cluster://10.0.0.1,[::1]:65536", "redis+cluster://10.0.0.1,[::1",
+                  "redis+cluster://10.0.0.1:0", "redis+cluster://host,a..b"],
     "WXAUTH_REDIS_TLS": ["off", "pin:", f"pin:{'0' * 63}", f"pin:{'0' * 65}", f"pin:{'g' * 64}", "verify:sha256",
                          "insecure:a", f":{FINGERPRINT}"],
+    "WXAUTH_REDIS_CONNECTIONS": ["0", "1001", "eight"],
     "WXAUTH_IDLE_TTL": ["0", "31536001", "1.5", "week", "１２"],
     "WXAUTH_MAX_TTL": ["0", "31536001", "-1", "9" * 5000],
     "WXAUTH_MAX_SESSIONS": ["0", "1001", "many"],
@@ -94,7 +103,9 @@ BAD: dict[str, list[str]] = {
         "http://api.weixin.qq.com", "http://10.0.0.1", "http://127.0.0.1.example", "http://127.0.0.1@relay.example",
         "http://localhost.example", "ftp://relay.example", "relay.example", "https://", "https://user:pass@a.example",
         "https://a.example?a=b", "https://a.example#a", "https://a.example:port", "https://[::1",
-        "https://:pass@a.example", "https://a.example?", "https://a b.example",
+        "https://:pass@a.example", "https://a.example?", "https://a b.example", "https://a.example:0",
+        "https://a.example:99999", "https://a.example:65536/wx", "https://[:::]", "https://a..example",
+        "http://127.0.0.1:0", "http://[::1]:99999",
     ],
     "WXAUTH_WECHAT_TIMEOUT": ["0", "30.1", "nan", "inf", "4s"],
     "WXAUTH_WAIT_REPLICAS": ["2", "yes"],
@@ -205,6 +216,10 @@ def test_redis_url_takes_precedence_over_its_aliases() -> None:
         "rediss+sentinel://10.0.0.1:26379/service",
         "redis+cluster://10.0.0.1:6379,10.0.0.2:6379",
         "rediss+cluster://10.0.0.1:6379",
+        "redis://user:p%5Bss@[::1]:1/15",
+        "redis://:pa℀ss@host",
+        "redis+sentinel://[::1],10.0.0.2:26379,[fd00::2]:65535/service/0",
+        "rediss+cluster://redis-1.example.,[::ffff:10.0.0.1]:6379/",
     ],
 )
 def test_each_kind_of_redis_url_is_valid(url: str) -> None:
@@ -314,7 +329,7 @@ def test_the_repr_of_the_settings_contains_no_secret() -> None:
         pytest.param(f"wx1:{APP_SECRET}", True, id="app"),
         pytest.param(f"{OTHER_KEY},{RING_KEY}", True, id="older key"),
         pytest.param("shop:client-secret-of-a-shop", True, id="client"),
-        pytest.param("rediss://:redis-password@elsewhere", True, id="Redis password"),
+        pytest.param("rediss://:redis:password@elsewhere", True, id="Redis password"),
         pytest.param("token=pushTokenPushToken", True, id="push token"),
         pytest.param(f"key={'K' * 43}", True, id="push key"),
         pytest.param("rediss://elsewhere", False, id="nothing"),
@@ -325,7 +340,14 @@ def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
     """The WSGI entry removes such variables from the environment, under any name."""
     changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret-of-a-shop"}
     changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
-    assert read(REDIS_URL="rediss://:redis-password@host", **changes).shown_by(text) is shown
+    assert read(REDIS_URL="rediss://:redis:password@host", **changes).shown_by(text) is shown
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1,[::1]:6379", "[::1],127.0.0.1"])
+def test_shown_by_finds_the_password_in_front_of_several_hosts(hosts: str) -> None:
+    found = read(REDIS_URL=f"redis+cluster://:{PLANTED}@{hosts}")
+    assert found.shown_by(f"REDIS_PASSWORD={PLANTED}")
+    assert not found.shown_by(hosts)
 
 
 def test_the_settings_are_frozen() -> None:

@@ -2,7 +2,8 @@
 
     wxa_ <22 characters: hash tag> <43 characters: 256 random bits> . <43 characters: HMAC-SHA256>
 
-The hash tag names the Redis hash of the user. It is a keyed hash, so it tells nothing about the user.
+The hash tag names the Redis hash of the user. It is a keyed hash, so it tells nothing about the user. Its first four
+characters are the id of the signing key: so a hash whose key was dropped can be told from the others.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ class SigningKey:
 
     def __init__(self, secret: Secret) -> None:
         self._key = hashlib.sha256(secret.reveal().encode()).digest()
+        #: Four characters, at the front of each hash tag.
+        self.id = _base64(derive(self._key, b"", "wxauth key id", 3))
         self._signer = Signer(self._key, salt=b"wxauth.token", key_derivation="hmac", digest_method=hashlib.sha256)
 
     def signature(self, body: str) -> str:
@@ -112,7 +115,8 @@ class SigningKey:
         """Return the hash tag and the keys of a user."""
         # Neither part can hold a zero byte, so no two users give the same bytes.
         derived = derive(self._key, f"{user.appid}\0{user.openid}".encode(), "wxauth user", 64)
-        return UserKeys(_base64(derived[:16]), derived[16:48], derived[48:])
+        hash_tag = (self.id + _base64(derived[:16]))[:TAG_LENGTH]
+        return UserKeys(hash_tag, derived[16:48], derived[48:])
 
     def for_app(self, appid: str, label: str, length: int = 32) -> bytes:
         """Return `length` bytes for the purpose `label` of an app."""

@@ -30,11 +30,11 @@ KEY_LENGTH: Final = 32
 CLIENT_SECRET_LENGTH: Final = 16
 CONSOLE: Final = "copy it from the WeChat console"
 
-#: A colon and a number from 0 to 65535.
-PORT: Final = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-HOST: Final = rf"(\[[0-9a-fA-F:.]+\]|[\w.-]+){PORT}"
-ONE_HOST: Final = rf"://([^@/?#\s]*@)?{HOST}"
-HOSTS: Final = rf"{ONE_HOST}(,[\w.-]+{PORT})*"
+#: `_hosts_are_valid` checks the rest: the address in the brackets, and the port.
+HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})?"
+ONE_HOST: Final = rf"://([^@/?#\[\]\s]*@)?{HOST}"
+HOSTS: Final = rf"{ONE_HOST}(,{HOST})*"
+DATABASE: Final = "[0-9]{1,5}"
 
 #: The variables of a real installation. A misspelt WECHAT_ name counts: it shows what was meant.
 PRODUCTION: Final = "|".join((*REDIS_URL_NAMES, "WXAUTH_SECRET_KEYS", "WXAUTH_APPS", "WECHAT.*"))
@@ -83,6 +83,27 @@ def _client(found: re.Match[str]) -> Client:
     return Client(Secret(found["secret"]), frozenset({found["appid"]}) if found["appid"] else None)
 
 
+def _redis_url(text: str) -> Secret | None:
+    return Secret(text) if _hosts_are_valid(text) else None
+
+
+def _wechat_url(text: str) -> str | None:
+    return text.rstrip("/") if _hosts_are_valid(text) else None
+
+
+def _hosts_are_valid(url: str) -> bool:
+    """Whether each host of the URL is a name or an IP address, and each port is 1 to 65535."""
+    try:
+        return all(urlsplit(f"//{host}").port != 0 for host in _authority(url).rpartition("@")[2].split(","))
+    except ValueError:
+        return False
+
+
+def _authority(url: str) -> str:
+    """Return the `user:password@host:port,host:port` of a URL. `urlsplit` raises for some passwords and lists."""
+    return url.partition("://")[2].partition("/")[0]
+
+
 def _secret_keys(text: str) -> tuple[Secret, ...] | None:
     keys = _list(text)
     valid = keys and len(set(keys)) == len(keys) and min(map(len, keys)) >= KEY_LENGTH
@@ -100,9 +121,9 @@ CLIENTS: Final = _Format(
 KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
-    rf"rediss?({ONE_HOST}(/[0-9]*)?|\+sentinel{HOSTS}/[\w.-]+(/[0-9]+)?|\+cluster{HOSTS}/?)",
+    rf"rediss?({ONE_HOST}(/({DATABASE})?)?|\+sentinel{HOSTS}/[\w.-]+(/{DATABASE})?|\+cluster{HOSTS}/?)",
     "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see the README.",
-    Secret,
+    _redis_url,
 )
 REDIS_TLS: Final = _Format(
     r"(?i)verify|insecure|pin:([0-9a-f]:?){64}",
@@ -110,9 +131,9 @@ REDIS_TLS: Final = _Format(
     lambda text: re.sub("(?<!pin):", "", text.lower()),
 )
 WECHAT_URL: Final = _Format(
-    rf"(?i)(https://{HOST}|http://(127\.0\.0\.1|localhost|\[::1\]){PORT})(/[^?#@\s]*)?",
+    rf"(?i)(https://{HOST}|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{{1,5}})?)(/[^?#@\s]*)?",
     "set a plain https URL; http is allowed to 127.0.0.1 only, because the AppSecret is sent to this URL.",
-    lambda text: text.rstrip("/"),
+    _wechat_url,
 )
 RATE: Final = _Format(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "set a rate such as 300/minute.", str)
 LOG_LEVEL: Final = _Format("debug|info|warning|error", "set debug, info, warning or error.", str)
@@ -140,6 +161,7 @@ class Settings:
     secret_keys: Annotated[tuple[Secret, ...], KEYS]
     redis_url: Annotated[Secret, REDIS]
     redis_tls: Annotated[str, REDIS_TLS] = "verify"
+    redis_connections: Annotated[int, _number(1, 1000)] = 8
     idle_ttl: Annotated[int, _number(1, 31536000)] = 604800
     max_ttl: Annotated[int, _number(1, 31536000)] = 2592000
     max_sessions: Annotated[int, _number(1, 1000)] = 10
@@ -186,7 +208,7 @@ class Settings:
 
     def shown_by(self, text: str) -> bool:
         """Whether `text` contains one of these secrets. Secrets below 8 characters are ignored."""
-        password = Secret(urlsplit(self.redis_url.reveal()).password or "")
+        password = Secret(_authority(self.redis_url.reveal()).rpartition("@")[0].partition(":")[2])
         clients = (client.secret for client in self.clients.values())
         known = (*self.apps.values(), *self.secret_keys, *clients, self.push_token, self.push_aes_key, password)
         return any(secret.reveal() in text for secret in known if secret and len(secret.reveal()) >= 8)

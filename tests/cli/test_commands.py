@@ -15,8 +15,12 @@ from click.testing import CliRunner, Result
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.support.servers import RedisServer, free_port, wait_until
 from tests.support.service import ROOT, Service, WeChatServer, environment
+from wxauth import models
 from wxauth.cli.commands import main
+from wxauth.models import Identity, Secret
+from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS
+from wxauth.web.extension import Services
 
 OTHER_KEY = "ring-key-that-must-stay-secret-02"
 
@@ -144,6 +148,22 @@ def test_revoke_ends_a_session_of_an_older_key(user: User, environ: dict[str, st
     wait_until(lambda: user.session(token).status_code == 401, "the revocation")
 
 
+def test_prune_deletes_what_no_key_opens(environ: dict[str, str]) -> None:
+    """Without --delete it only counts. The hashes of each key in the ring stay."""
+    with RedisServer() as server, server.client() as client:
+        old = environ | {"REDIS_URL": server.url}
+        new = old | {"WXAUTH_SECRET_KEYS": OTHER_KEY}
+        both = old | {"WXAUTH_SECRET_KEYS": f"{OTHER_KEY},{RING_KEY}"}
+        for number, it in enumerate((old, old, new)):
+            store = Services(Settings.from_env(it)).store
+            store.create(Identity(models.User(APPID, f"o{number}"), Secret("key")))
+        assert run(both, "prune", "--delete").stdout == "0 deleted.\n"
+        assert (run(new, "prune").stdout, client.dbsize()) == ("2 found. Delete them with --delete.\n", 3)
+        assert (run(new, "prune", "--delete").stdout, client.dbsize()) == ("2 deleted.\n", 1)
+        assert run(new, "prune").stdout.startswith("0 found")
+        assert len(ids(new, "o2")) == 1
+
+
 def test_check_session_exits_with_1_once_the_key_is_outdated_or_absent(
     user: User, environ: dict[str, str], wechat: WeChatServer
 ) -> None:
@@ -199,29 +219,30 @@ def test_an_error_of_wechat_exits_with_2(
 
 PRODUCTION = ("WECHAT_SECRET", "WXAUTH_SECRET_KEYS", "REDIS_URL")
 COMMANDS = ["sessions", "revoke", "ban", "unban", "check-session", "reset-session-key"]
+ERRORS = {
+    "redis-down": ({"REDIS_URL": "redis://127.0.0.1:{port}/0"}, HINTS["unreachable"]),
+    "configuration-errors": ({"WXAUTH_SECRET_KEYS": "", "WXAUTH_IDLE_TTL": "x"}, "WXAUTH_IDLE_TTL"),
+    "sandbox": ({"WXAUTH_SANDBOX": "1", **dict.fromkeys(PRODUCTION, "")}, "memory"),
+}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        pytest.param({"REDIS_URL": "redis://127.0.0.1:{port}/0"}, HINTS["unreachable"], id="redis-down"),
-        pytest.param(
-            {"WXAUTH_SECRET_KEYS": "", "WXAUTH_IDLE_TTL": "x"}, "WXAUTH_IDLE_TTL", id="configuration-errors"
-        ),
-        pytest.param({"WECHAT_APPID": "wxffffffffffffffff"}, "not configured", id="another-app"),
-        pytest.param({"WXAUTH_SANDBOX": "1", **dict.fromkeys(PRODUCTION, "")}, "memory", id="sandbox"),
-    ],
-)
+@pytest.mark.parametrize("command", [*((name, APPID, "oUNKNOWN") for name in COMMANDS), ("prune",)], ids=" ".join)
+@pytest.mark.parametrize(("changes", "words"), ERRORS.values(), ids=ERRORS)
 def test_a_command_that_fails_exits_with_2_and_one_message(
-    command: str, changes: dict[str, str], words: str, environ: dict[str, str]
+    command: tuple[str, ...], changes: dict[str, str], words: str, environ: dict[str, str]
 ) -> None:
     """No traceback and no secret."""
     changed = {name: text.replace("{port}", str(free_port())) for name, text in changes.items()}
-    result = run(environ | changed, command, APPID, "oUNKNOWN")
+    result = run(environ | changed, *command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
     assert [secret for secret in (APP_SECRET, RING_KEY) if secret in result.stderr] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_app_exits_with_2(command: str, environ: dict[str, str]) -> None:
+    result = run(environ | {"WECHAT_APPID": "wxffffffffffffffff"}, command, APPID, "oUNKNOWN")
+    assert (result.exit_code, result.stdout, "not configured" in result.stderr) == (2, "", True)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -233,5 +254,5 @@ def test_an_invalid_openid_exits_with_2(command: str, openid: str, environ: dict
 def test_every_command_has_help() -> None:
     """Help works without a valid configuration."""
     helps = [CliRunner().invoke(main, [name, "--help"]).output for name in main.commands]
-    assert {"doctor", "keygen", "serve", *COMMANDS} == set(main.commands)
+    assert {"doctor", "keygen", "prune", "serve", *COMMANDS} == set(main.commands)
     assert all(len(text.splitlines()) > 4 for text in helps)

@@ -115,7 +115,7 @@ MUTANTS = {
         "I2",
         (
             Change(
-                "sessions/end.lua", "if (named[session.id] or false) == (ARGV[2] == 'these') then", "if false then"
+                "sessions/end.lua", "if (named[session.id] or false) == (ARGV[3] == 'these') then", "if false then"
             ),
         ),
     ),
@@ -126,7 +126,7 @@ MUTANTS = {
         workers=2,
     ),
     "a login does not end the session that it replaces": Mutant(
-        "I2", (Change("sessions/login.lua", "if session.id == ARGV[8] then", "if false then"),)
+        "I2", (Change("sessions/login.lua", "if session.id == ARGV[9] then", "if false then"),)
     ),
     "a login keeps no limit": Mutant(
         "limit",

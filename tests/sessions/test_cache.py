@@ -114,6 +114,15 @@ def test_logout_evicts_a_session_with_a_damaged_login_time(
     wait_until(lambda: not is_alive(worker, token), "evicted")
 
 
+def test_revocation_channel_is_none_of_the_pools_connections(worker: Worker, token: str) -> None:
+    worker.warm(token)
+    ((_, pool),) = worker.redis.pools()
+    taken = [pool.get_connection() for _ in range(pool.max_connections)]
+    for connection in taken:
+        pool.release(connection)
+    assert worker.listener.last_heartbeat > 0
+
+
 ENDS: dict[str, Callable[[SessionStore, WxSession], None]] = {
     "logout": lambda store, session: store.revoke(session),
     "by id": lambda store, session: store.end(session.user, session.id),

@@ -18,6 +18,7 @@ from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
+from wxauth.sessions.records import hash_name
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
@@ -351,6 +352,33 @@ class TestKeyRotation:
             with pytest.raises(UserBanned):
                 later.create(alice)
 
+    def test_orphans_are_the_hashes_of_dropped_keys(
+        self,
+        store: SessionStore,
+        rotated: SessionStore,
+        dropped: SessionStore,
+        alice: Identity,
+        raw_redis: redis.Redis,
+    ) -> None:
+        """Bans, access tokens and the counters of limits are none."""
+        (_, old), _ = log_in(store, alice), log_in(rotated, alice)
+        orphan = hash_of(raw_redis, old).decode()
+        rotated.ban(User(APPID, "oBOB"))
+        for name in (f"wxa:{{{APPID}}}:t:1", f"wxa:{{{APPID}}}:lock", "wxa:l:1", "wxa:{ready}:p"):
+            raw_redis.set(name, b"", ex=10)
+        assert set(rotated.orphans()) == set()
+        assert set(dropped.orphans()) == {orphan}
+
+    def test_orphans_are_found_among_many_keys(
+        self, ring: KeyRing, store: SessionStore, dropped: SessionStore, raw_redis: redis.Redis
+    ) -> None:
+        """One SCAN looks at 1,000 keys."""
+        users = [User(APPID, f"o{number}") for number in range(1500)]
+        names = {hash_name(ring.newest.for_user(user).hash_tag) for user in users}
+        for name in names:
+            raw_redis.hset(name, "k", b"")
+        assert (set(dropped.orphans()), set(store.orphans())) == (names, set())
+
     def test_older_session_key_becomes_the_previous_one(
         self, store: SessionStore, rotated: SessionStore, alice: Identity
     ) -> None:
@@ -603,6 +631,57 @@ def test_shorter_life_in_the_settings_keeps_a_fresh_session(
     assert is_alive(shorter, token)
     clock.advance(86401)
     assert not is_alive(shorter, token)
+
+
+class TestShorterAbsoluteLife:
+    """WXAUTH_MAX_TTL is set to three days, with sessions that were made under thirty."""
+
+    LIFE = 3 * 86400
+
+    @pytest.fixture
+    def shorter(self, redis_client: RedisClient, ring: KeyRing, clock: Clock) -> SessionStore:
+        return SessionStore(redis_client, ring, SessionPolicy(604800, self.LIFE, 2), clock)
+
+    def test_session_lives_until_the_new_end(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock
+    ) -> None:
+        token, _ = log_in(store, alice, "phone")
+        clock.advance(self.LIFE - 60)
+        assert shorter.resolve(token, touch=False).device == "phone"
+        assert devices(shorter) == ["phone"]
+        clock.advance(61)
+        assert (devices(shorter), is_alive(shorter, token)) == ([], False)
+        assert shorter.session_keys(ALICE) is None
+
+    def test_ended_sessions_do_not_count_for_the_limit(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock, raw_redis: redis.Redis
+    ) -> None:
+        """The limit is 2: the login ends none, because none of them is replaced."""
+        _, ended = log_in(store, alice, "ended")
+        clock.advance(self.LIFE + 1)
+        log_in(store, alice, "fresh")
+        told: list[object] = []
+        shorter.on_ended = told.append
+        _, newest = log_in(shorter, alice, "newest")
+        assert (devices(shorter), told) == (["fresh", "newest"], [[]])
+        assert not raw_redis.hexists(hash_of(raw_redis, newest), ended.id)
+
+    def test_ended_session_is_not_found(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock
+    ) -> None:
+        _, ended = log_in(store, alice)
+        clock.advance(self.LIFE + 1)
+        with pytest.raises(SessionNotFound):
+            shorter.end(ALICE, ended.id)
+
+    def test_session_key_is_not_replaced_without_a_live_session(
+        self, store: SessionStore, shorter: SessionStore, alice: Identity, clock: Clock
+    ) -> None:
+        log_in(store, alice)
+        clock.advance(self.LIFE + 1)
+        shorter.replace_session_key(ALICE, Secret(OTHER_KEY))
+        keys = store.session_keys(ALICE)
+        assert keys is None or keys.newest != Secret(OTHER_KEY)
 
 
 def test_login_repairs_a_damaged_session_key(store: SessionStore, alice: Identity, raw_redis: redis.Redis) -> None:

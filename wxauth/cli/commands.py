@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -10,7 +11,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,12 +57,9 @@ def user_command(function: Callable[..., None]) -> click.Command:
     @click.argument("openid")
     @functools.wraps(function)
     def command(appid: str, openid: str, **options: Any) -> None:
-        try:
-            settings = Settings.from_env(os.environ)
-            user = _user(settings, appid, openid)
-            function(Services(settings), user, **options)
-        except WxAuthError as error:
-            raise _as_click_error(error) from None
+        with _click_errors():
+            settings = _settings()
+            function(Services(settings), _user(settings, appid, openid), **options)
 
     return command
 
@@ -81,10 +79,8 @@ def keygen() -> None:
 )
 def serve(port: int, workers: int) -> None:
     """Start the service. With WXAUTH_SANDBOX=1, start the sandbox, which listens on 127.0.0.1 only."""
-    try:
+    with _click_errors():
         settings = Settings.from_env(os.environ)
-    except WxAuthError as error:
-        raise _as_click_error(error) from None
     host, threads = "0.0.0.0", settings.threads  # noqa: S104 - a host routes its traffic to any address
     if settings.sandbox:
         # Its Redis is in the memory of one process. Granian warns of more threads than this.
@@ -183,6 +179,24 @@ def reset_session_key(services: Services, user: User) -> None:
     click.echo("Replaced.")
 
 
+@main.command()
+@click.option("--delete", is_flag=True, help="Delete them. Without this option they are only counted.")
+def prune(delete: bool) -> None:
+    """Count the hashes of users in Redis that no key in WXAUTH_SECRET_KEYS opens.
+
+    They are left when a key is dropped. No token is valid for them, and no purge reaches them. They expire
+    WXAUTH_IDLE_TTL after their last use. All services on this Redis must have the same keys: the hashes of another
+    key count too.
+    """
+    with _click_errors():
+        store = Services(_settings()).store
+        names = set(store.orphans())
+        if delete:
+            for name in names:
+                store.redis.delete(name)
+    click.echo(f"{len(names)} deleted." if delete else f"{len(names)} found. Delete them with --delete.")
+
+
 def start(root: Path) -> None:
     """Run `serve` in the folder of `python app.py`. Without a real installation's variables it is the sandbox."""
     if not production_names(os.environ) and not os.environ.get("WXAUTH_SANDBOX"):
@@ -213,9 +227,23 @@ def _metrics_folder() -> list[str]:
     return [folder]
 
 
-def _user(settings: Settings, appid: str, openid: str) -> User:
+@contextlib.contextmanager
+def _click_errors() -> Iterator[None]:
+    """End the command with one message instead of a traceback."""
+    try:
+        yield
+    except WxAuthError as error:
+        raise _as_click_error(error) from None
+
+
+def _settings() -> Settings:
+    settings = Settings.from_env(os.environ)
     if settings.sandbox:
         raise CommandFailed("The sandbox has its sessions in the memory of its own process.")
+    return settings
+
+
+def _user(settings: Settings, appid: str, openid: str) -> User:
     if appid not in settings.apps or not OPENID.fullmatch(openid):
         raise CommandFailed("The AppID is not configured, or the openid is invalid.")
     return User(appid, openid)
@@ -233,8 +261,8 @@ def _as_click_error(error: WxAuthError) -> click.ClickException:
 def _row(result: CheckResult) -> str:
     """Return one result for a terminal: status, check and text, with the Chinese text below the English one."""
     text = f"{result.app}: {result.english}" if result.app else result.english
-    row = f"{result.status:<9}{result.check:<17}{_printable(text)}"
-    return f"{row}\n{'':26}{_printable(result.chinese)}" if result.chinese else row
+    row = f"{result.status:<9}{result.check:<18}{_printable(text)}"
+    return f"{row}\n{'':27}{_printable(result.chinese)}" if result.chinese else row
 
 
 def _printable(text: str) -> str:

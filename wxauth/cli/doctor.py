@@ -12,11 +12,11 @@ import timeit
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
 from ..storage.client import FORBIDDEN, PROBE, RedisClient
+from ..storage.connections import login_and_hosts
 from ..storage.reasons import DANGERS, HINTS, dangers
 from ..web.extension import redis_client, wechat_client
 from ..wechat.client import WeChatClient
@@ -26,7 +26,7 @@ from ..wechat.transport import Transport
 Status = Literal["ok", "skipped", "warning", "failure"]
 
 #: A check that uses one of these variables is skipped if the variable has an error.
-REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS")
+REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS", "WXAUTH_REDIS_CONNECTIONS")
 WECHAT_NAMES: Final = (*APP_NAMES, "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT")
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -44,6 +44,11 @@ INVALID_CODE: Final = "wxauth-doctor-has-no-code"
 ACCEPTED: Final = Text("WeChat accepts AppID and AppSecret", "AppID 和 AppSecret 有效")
 NO_ANSWER: Final = Text("no valid answer: check WXAUTH_WECHAT_URL", "没有收到有效响应：检查 WXAUTH_WECHAT_URL")
 UNKNOWN: Final = Text("unknown errcode: contact WeChat support", "未知的 errcode：请联系微信客服")
+AOF: Final = Text("Redis keeps an append-only file", "Redis 已开启 AOF")
+NO_AOF: Final = Text(
+    "no append-only file: a crash of Redis undoes the last logouts and bans; set appendonly yes, appendfsync always",
+    "没有开启 AOF：Redis 崩溃会撤销最近的登出和封禁；请设置 appendonly yes 和 appendfsync always",
+)
 #: What to do if the connection to Redis is not protected, by mode.
 TLS_HINTS: Final[Mapping[str, str]] = {
     "off": "the password can be read on the network; use rediss:// or a private network",
@@ -99,10 +104,10 @@ def _judge(check: str, value: str | float, hint: str | None, text: str, status: 
 
 
 def _tls(settings: Settings) -> CheckResult:
-    url = urlsplit(settings.redis_url.reveal())
-    mode = settings.redis_tls.partition(":")[0] if url.scheme.startswith("rediss") else "off"
-    hosts = url.netloc.rpartition("@")[2].split(",")
-    is_local = mode == "off" and all(urlsplit(f"//{host}").hostname in LOOPBACK for host in hosts)
+    scheme, _, rest = settings.redis_url.reveal().partition("://")
+    mode = settings.redis_tls.partition(":")[0] if scheme.startswith("rediss") else "off"
+    _, hosts = login_and_hosts(rest.partition("/")[0])
+    is_local = mode == "off" and all(host in LOOPBACK for host, _ in hosts)
     return _judge("redis.tls", mode, None if is_local else TLS_HINTS.get(mode), mode)
 
 
@@ -113,7 +118,7 @@ def _health(health: str) -> CheckResult:
 
 
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
-    """Check the version and the eviction policy. Some hosting providers forbid INFO."""
+    """Check the version, the eviction policy and the persistence. Some hosting providers forbid INFO."""
     try:
         nodes = [redis.info(probe) for probe in redis.probes()]
     except StoreUnavailable as error:
@@ -126,6 +131,16 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
     yield _judge("redis.version", versions, hints.get("too_old"), versions, "failure")
     yield _judge("redis.policy", policies, hints.get("evicting"), policies)
+    yield _persistence({str(facts.get("aof_enabled", "unknown")) for facts in nodes})
+
+
+def _persistence(aof: set[str]) -> CheckResult:
+    """Judge the `aof_enabled` of all nodes. Servers that only resemble Redis may not report it."""
+    if "0" in aof:
+        return CheckResult("redis.persistence", "warning", *NO_AOF, "off")
+    if aof == {"1"}:
+        return CheckResult("redis.persistence", "ok", *AOF, "on")
+    return CheckResult("redis.persistence", "skipped", "INFO does not say whether there is an append-only file")
 
 
 def _latency(redis: RedisClient) -> CheckResult:

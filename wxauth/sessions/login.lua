@@ -1,12 +1,12 @@
 -- Adds a session. Ends the replaced session, and the oldest ones above the limit. Returns the ids of the ended sessions.
--- ARGV[2]: limit.  ARGV[3]: id.  ARGV[4]: idle life in microseconds.  ARGV[5]: login time in microseconds.
--- ARGV[6]: the rest of the value.  ARGV[7]: fingerprint and sealed session_key.  ARGV[8]: id of the replaced session, or ''.
-local limit, id, ends, login = tonumber(ARGV[2]), ARGV[3], now + ARGV[4], tonumber(ARGV[5])
+-- ARGV[3]: limit.  ARGV[4]: id.  ARGV[5]: idle life in microseconds.  ARGV[6]: login time in microseconds.
+-- ARGV[7]: the rest of the value.  ARGV[8]: fingerprint and sealed session_key.  ARGV[9]: id of the replaced session, or ''.
+local limit, id, ends, login = tonumber(ARGV[3]), ARGV[4], now + ARGV[5], tonumber(ARGV[6])
 local live, others, ended = live_sessions(), {}, {}
 -- The session_keys of expired sessions go with them.
 if #live == 0 then redis.call('DEL', KEYS[1]) end
 for _, session in ipairs(live) do
-  if session.id == ARGV[8] then
+  if session.id == ARGV[9] then
     ended[#ended + 1] = session.id
   -- The own id is there if the script was sent again after a lost connection.
   elseif session.id ~= id then
@@ -27,10 +27,10 @@ end
 
 -- A new session_key has another fingerprint. The one before it stays for data that is on its way.
 local known, since = redis.call('HGET', KEYS[1], 'k'), to_bytes(now)
-if known and known:sub(9, 12) == ARGV[7]:sub(1, 4) then
+if known and known:sub(9, 12) == ARGV[8]:sub(1, 4) then
   since = known:sub(1, 8)
 elseif known then
   redis.call('HSET', KEYS[1], 'p', known)
 end
-redis.call('HSET', KEYS[1], 'k', since .. ARGV[7], id, to_bytes(ends) .. to_bytes(login) .. ARGV[6])
+redis.call('HSET', KEYS[1], 'k', since .. ARGV[8], id, to_bytes(ends) .. to_bytes(login) .. ARGV[7])
 return finish(ended, left)

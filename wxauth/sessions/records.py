@@ -1,6 +1,6 @@
 """The layout of a user's hash in Redis: names, packing and sealing. Pure functions: no Redis and no clock.
 
-    wxa:{<22 characters>}   one hash per user and ring key; `shared.lua` lists its fields
+    wxa:{<22 characters>}   one hash per user and ring key, whose id comes first; `shared.lua` lists its fields
     wxa:b:<22 characters>   a ban
     wxa:l:{<22 characters>}  the user's failed tries to decrypt user data
     wxa:{<22 characters>}:w  for a millisecond, so that WAIT has a write to wait for
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..keys import InvalidSeal, SigningKey, Token, UserKeys, seal, unseal
+from ..keys import TAG_LENGTH, InvalidSeal, KeyRing, SigningKey, Token, UserKeys, seal, unseal
 from ..models import Secret, SessionKeys, User
 
 #: Idle end and login time in microseconds, kind, length of the sealed label. The Lua scripts read the first two.
@@ -64,6 +64,15 @@ class SessionEntry:
 def hash_name(hash_tag: str) -> str:
     """Return the key of a user's hash. The braces are Redis Cluster's hash tag."""
     return f"wxa:{{{hash_tag}}}"
+
+
+#: The names of all users' hashes, for SCAN.
+ALL_HASHES: Final = hash_name("?" * TAG_LENGTH)
+
+
+def is_opened_by(ring: KeyRing, name: str) -> bool:
+    """Whether the hash `name` belongs to a key of the ring."""
+    return any(name.startswith(f"wxa:{{{key.id}") for key in ring)
 
 
 def ban_name(user: User) -> str:

@@ -117,12 +117,13 @@ class RevocationListener:
 
 @contextlib.contextmanager
 def _subscribed(pool: Any) -> Iterator[_Channel]:
-    connection = pool.get_connection()
+    # Not one of the pool, which has few for all threads.
+    connection = pool.connection_class(**pool.connection_kwargs)
     try:
+        connection.connect()
         yield _Channel(connection)
     finally:
         connection.disconnect()
-        pool.release(connection)
 
 
 class _Channel:

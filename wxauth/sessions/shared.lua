@@ -1,5 +1,6 @@
 -- Prepended to login.lua, end.lua, touch.lua, rekey.lua and list.lua.
 -- KEYS[1]: the user's hash.  ARGV[1]: microseconds to add to Redis' clock (0 in production).
+-- ARGV[2]: absolute life in microseconds, WXAUTH_MAX_TTL. A shorter one holds for the sessions that are there too.
 --
 -- The fields of the hash. Times are microseconds since 1970, 8 bytes, big-endian.
 --   <session id>  idle end (8), login time (8), kind (1), length of the label (2), sealed label, sealed record
@@ -31,7 +32,9 @@ end
 local function times(value)
   if #value < HEAD then return end
   local ends, login = to_number(value, 1), to_number(value, 9)
-  if ends > now and ends < now + FAR and login < now + FAR then return ends, login end
+  if ends > now + FAR or login > now + FAR then return end
+  ends = math.min(ends, login + ARGV[2])
+  if ends > now then return ends, login end
 end
 
 -- The live sessions. Removes expired and damaged fields: they must not keep the user from logging in or out.

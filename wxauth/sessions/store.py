@@ -215,6 +215,14 @@ class SessionStore:
         """Allow the user to log in again."""
         self.redis.delete(records.ban_name(user))
 
+    def orphans(self) -> Iterator[str]:
+        """Yield the hashes that no key of the ring opens. A hash may come twice.
+
+        Their users cannot be known, so no logout, ban or purge reaches them.
+        """
+        names = self.redis.scan(records.ALL_HASHES)
+        return (name for name in names if not records.is_opened_by(self._ring, name))
+
     @property
     def _idle_life(self) -> int:
         return min(self.policy.idle_ttl, self.policy.max_ttl)
@@ -305,7 +313,7 @@ class SessionStore:
         decides what has expired. Raises TokenInvalid.
         """
         life = self._idle_life * MICROSECONDS if move else ""
-        name, arguments = (records.hash_name(token.hash_tag), (self._offset, token.id, life, ends_at * MICROSECONDS))
+        name, arguments = records.hash_name(token.hash_tag), (*self._shared, token.id, life, ends_at * MICROSECONDS)
         try:
             idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)
         except StoreUnavailable:
@@ -318,18 +326,18 @@ class SessionStore:
 
     def _open(self, user_hash: UserHash) -> tuple[list[SessionEntry], list[tuple[int, Secret]]]:
         """Return the live sessions of a hash, by Redis' clock, and its session_keys if there is one."""
-        fields = self.redis.run(LIST, user_hash.name, self._offset, parse=_fields)
+        fields = self.redis.run(LIST, user_hash.name, *self._shared, parse=_fields)
         live = user_hash.entries(fields)
         return live, user_hash.session_keys(fields) if live else []
 
     @property
-    def _offset(self) -> int:
-        """The first argument of each script, microseconds."""
-        return int(self.now.offset * MICROSECONDS)
+    def _shared(self) -> tuple[int, int]:
+        """The arguments of `shared.lua`: what to add to Redis' clock, and the absolute life, in microseconds."""
+        return int(self.now.offset * MICROSECONDS), self.policy.max_ttl * MICROSECONDS
 
     def _run(self, script: Script, user_hash: UserHash, *arguments: Any, **options: Any) -> Any:
         """Run a script that changes sessions. It is confirmed by a replica where that is configured."""
-        return self.redis.run(script, user_hash.name, self._offset, *arguments, confirmed=True, **options)
+        return self.redis.run(script, user_hash.name, *self._shared, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         appid, openid = record.user.appid, record.user.openid

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
@@ -32,6 +32,8 @@ Command = tuple[str | bytes | int, ...]
 
 #: The channel on which the ends of sessions are published.
 REVOCATIONS: Final = "wxa:revoked"
+#: How many keys Redis looks at in one SCAN.
+SCAN_BATCH: Final = 1000
 PROBE: Final = "wxa:{ready}:p"
 #: Enough keys that each primary of a cluster of usual size has one.
 CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
@@ -47,6 +49,8 @@ PRIMARY_INTERVAL: Final = 0.5
 TRANSIENT: Final = (redis.ConnectionError, redis.InvalidResponse)
 #: What a reply of the wrong type raises. It belongs to another command.
 MISMATCH: Final = (TypeError, ValueError, LookupError, AttributeError)
+#: The reasons that mean: no connection was free. Redis may answer all others.
+NO_CONNECTION: Final = ("pool_exhausted", "max_clients")
 #: The reasons that mean: this command is not allowed. `error` is any reply without a reason of its own.
 FORBIDDEN: Final = ("noperm", "error")
 
@@ -156,6 +160,15 @@ class RedisClient:
     def delete(self, key: str) -> None:
         """Delete `key`, if it is there."""
         self.ask(key, "DEL", key, parse=bool)
+
+    def scan(self, pattern: str) -> Iterator[str]:
+        """Yield the keys that match `pattern`, on each node that takes writes. A key may come twice."""
+        for probe in self.probes():
+            cursor = None
+            while cursor != 0:
+                command = ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", SCAN_BATCH)
+                cursor, names = self.ask(probe, *command, parse=_scanned)
+                yield from names
 
     def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left.
@@ -285,7 +298,7 @@ class RedisClient:
             if isinstance(error, redis.ResponseError):
                 # An error reply proves that Redis is up: count it as a success.
                 breaker.succeeded()
-            elif word != "pool_exhausted":
+            elif word not in NO_CONNECTION:
                 breaker.failed(word)
             if word in ("cluster_down", "slot_moving", "timeout", "unreachable"):
                 self._refresh_soon(client)
@@ -298,7 +311,7 @@ class RedisClient:
             return self._try(client, key, action, fresh)
         except TRANSIENT as error:
             # Not the subclasses: a wrong password stays wrong.
-            if type(error) not in TRANSIENT or reason(error) == "pool_exhausted":
+            if type(error) not in TRANSIENT or reason(error) in NO_CONNECTION:
                 raise
         self.retries += 1
         return self._try(client, key, action, fresh=True)
@@ -364,6 +377,11 @@ def _exchange(node: redis.Redis, commands: Sequence[Command], asking: bool) -> l
             pipeline.execute_command(*command)
         replies: list[Any] = pipeline.execute()
     return replies[1::2] if asking else replies
+
+
+def _scanned(reply: Any) -> tuple[int, list[str]]:
+    cursor, names = reply
+    return int(cursor), [name.decode() for name in names]
 
 
 def bytes_or_none(reply: Any) -> bytes | None:

@@ -5,36 +5,40 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import re
+import queue
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 AnyClient = redis.Redis | RedisCluster
 
 PLAIN_TIMEOUT: Final = 0.25
 TLS_TIMEOUT: Final = 1.0
-POOL_WAIT: Final = 0.1
-POOL_SIZE: Final = 128
+#: Seconds without another try after Redis refused a connection.
+REFUSAL_PAUSE: Final = 0.05
 
 
-def connector(url: str, tls: str) -> Callable[[], AnyClient]:
-    """Return a function that connects to `url`, in one of the forms of REDIS_URL. `tls` is WXAUTH_REDIS_TLS."""
+def connector(url: str, tls: str, connections: int = 8) -> Callable[[], AnyClient]:
+    """Return a function that connects to `url`, in one of the forms of REDIS_URL. `tls` is WXAUTH_REDIS_TLS.
+
+    `connections` is WXAUTH_REDIS_CONNECTIONS, the size of the pool of each node.
+    """
     scheme, _, rest = url.partition("://")
-    options = _options(scheme, tls)
+    options = _options(scheme, tls) | {"max_connections": connections}
     if scheme.endswith("+sentinel"):
         return lambda: _sentinel(rest, options)
     if scheme.endswith("+cluster"):
         return lambda: _cluster(rest, options)
-    return lambda: _single(url, options)
+    return lambda: _single(rest, options)
 
 
 def _options(scheme: str, tls: str) -> dict[str, Any]:
@@ -50,13 +54,13 @@ def _options(scheme: str, tls: str) -> dict[str, Any]:
         # Redis 5 refuses CLIENT SETINFO too, which every connection would send.
         "driver_info": None,
         "retry": Retry(NoBackoff(), 0),
-        "max_connections": POOL_SIZE,
+        "redis_connect_func": _connect_and_ping,
     }
-    if encrypted and "+" in scheme:
-        # These addresses are not parsed by redis-py, so nothing else turns TLS on.
+    if encrypted and scheme.endswith("+sentinel"):
+        # redis-py then takes the class of connections that asks the sentinels.
         options["ssl"] = True
-    if encrypted:
-        options["redis_connect_func"] = _drain_tickets
+    elif encrypted:
+        options["connection_class"] = SSLConnection
     if encrypted and tls != "verify":
         options |= {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
     if encrypted and tls.startswith("pin:"):
@@ -64,13 +68,71 @@ def _options(scheme: str, tls: str) -> dict[str, Any]:
     return options
 
 
-def _drain_tickets(connection: Any) -> None:
-    """Drain TLS 1.3 session tickets with a PING: redis-py mistakes them for unread data."""
+def _connect_and_ping(connection: Any) -> None:
+    """Send a PING on each new connection, so that it counts as open only once Redis has accepted it.
+
+    The PING also drains TLS 1.3 session tickets, which redis-py mistakes for unread data.
+    """
     connection.on_connect()
     connection.send_command("PING", check_health=False)
     # PING may be forbidden. The error reply drains the tickets too.
     with contextlib.suppress(redis.ResponseError):
         connection.read_response()
+
+
+class OpenFirstQueue(queue.LifoQueue[Any]):
+    """Hands out open connections before those that must be opened: closed ones, and None for a new one."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        #: A `time.monotonic()` value. Until then it hands out open connections only.
+        self.open_only_until = float("-inf")
+
+    def _put(self, item: Any) -> None:
+        self.queue.insert(self.maxsize if _is_open(item) else 0, item)
+
+    def _qsize(self) -> int:
+        if time.monotonic() < self.open_only_until:
+            return sum(map(_is_open, self.queue))
+        return len(self.queue)
+
+
+def _is_open(connection: Any) -> bool:
+    return connection is not None and bool(connection.is_connected)
+
+
+class Pool(redis.BlockingConnectionPool):
+    """A few connections for many threads. A thread waits for one as long as for a reply."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(timeout=options["socket_timeout"], queue_class=OpenFirstQueue, **options)
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """Return an open connection. If Redis accepts no more, wait for one that is open."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return super().get_connection()
+            except redis.ConnectionError:
+                if time.monotonic() > deadline or not any(map(_is_open, self._connections)):
+                    raise
+            self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections. With the lock, no thread takes one that is just being closed."""
+        with self.pool.mutex:
+            super().disconnect(inuse_connections)
+
+
+class SentinelPool(SentinelConnectionPool, Pool):
+    """A pool of connections to the primary that the sentinels name."""
+
+    def owns_connection(self, connection: Any) -> int:
+        """Close a connection to a former primary when it is released. It is opened again to the new one."""
+        # redis-py would put a new one in its place, and keep the old one in its list for ever.
+        if self.master_address != (connection.host, connection.port):
+            connection.mark_for_reconnect()
+        return Pool.owns_connection(self, connection)
 
 
 class PinnedConnection(SSLConnection):
@@ -89,38 +151,45 @@ class PinnedConnection(SSLConnection):
         return sock
 
 
-def _single(url: str, options: Mapping[str, Any]) -> AnyClient:
-    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, timeout=POOL_WAIT, **options))
+def _single(rest: str, options: Mapping[str, Any]) -> AnyClient:
+    authority, _, db = rest.partition("/")
+    login, ((host, port),) = login_and_hosts(authority)
+    return redis.Redis(connection_pool=Pool(host=host, port=port, db=int(db or 0), **login, **options))
 
 
 def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:
     authority, service, *db = rest.split("/")
-    login, hosts = _login_and_hosts(authority)
+    login, hosts = login_and_hosts(authority)
     shared: dict[str, Any] = {**options, **login}
     # redis-py asks them one after another: all of them together may take as long as Redis itself.
     share = options["socket_timeout"] / len(hosts) / (2 if login else 1)
     sentinel_options = {**options, "socket_connect_timeout": share, "socket_timeout": share}
+    # Their pool does not wait, and each thread that connects to Redis asks them.
+    del sentinel_options["max_connections"]
     sentinel = Sentinel(hosts, sentinel_kwargs={**sentinel_options, **login}, **shared)
     if login:
         # Often only the data nodes have a password, and a sentinel without one refuses a client that sends one.
         sentinel.sentinels += Sentinel(hosts, sentinel_kwargs=sentinel_options).sentinels
-    client: redis.Redis = sentinel.master_for(service, db=int(db[0]) if db else 0)
+    client: redis.Redis = sentinel.master_for(service, connection_pool_class=SentinelPool, db=int(db[0]) if db else 0)
     return client
 
 
 def _cluster(rest: str, options: Mapping[str, Any]) -> AnyClient:
-    login, hosts = _login_and_hosts(rest.rstrip("/"))
+    login, hosts = login_and_hosts(rest.rstrip("/"))
     shared: dict[str, Any] = {**options, **login}
-    return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], **shared)
+    nodes = [ClusterNode(*host) for host in hosts]
+    # redis-py uses the class of the pool only if it gets a URL. It is that of the first node.
+    url = f"redis://{rest.rpartition('@')[2].partition(',')[0]}"
+    return RedisCluster(url=url, startup_nodes=nodes, connection_pool_class=Pool, **shared)
 
 
-def _login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
-    """Parse `user:password@host:port,host:port`."""
+def login_and_hosts(authority: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
+    """Parse `user:password@host:port,host:port`. A host may be an IPv6 address in brackets."""
     credentials, _, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     login = {"username": unquote(user), "password": unquote(password)}
-    matches = [re.fullmatch(r"(.+?)(?::(\d+))?", host) for host in hosts.split(",")]
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
     return (
         {name: text for name, text in login.items() if text},
-        [(match[1], int(match[2] or 6379)) for match in matches if match],
+        [(str(part.hostname), part.port or 6379) for part in parts],
     )

@@ -215,7 +215,8 @@ def _send(signal: NamedSignal, **fields: Any) -> None:
 
 def redis_client(settings: Settings) -> RedisClient:
     """Return the client for the Redis of `settings`."""
-    return RedisClient(connector(settings.redis_url.reveal(), settings.redis_tls), settings.wait_replicas)
+    connect = connector(settings.redis_url.reveal(), settings.redis_tls, settings.redis_connections)
+    return RedisClient(connect, settings.wait_replicas)
 
 
 def session_store(settings: Settings, redis: RedisClient) -> SessionStore:

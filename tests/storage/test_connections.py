@@ -1,0 +1,123 @@
+"""The pool: few connections for many threads, and the open ones first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.support.clusters import ClusterSet
+from tests.faults.support.topologies import SentinelSet
+from tests.support.servers import RedisServer
+from wxauth.errors import StoreUnavailable
+from wxauth.storage.client import RedisClient
+from wxauth.storage.connections import connector
+
+THREADS = 16
+
+
+def failures(action: Callable[[], object], times: int = 50) -> list[Exception]:
+    """Return the errors of THREADS threads, each of which does `action` so many times."""
+    raised: list[Exception] = []
+
+    def repeat() -> None:
+        for _ in range(times):
+            try:
+                action()
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=repeat) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def client_of(server: RedisServer, connections: int) -> RedisClient:
+    return RedisClient(connector(server.url, "verify", connections))
+
+
+def open_connections(client: RedisClient) -> int:
+    return sum(connection.is_connected for _, pool in client.pools() for connection in pool._connections)
+
+
+def test_more_threads_than_connections_wait_for_one(redis_server: RedisServer) -> None:
+    client = client_of(redis_server, 2)
+    assert failures(lambda: client.read("k")) == []
+    assert open_connections(client) == 2
+
+
+def test_threads_wait_for_an_open_connection_if_redis_accepts_no_more() -> None:
+    with RedisServer("--maxclients", "1") as server:
+        client = client_of(server, 8)
+        client.read("k")
+        assert failures(lambda: client.read("k")) == []
+        assert open_connections(client) == 1
+
+
+def test_refusal_of_the_first_connection_raises_and_opens_no_breaker() -> None:
+    with RedisServer("--maxclients", "1") as server, server.client() as admin:
+        admin.ping()
+        client = client_of(server, 2)
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable, match="max_clients"):
+                client.read("k")
+        admin.config_set("maxclients", 10)
+        assert client.read("k") is None
+
+
+def test_open_connections_are_handed_out_before_closed_ones(redis_server: RedisServer) -> None:
+    """The connection that could not be opened was released last."""
+    pool = client_of(redis_server, 3).pools()[0][1]
+    first, last = pool.get_connection(), pool.get_connection()
+    pool.release(first)
+    last.disconnect()
+    pool.release(last)
+    assert pool.get_connection() is first
+
+
+def test_thread_that_takes_a_connection_waits_until_it_is_closed(redis_server: RedisServer) -> None:
+    """Otherwise the connection is closed while the thread uses it."""
+    pool = client_of(redis_server, 1).pools()[0][1]
+    connection = pool.get_connection()
+    pool.release(connection)
+    thread, close, waits = threading.Thread(target=pool.get_connection), connection.disconnect, []
+
+    def close_slowly() -> None:
+        thread.start()
+        thread.join(0.05)
+        waits.append(thread.is_alive())
+        close()
+
+    connection.disconnect = close_slowly
+    pool.disconnect(inuse_connections=False)
+    thread.join()
+    connection.disconnect = close
+    assert waits == [True]
+
+
+def test_each_primary_of_a_cluster_has_a_pool_of_its_own(cluster_set: ClusterSet) -> None:
+    client = RedisClient(connector(cluster_set.url, "verify", 2))
+    probes = client.probes()
+    assert failures(lambda: [client.read(key) for key in probes], 20) == []
+    assert open_connections(client) == 2 * len(probes)
+
+
+def test_threads_wait_for_a_connection_to_the_primary(sentinel_set: SentinelSet) -> None:
+    client = RedisClient(connector(sentinel_set.url, "verify", 2))
+    assert failures(lambda: client.read("k")) == []
+    assert open_connections(client) == 2
+
+
+def test_connection_to_a_former_primary_is_closed_and_kept(sentinel_set: SentinelSet) -> None:
+    """The next thread opens it to the new primary."""
+    pool = RedisClient(connector(sentinel_set.url, "verify", 1)).pools()[0][1]
+    connection = pool.get_connection()
+    pool.proxy.master_address = ("127.0.0.1", 1)
+    pool.release(connection)
+    assert not connection.is_connected
+    assert pool.get_connection() is connection
+    assert (connection.is_connected, pool._connections) == (True, [connection])
