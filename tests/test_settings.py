@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from wxauth.errors import ConfigurationError
 from wxauth.models import Secret
-from wxauth.settings import REDIS_URL_NAMES, Client, Settings, production_names
+from wxauth.settings import REDIS_URL_NAMES, SECRET_NAMES, Client, Settings, production_names
 
 REDIS_URL = "rediss://127.0.0.1:6379/0"
 REQUIRED = {
@@ -323,6 +323,13 @@ def test_the_repr_of_the_settings_contains_no_secret() -> None:
     assert PLANTED not in repr(found)
 
 
+def test_remove_secrets_leaves_only_the_variables_without_a_secret() -> None:
+    """A secret may be in a variable that we do not know."""
+    environ = dict.fromkeys(SECRET_NAMES, f"{PLANTED}x") | {"COPY_OF_SECRET": f"a {APP_SECRET} b", "PORT": "8000"}
+    read().remove_secrets(environ)
+    assert environ == {"PORT": "8000"}
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -337,7 +344,7 @@ def test_the_repr_of_the_settings_contains_no_secret() -> None:
     ],
 )
 def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
-    """The WSGI entry removes such variables from the environment, under any name."""
+    """`remove_secrets` removes such variables, under any name."""
     changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret-of-a-shop"}
     changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
     assert read(REDIS_URL="rediss://:redis:password@host", **changes).shown_by(text) is shown

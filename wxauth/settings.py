@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
@@ -19,7 +19,7 @@ from .models import Secret
 REDIS_URL_NAMES: Final = ("REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING")
 APP_NAMES: Final = ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS")
 OUR_SECRETS: Final = ("WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", "WXAUTH_PUSH_TOKEN", "WXAUTH_PUSH_AES_KEY")
-#: The variables that hold a secret. The WSGI entry removes them from the environment.
+#: The variables that hold a secret.
 SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_NAMES)
 
 #: An appid or a client id. WeChat publishes no format, so this only excludes what is clearly wrong.
@@ -205,6 +205,14 @@ class Settings:
         settings = cls(**reader.values())
         reader.check_combinations(settings)
         return settings, reader.errors
+
+    def remove_secrets(self, environ: MutableMapping[str, str]) -> None:
+        """Remove each variable that holds one of these secrets.
+
+        Granian copies `os.environ` into every WSGI environment, and tracebacks and APM tools show that.
+        """
+        for name in [name for name, text in environ.items() if name in SECRET_NAMES or self.shown_by(text)]:
+            del environ[name]
 
     def shown_by(self, text: str) -> bool:
         """Whether `text` contains one of these secrets. Secrets below 8 characters are ignored."""

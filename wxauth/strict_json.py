@@ -1,4 +1,7 @@
-"""JSON with stricter rules: one object, unique names, finite numbers. For callers' bodies and WeChat's answers."""
+"""JSON with stricter rules: one object, unique names, finite numbers. For callers' bodies and WeChat's texts.
+
+In one point the rules are laxer: a string may hold control characters, because WeChat sends nicknames that do.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from typing import Any
 def parse(raw: bytes) -> dict[str, Any]:
     """Return the object in `raw` (UTF-8). Raises ValueError for anything else."""
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+        text = raw.decode()
+        # `strict` is about control characters only.
+        found = json.loads(text, strict=False, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         found = None
     if not isinstance(found, dict):

@@ -7,17 +7,14 @@ import sys
 
 from . import logs
 from .errors import ConfigurationError
-from .settings import SECRET_NAMES, Settings
+from .settings import Settings
 
 try:
     settings = Settings.from_env(os.environ)
 except ConfigurationError as error:
     sys.exit(str(error))
 
-# Granian copies os.environ into every WSGI environment, and tracebacks and APM tools show that.
-for name in [name for name, text in os.environ.items() if name in SECRET_NAMES or settings.shown_by(text)]:
-    del os.environ[name]
-
+settings.remove_secrets(os.environ)
 logs.configure(settings.log_level)
 
 if settings.sandbox:

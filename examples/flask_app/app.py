@@ -4,12 +4,18 @@ pip install <a checkout of wxauth>
 flask --app app run --port 9000
 """
 
+import os
+
 from flask import Flask
 
-from wxauth import WxAuth, login_required, wx_session
+from wxauth import Settings, WxAuth, login_required, wx_session
 
+settings = Settings.from_env(os.environ)
 app = Flask(__name__)
-auth = WxAuth(app)
+auth = WxAuth(app, settings)
+if not app.debug:
+    # Granian would copy them into each request. With --debug the reloader passes them to its child.
+    settings.remove_secrets(os.environ)
 
 
 @app.get("/orders")

@@ -21,6 +21,17 @@ EXAMPLES = ROOT / "examples"
 CLIENT = "shop:client-secret-that-nobody-may-see"
 
 
+PROBE = """
+from app import app
+from flask import request
+
+
+@app.get("/environ")
+def environ():
+    return {name: str(value) for name, value in request.environ.items()}
+"""
+
+
 class Example(Server):
     """An example, started by the command in its first lines, on a free port."""
 
@@ -44,6 +55,14 @@ def flask_app(environ: dict[str, str]) -> Example:
     return Example(command, environ | {"PYTHONPATH": str(ROOT)}, EXAMPLES / "flask_app")
 
 
+def flask_app_on_granian(environ: dict[str, str], folder: Path) -> Example:
+    """The Flask example, with a route that shows the WSGI environment of its request."""
+    (folder / "probe.py").write_text(PROBE)
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", "{port}", "probe:app"]
+    path = os.pathsep.join(map(str, (EXAMPLES / "flask_app", ROOT)))
+    return Example(command, environ | {"PYTHONPATH": path}, folder)
+
+
 def other_backend(wxauth_url: str, **more: str) -> Example:
     environ = {"WXAUTH_URL": wxauth_url, "WXAUTH_CLIENT": CLIENT, **more}
     return Example([program("node"), "server.mjs"], environ, EXAMPLES / "other_backend")
@@ -58,6 +77,7 @@ class Applications:
     node: str
     wechat: WeChatServer
     redis: RedisServer
+    environ: dict[str, str]
 
     def log_in(self, user: str = "alice") -> str:
         body = {"code": self.wechat.fake.wx_login(user)}
@@ -83,7 +103,7 @@ def applications() -> Iterator[Applications]:
         service = stack.enter_context(Service(environ))
         flask = stack.enter_context(flask_app(environ))
         node = stack.enter_context(other_backend(service.url))
-        yield Applications(service.url, flask.url, node.url, wechat, redis)
+        yield Applications(service.url, flask.url, node.url, wechat, redis, environ)
 
 
 EVERYWHERE = dict.fromkeys(("service", "flask", "node"), 200)
@@ -163,11 +183,30 @@ def test_all_applications_return_503_while_redis_is_down() -> None:
     with WeChatServer() as wechat, RedisServer() as redis:
         environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT, WEB_CONCURRENCY="1")
         with Service(environ) as service, flask_app(environ) as flask, other_backend(service.url) as node:
-            applications = Applications(service.url, flask.url, node.url, wechat, redis)
+            applications = Applications(service.url, flask.url, node.url, wechat, redis, environ)
             token = applications.log_in()
             redis.stop()
             answers = [ask(url, token) for url in applications.urls().values()]
     assert [(answer.status_code, "Retry-After" in answer.headers) for answer in answers] == [(503, True)] * 3
+
+
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_flask_app_starts_in_both_modes(applications: Applications, debug: str) -> None:
+    """The reloader of the debug mode starts the application a second time, with the environment of the first."""
+    with flask_app(applications.environ | {"FLASK_DEBUG": debug}) as flask:
+        assert ask(f"{flask.url}/orders", applications.log_in()).status_code == 200
+
+
+def test_flask_app_on_granian_shows_no_secret_in_the_wsgi_environment(
+    applications: Applications, tmp_path: Path
+) -> None:
+    """Granian copies `os.environ` into it."""
+    with flask_app_on_granian(applications.environ | {"PLAIN": "a plain variable"}, tmp_path) as flask:
+        shown = requests.get(f"{flask.url}/environ", timeout=5).text
+        assert ask(f"{flask.url}/orders", applications.log_in()).status_code == 200
+    secrets = [APP_SECRET, RING_KEY, CLIENT.partition(":")[2], applications.redis.url]
+    assert "a plain variable" in shown
+    assert [secret for secret in secrets if secret in shown] == []
 
 
 def test_no_example_contains_a_secret() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import threading
@@ -23,8 +24,10 @@ from wxauth.models import Identity, Secret
 from wxauth.sessions.cache import MAX_HEARTBEAT_AGE, SessionCache
 from wxauth.sessions.revocations import RETRY_PAUSE, RevocationListener
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
+from wxauth.settings import Settings
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import AnyClient, connector
+from wxauth.web.extension import Services
 
 #: Seconds that `SECURITY.md` promises for a cut network.
 BOUND = 3.0
@@ -260,7 +263,9 @@ def is_alive_or_unknown(worker: Worker, token: str) -> bool:
         return True
 
 
-def test_forked_child_has_its_own_listener(worker: Worker, other: Worker, token: str) -> None:
+def test_forked_child_has_its_own_listener(worker: Worker, other: Worker, token: str, settings: Settings) -> None:
+    services = Services(dataclasses.replace(settings, cache_size=10), store=worker.store)
+    worker.cache = services.cache
     session = worker.warm(token)
     reader, writer = os.pipe()
     # Another thread of the parent may hold any lock.

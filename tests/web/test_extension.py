@@ -171,8 +171,20 @@ def test_phone_limit_of_a_user_holds_in_an_application(limited: tuple[Flask, WxA
     assert caught.value.source == "user"
 
 
-def test_calls_outside_of_a_request_are_not_limited(limited: tuple[Flask, WxAuth, FakeWeChat]) -> None:
-    """A script has no address."""
+def test_phone_limit_of_a_user_holds_outside_of_a_request(limited: tuple[Flask, WxAuth, FakeWeChat]) -> None:
+    """In a script or a queue's worker. It shares the count with the requests of the user."""
+    app, auth, fake = limited
+    with app.app_context():
+        _, session = auth.log_in(fake.wx_login("alice"))
+        auth.phone_number(session, fake.tap_phone_button("alice", APPID))
+    for context in (app.app_context(), app.test_request_context(environ_base={"REMOTE_ADDR": "192.0.2.1"})):
+        with context, pytest.raises(RateLimited) as caught:
+            auth.phone_number(session, fake.tap_phone_button("alice", APPID))
+        assert caught.value.source == "user"
+
+
+def test_logins_outside_of_a_request_are_not_limited(limited: tuple[Flask, WxAuth, FakeWeChat]) -> None:
+    """They have no address."""
     app, auth, fake = limited
     with app.app_context():
         tokens = [auth.log_in(fake.wx_login("alice"))[0] for _ in range(4)]

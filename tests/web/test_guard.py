@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import flask_restful
+import flask_restx
 import pytest
-from flask import Flask, abort
+from flask import Blueprint, Flask, abort
 from flask.testing import FlaskClient
+from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
 from tests.conftest import ALICE
@@ -71,6 +75,10 @@ def client(settings: Settings, store: SessionStore) -> FlaskClient:
 @pytest.fixture
 def token(store: SessionStore, alice: Identity) -> str:
     return store.create(alice)[0].reveal()
+
+
+def raise_store_unavailable(*_: object) -> None:
+    raise StoreUnavailable("timeout")
 
 
 def get(client: FlaskClient, path: str, authorization: str) -> Any:
@@ -197,14 +205,111 @@ def test_outage_inside_the_view_returns_store_unavailable(
     client: FlaskClient, token: str, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`wx_session.session_key` is read from Redis when the view asks for it."""
-
-    def unavailable(user: object) -> None:
-        raise StoreUnavailable("timeout")
-
     client.application.get("/key")(login_required(lambda: str(wx_session.session_key)))
-    monkeypatch.setattr(store, "session_keys", unavailable)
+    monkeypatch.setattr(store, "session_keys", raise_store_unavailable)
     response = get(client, "/key", token)
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
+
+
+# --- Applications with error handling of their own
+
+
+Shop = Callable[..., FlaskClient]
+
+
+def orders() -> dict[str, str]:
+    """Ask Redis for the session_key too, so that the view itself can fail."""
+    return {"openid": wx_session.openid, "has_key": str(bool(wx_session.session_key))}
+
+
+async def async_orders() -> dict[str, str]:
+    return orders()
+
+
+def with_restful(shop: Flask) -> None:
+    class Orders(flask_restful.Resource):  # type: ignore[misc]  # it has no annotations
+        method_decorators = (login_required,)
+
+        def get(self) -> dict[str, str]:
+            return orders()
+
+    flask_restful.Api(shop).add_resource(Orders, "/orders")
+
+
+def with_restx(shop: Flask) -> None:
+    class Orders(flask_restx.Resource):  # type: ignore[misc]  # it has no annotations
+        method_decorators = (login_required,)
+
+        def get(self) -> dict[str, str]:
+            return orders()
+
+    flask_restx.Api(shop).add_resource(Orders, "/orders")
+
+
+def with_catch_all(shop: Flask) -> None:
+    """The handlers of a blueprint come before those of the application, also for a class further up."""
+    blueprint = Blueprint("shop", __name__)
+    blueprint.errorhandler(Exception)(lambda error: ("a page", 500))
+    blueprint.get("/orders")(login_required(orders))
+    shop.errorhandler(Exception)(lambda error: ("a page", 500))
+    shop.errorhandler(HTTPException)(lambda error: ("a page", 500))
+    shop.register_blueprint(blueprint)
+
+
+def with_async(shop: Flask) -> None:
+    blueprint = Blueprint("shop", __name__)
+    blueprint.errorhandler(Exception)(lambda error: ("a page", 500))
+    blueprint.get("/orders")(login_required(async_orders))
+    shop.register_blueprint(blueprint)
+
+
+FRAMEWORKS = [with_restful, with_restx, with_catch_all, with_async]
+#: What an application may set, and what changes how Flask treats an exception.
+CONFIGS: dict[str, dict[str, bool]] = {
+    "production": {},
+    "debug": {"DEBUG": True},
+    "testing": {"TESTING": True},
+    "propagate": {"PROPAGATE_EXCEPTIONS": True},
+    "not propagate": {"PROPAGATE_EXCEPTIONS": False, "DEBUG": True},
+}
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest, settings: Settings, store: SessionStore) -> Shop:
+    def start(config: dict[str, bool]) -> FlaskClient:
+        shop = Flask("shop")
+        shop.config.update(config)
+        WxAuth(shop, settings, partial(Services, store=store))
+        request.param(shop)
+        return shop.test_client()
+
+    return start
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_missing_token_returns_401_in_any_application(framework: Shop, config: dict[str, bool]) -> None:
+    response = framework(config).get("/orders")
+    assert (response.status_code, response.get_json()["code"]) == (401, "token_missing")
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="wxauth"'
+    assert (response.headers["Cache-Control"], response.headers["Vary"]) == ("no-store", "Authorization")
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_live_token_opens_the_view_in_any_application(
+    framework: Shop, config: dict[str, bool], token: str, alice: Identity
+) -> None:
+    response = get(framework(config), "/orders", token)
+    assert response.get_json() == {"openid": alice.user.openid, "has_key": "True"}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_outage_inside_the_view_returns_503_in_any_application(
+    framework: Shop, config: dict[str, bool], token: str, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "session_keys", raise_store_unavailable)
+    response = get(framework(config), "/orders", token)
+    assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
+    assert response.headers["Retry-After"] == "1"
 
 
 def test_wx_session_raises_without_login_required(client: FlaskClient) -> None:

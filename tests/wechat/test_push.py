@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import hypothesis.strategies as st
@@ -126,12 +127,12 @@ def test_decode_in_safe_mode_ignores_the_plain_fields(form: str) -> None:
 
 @settings(deadline=None)
 @given(
-    text=st.text(st.characters(exclude_characters="\r]", exclude_categories=["Cs", "Cc"]), min_size=1),
+    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     key=st.binary(min_size=32, max_size=32),
 )
 def test_decode_returns_what_was_encrypted(text: str, key: bytes) -> None:
     aes_key = base64.b64encode(key).decode().rstrip("=")
-    sealed = crypto.encrypt_push(aes_key, APPID, crypto.serialize({"Event": text}, "json"))
+    sealed = crypto.encrypt_push(aes_key, APPID, crypto.serialize({"MsgType": "event", "Event": text}, "json"))
     found = PushDecoder(Secret(TOKEN), Secret(aes_key)).decode(*safe(sealed), NOW)
     assert found == Message(text, APPID, None)
 
@@ -140,23 +141,97 @@ def test_decode_returns_what_was_encrypted(text: str, key: bytes) -> None:
     ("body", "event"),
     [
         pytest.param(b"{}", None, id="nothing"),
-        pytest.param(b'{"Event":1}', None, id="a number"),
-        pytest.param(b'{"Event":["a"]}', None, id="a list"),
-        pytest.param(b'{"Event":"a","Other":{"Event":"b"}}', "a", id="a nested event"),
+        pytest.param(b'{"MsgType":"event","Event":1}', None, id="a number"),
+        pytest.param(b'{"MsgType":"event","Event":["a"]}', None, id="a list"),
+        pytest.param(b'{"MsgType":"event","Event":"a","Other":{"Event":"b"}}', "a", id="a nested event"),
         pytest.param(b"<xml/>", None, id="nothing, in XML"),
-        pytest.param(b" \n<?xml version='1.0'?><xml><Event>a</Event></xml>"[2:], "a", id="with a head"),
-        pytest.param(b"\n<xml><Event>a</Event></xml>\n", "a", id="with blank lines"),
-        pytest.param(b"<xml><Event><![CDATA[a<b]]></Event></xml>", "a<b", id="CDATA"),
-        pytest.param(b"<xml><Event>a&amp;b&#x4e2d;</Event></xml>", "a&b中", id="escapes"),
-        pytest.param(b"<xml><Event>a<b>c</b>d</Event></xml>", "a", id="an element inside"),
-        pytest.param(b"<xml><List><Event>b</Event></List><Event>a</Event></xml>", "a", id="a deeper event"),
-        pytest.param(b"<xml><Event>a</Event><Event>b</Event></xml>", None, id="twice"),
-        pytest.param(b"<xml><I>1</I><I>2</I><Event>a</Event></xml>", "a", id="a list besides"),
+        pytest.param(
+            b" \n<?xml version='1.0'?><xml><MsgType>event</MsgType><Event>a</Event></xml>"[2:], "a", id="with a head"
+        ),
+        pytest.param(b"\n<xml><MsgType>event</MsgType><Event>a</Event></xml>\n", "a", id="with blank lines"),
+        pytest.param(b"<xml><MsgType>event</MsgType><Event><![CDATA[a<b]]></Event></xml>", "a<b", id="CDATA"),
+        pytest.param(b"<xml><MsgType>event</MsgType><Event>a&amp;b&#x4e2d;</Event></xml>", "a&b中", id="escapes"),
+        pytest.param(b"<xml><MsgType>event</MsgType><Event>a<b>c</b>d</Event></xml>", "a", id="an element inside"),
+        pytest.param(
+            b"<xml><MsgType>event</MsgType><List><Event>b</Event></List><Event>a</Event></xml>",
+            "a",
+            id="a deeper event",
+        ),
+        pytest.param(b"<xml><MsgType>event</MsgType><Event>a</Event><Event>b</Event></xml>", None, id="twice"),
+        pytest.param(
+            b"<xml><MsgType>event</MsgType><I>1</I><I>2</I><Event>a</Event></xml>", "a", id="a list besides"
+        ),
         pytest.param(b"<Event>a</Event>", None, id="the root"),
     ],
 )
 def test_decode_reads_the_event_only_as_one_text_below_the_root(body: bytes, event: str | None) -> None:
     assert PLAIN.decode(signed(), body, NOW).event == event
+
+
+#: Texts of users that neither XML 1.0 nor strict JSON allows as they are.
+TEXTS = {
+    "STX": "a\x02b",
+    "DLE and ESC": "\x10\x1b[31m",
+    "NUL": "a\0b",
+    "U+FFFE": "a\ufffeb",
+    "DEL and C1": "\x7f\x85",
+    "an emoji sequence": "👩\u200d💻",
+    "]]>": "a]]>b",
+    "]]> at the end": "a]]>",
+    "]]> twice": "]]>]]>",
+    "]]> and another end tag": "a]]></Event>",
+    "CDATA": "<![CDATA[a]]>",
+    "an element": "<OpenID>oALICE</OpenID>",
+    "an element with CDATA": "<Event><![CDATA[a]]></Event>",
+    "a comment": "<!-- a",
+    "a DOCTYPE": "<!DOCTYPE xml>",
+    "entities": "a & b &amp; &nbsp; &#2; &x;",
+    "quotes": "\"'\\",
+}
+
+
+def raw_json(message: dict[str, str]) -> bytes:
+    """Return JSON in which only quotes and backslashes are escaped, as WeChat sends it."""
+    texts = {name: re.sub(r'(["\\\\])', r"\\\1", text) for name, text in message.items()}
+    return ("{" + ",".join(f'"{name}":"{text}"' for name, text in texts.items()) + "}").encode()
+
+
+@MODES
+@FORMS
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_decode_takes_any_text_of_a_user(decoder: PushDecoder, aes_key: str, form: str, text: str) -> None:
+    message = {"FromUserName": "oBOB", "MsgType": "event", "Content": text, "Event": EVENT, "OpenID": "oALICE"}
+    body = raw_json(message) if form == "json" else crypto.serialize(message, form)
+    query, body = safe(crypto.encrypt_push(AES_KEY, APPID, body)) if aes_key else (signed(), body)
+    found = decoder.decode(query, body, NOW)
+    assert (found.event, found.openid) == (EVENT, "oALICE")
+
+
+@pytest.mark.parametrize("reference", ["&#2;", "&#x2;", "&#xFFFE;", "&#0;", "&#xD83D;&#xDE00;", "&#x110000;"])
+def test_decode_takes_a_reference_to_any_character(reference: str) -> None:
+    """The field with the reference does not become another openid."""
+    xml = f"<xml><MsgType>event</MsgType><Event>{EVENT}</Event><OpenID>oALICE{reference}</OpenID></xml>"
+    found = PLAIN.decode(signed(), xml.encode(), NOW)
+    assert found.event == EVENT
+    assert found.openid is not None
+    assert found.openid.removeprefix("oALICE").strip("\ufffd") == ""
+    assert found.openid != "oALICE"
+
+
+FIELDS_OF_A_USER = "<Event>user_authorization_cancellation</Event><OpenID>oVICTIM</OpenID><AppID>wx1</AppID>"
+
+
+@pytest.mark.parametrize("more", ["", "<MsgType>event</MsgType>", "<MsgType><![CDATA[event]]></MsgType>"])
+@pytest.mark.parametrize("end", ["<Content><![CDATA[", "<Other><![CDATA[", ""])
+def test_user_cannot_write_an_event_into_a_text(more: str, end: str) -> None:
+    """WeChat does not escape the end of CDATA in a text. Either the message is refused, or it is no event."""
+    text = f"]]></Content>{more}{FIELDS_OF_A_USER}{end}"
+    message = {"FromUserName": "oBOB", "MsgType": "text", "Content": text, "MsgId": "1"}
+    try:
+        found = PLAIN.decode(signed(), crypto.serialize(message, "xml"), NOW)
+    except InvalidMessage:
+        return
+    assert found.event is None
 
 
 # --- Refused messages
@@ -270,6 +345,8 @@ ODD: dict[str, bytes] = {
     "not UTF-8": b'{"Event":"\xff"}',
     "deep": b'{"a":' * 3000,
     "truncated XML": b"<xml><Event>a</Event>",
+    "CDATA without an end": b"<xml><Event><![CDATA[a</Event></xml>",
+    "a root of CDATA without an end": b"<xml><![CDATA[a",
     "XML not UTF-8": b"<xml><Event>\xff</Event></xml>",
     "an undefined entity": b"<xml><Event>&a;</Event></xml>",
     "entity expansion": BOMB,

@@ -6,10 +6,8 @@ across a cut network when the last heartbeat is MAX_HEARTBEAT_AGE old.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -47,15 +45,16 @@ class SessionCache:
         self._store = store
         self._listener = listener if size else None
         self._size = size
-        self._reset()
         store.on_ended = self.evict
-        after_fork = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget everything, as at the start. In a forked process the lock may be held, and the thread is gone."""
         self._lock = threading.Lock()
         self._hits = 0
         self.clear()
+        if self._listener is not None:
+            self._listener.reset()
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token. Raises TokenInvalid and StoreUnavailable, like SessionStore.resolve."""
@@ -125,10 +124,3 @@ class SessionCache:
         # Take the entries first: if the channel is interrupted later, `clear` replaces them.
         entries = self._entries
         return entries if self._listener.last_heartbeat > time.monotonic() - MAX_HEARTBEAT_AGE else None
-
-    def _after_fork(self) -> None:
-        """In the child: the parent's locks may be held, and its connections and thread are not ours."""
-        self._reset()
-        self._store.redis.reset()
-        if self._listener is not None:
-            self._listener.reset()

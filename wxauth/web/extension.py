@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -57,6 +58,14 @@ class Services:
         listener = None if settings.sandbox else RevocationListener(self.redis)
         self.cache = SessionCache(self.store, listener, settings.cache_size)
         self.rate_limits = RateLimits(settings, self.redis)
+        reset = weakref.WeakMethod(self._reset)
+        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+
+    def _reset(self) -> None:
+        """Forget what a forked process must not share with its parent: connections, and locks that may be held."""
+        self.redis.reset()
+        self.wechat.reset()
+        self.cache.reset()
 
 
 class WxAuth:

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar, cast, overload
 from flask import Response, after_this_request, current_app, request
 from werkzeug.local import LocalProxy
 
-from ..errors import LoginTooOld
+from ..errors import LoginTooOld, WxAuthError
 from ..sessions.store import WxSession
 from .extension import services
+from .problems import handle
 from .requests import bearer_token
 
 #: Seconds by which the clocks of two servers may differ.
@@ -40,8 +41,9 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
 
     `fresh` is the maximal age of the login in seconds (RFC 9470). With `touch=False` the request does not extend the
     session's idle time. Without a session the answer is a problem: TokenMissing, TokenInvalid or LoginTooOld with
-    401, BadRequest (a token in the query string) with 400, StoreUnavailable with 503. Every answer of the view gets
-    `Cache-Control: no-store` and `Vary: Authorization`.
+    401, BadRequest (a token in the query string) with 400, StoreUnavailable with 503. An error of this package that
+    the view raises becomes a problem too. The application's own error handlers are not called for these. Every
+    answer of the view gets `Cache-Control: no-store` and `Vary: Authorization`.
     """
 
     if view is None:
@@ -50,9 +52,13 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         after_this_request(_forbid_caching)
-        # Flask's `g` can outlive a request: tests may send several in one application context.
-        request.environ[SESSION] = _resolve(fresh, touch)
-        return current_app.ensure_sync(view)(*args, **kwargs)
+        try:
+            # Flask's `g` can outlive a request: tests may send several in one application context.
+            request.environ[SESSION] = _resolve(fresh, touch)
+            return current_app.ensure_sync(view)(*args, **kwargs)
+        except WxAuthError as error:
+            # Flask-RESTful, Flask-RESTX and an application's handler for Exception answer a raised error with 500.
+            return handle(error)
 
     return guarded
 

@@ -24,7 +24,7 @@ PREFIX: Final = "wxa:l:"
 class RateLimits:
     """Count requests, and raise RateLimited beyond the limits of `settings`.
 
-    Only requests over HTTP are counted: a call without a request context, such as a script's, is not limited.
+    Users are counted wherever the call is made. Addresses are counted in a request only: a script's call has none.
     """
 
     def __init__(self, settings: Settings, redis: RedisClient) -> None:
@@ -51,7 +51,7 @@ class RateLimits:
 
     def _check(self, limit: RateLimitItem, scope: str, user: User | None = None) -> None:
         """Count in Redis. While it cannot be asked, count in memory, and raise StoreUnavailable within the limit."""
-        if not has_request_context():
+        if user is None and not has_request_context():
             return
         source = "user" if user else "address"
         caller = f"{user.appid} {user.openid}" if user else client_network(request.remote_addr or "")

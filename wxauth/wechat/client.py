@@ -43,10 +43,19 @@ class WeChatClient:
         self._apps = apps
         self._transport = transport
         self._timeout = timeout
-        # A call to WeChat holds a thread. The limit keeps threads free for users who are logged in.
-        self._slots = threading.BoundedSemaphore(max_concurrent)
+        self._max_concurrent = max_concurrent
+        self._free_all_slots()
         #: AppID -> the errcode that only the operator can fix, until a request with the AppSecret succeeds.
         self.misconfigured: dict[str, int] = {}
+
+    def reset(self) -> None:
+        """Forget connections and calls in flight. In a forked process they are those of its parent."""
+        self._transport.reset()
+        self._free_all_slots()
+
+    def _free_all_slots(self) -> None:
+        # A call to WeChat holds a thread. The limit keeps threads free for users who are logged in.
+        self._slots = threading.BoundedSemaphore(self._max_concurrent)
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[float]:

@@ -11,6 +11,7 @@ import struct
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from html import escape, unescape
 from typing import Final
 from xml.etree import ElementTree
 
@@ -24,8 +25,10 @@ TIMESTAMP: Final = re.compile(r"[1-9][0-9]{9}")
 #: A decrypted message: 16 random bytes, the length of the content, the content, the appid; padded to 32 bytes.
 HEAD: Final = struct.Struct(">16sI")
 PAD_TO: Final = 32
+#: U+FFFD, in place of a character. To drop the character could make another openid.
+REPLACEMENT: Final = "\ufffd"
 #: The fields that this service reads.
-FIELDS: Final = ("Encrypt", "Event", "AppID", "OpenID")
+FIELDS: Final = ("Encrypt", "MsgType", "Event", "AppID", "OpenID")
 
 Query = Mapping[str, str]
 
@@ -113,8 +116,10 @@ def _decrypt(aes_key: Secret, encrypted: str) -> tuple[bytes, str]:
 
 
 def _message(fields: Mapping[str, str]) -> Message:
+    # A user's text that ends its CDATA can add fields. It cannot remove the MsgType before it.
+    event = fields.get("Event") if fields.get("MsgType") == "event" else None
     # In messages about a user's rights FromUserName is WeChat itself, and OpenID is the user.
-    return Message(fields.get("Event"), fields.get("AppID"), fields.get("OpenID"))
+    return Message(event, fields.get("AppID"), fields.get("OpenID"))
 
 
 def _fields(content: bytes) -> Mapping[str, str]:
@@ -126,6 +131,14 @@ def _fields(content: bytes) -> Mapping[str, str]:
     return {name: found[name] for name in FIELDS if isinstance(found.get(name), str)}
 
 
+#: An element with a text as WeChat sends it. The text may hold "]]>". Without an end it is the rest of the message,
+#: so that many beginnings take no quadratic time.
+CDATA: Final = re.compile(r"<([\w.-]+)><!\[CDATA\[(.*?)(\]\]></\1>|\Z)", re.DOTALL | re.ASCII)
+REFERENCE: Final = re.compile(r"&#\w+;", re.ASCII)
+#: What XML 1.0 does not allow: control characters, U+FFFE and U+FFFF. Users can send them.
+NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
 class _NoDoctype(ElementTree.TreeBuilder):
     """Refuses a document with a DOCTYPE, before the parser reads an entity (entity expansion, external files)."""
 
@@ -135,6 +148,13 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 def _xml_fields(content: bytes) -> dict[str, str]:
     """Return the texts of those FIELDS that occur once below the root."""
-    parser = ElementTree.XMLParser(target=_NoDoctype(), encoding="utf-8")  # noqa: S314 - _NoDoctype makes it safe
-    root = ElementTree.XML(content, parser)
+    parser = ElementTree.XMLParser(target=_NoDoctype())  # noqa: S314 - _NoDoctype makes it safe
+    root = ElementTree.XML(_as_xml(content.decode()), parser)
     return {name: root.findtext(name, "") for name in FIELDS if len(root.findall(name)) == 1}
+
+
+def _as_xml(text: str) -> str:
+    """Return `text` with escapes in place of CDATA, and with U+FFFD in place of what XML does not allow."""
+    text = CDATA.sub(lambda found: f"<{found[1]}>{escape(found[2])}{found[3].removeprefix(']]>')}", text)
+    text = REFERENCE.sub(lambda found: escape(unescape(found[0]) or REPLACEMENT), text)
+    return NOT_XML.sub(REPLACEMENT, text)

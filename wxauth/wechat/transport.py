@@ -58,7 +58,12 @@ class Transport:
 
     def __init__(self, base_url: str, adapter: BaseAdapter | None = None) -> None:
         self._base_url = base_url
-        self._adapter = adapter or DeadlineAdapter(pool_connections=1, pool_maxsize=POOL_SIZE)
+        self._replacement = adapter
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the connections. A forked process must not use those of its parent."""
+        self._adapter = self._replacement or DeadlineAdapter(pool_connections=1, pool_maxsize=POOL_SIZE)
 
     def ask(self, request: Request, deadline: float) -> bytes:
         """Return the body of a 200 answer of at most 64 KiB. `deadline` is a `time.monotonic()` value.

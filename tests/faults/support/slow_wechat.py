@@ -6,8 +6,10 @@ import asyncio
 import json
 import re
 import socket
+import ssl
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tests.support.servers import Server, free_port
@@ -23,12 +25,17 @@ def code(milliseconds: int, user: str) -> str:
 
 
 class SlowWeChat(Server):
-    """It takes little processor time, so that measurements show the service."""
+    """It takes little processor time, so that measurements show the service.
 
-    def __init__(self) -> None:
+    With a `folder`, which holds certificate.pem and key.pem, it speaks TLS.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        super().__init__([sys.executable, "-m", __name__, str(self.port)], cwd=ROOT)
+        self.url = f"{'https' if folder else 'http'}://127.0.0.1:{self.port}"
+        super().__init__(
+            [sys.executable, "-m", __name__, str(self.port), *([str(folder)] if folder else [])], cwd=ROOT
+        )
 
     def answers(self) -> bool:
         with socket.socket() as probe:
@@ -56,10 +63,13 @@ async def _answer(used: set[bytes], head: bytes, writer: asyncio.StreamWriter) -
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
-async def _main(port: int) -> None:
-    server = await asyncio.start_server(partial(_serve, set()), "127.0.0.1", port, backlog=1024)
+async def _main(port: int, folder: str = "") -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if folder else None
+    if context:
+        context.load_cert_chain(f"{folder}/certificate.pem", f"{folder}/key.pem")
+    server = await asyncio.start_server(partial(_serve, set()), "127.0.0.1", port, backlog=1024, ssl=context)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))
+    asyncio.run(_main(int(sys.argv[1]), *sys.argv[2:]))
