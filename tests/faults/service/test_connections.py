@@ -32,7 +32,7 @@ KINDS = ["nginx", "caddy"]
 LONG_HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 400_000 + b"\r\n\r\n"
 HALF_HEAD = LONG_HEAD[:30_000]
 #: Far more than the buffers of a connection hold, if the client reads nothing.
-ANSWERS = b"GET /openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n" * 500
+ANSWERS = b"GET /openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n" * 50
 #: What each connection sends, and the number of connections in a small and in a full run.
 ATTACKS = {
     "silent": (b"", 2_100, 5_000),
@@ -83,7 +83,9 @@ def attacked(port: int, count: int, data: bytes) -> Iterator[None]:
     """Hold `count` connections that have sent as much of `data` as the other side takes at once."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            line = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            line = stack.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.connect(("127.0.0.1", port))
             line.setblocking(False)
             with contextlib.suppress(OSError):
                 line.send(data)
