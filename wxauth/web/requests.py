@@ -120,7 +120,7 @@ def token_from_header(authorization: str) -> str:
 
 
 def authenticate_client(clients: Mapping[str, Client]) -> Client:
-    """Return the client whose id and secret came by HTTP Basic, in the form, or both ways (RFC 6749, 2.3.1).
+    """Return the client of the id and secret in HTTP Basic, in the form, or in both (RFC 6749, 2.3.1).
 
     Raises ClientUnauthorized, ConflictingClients, or the errors of `form`.
     """
