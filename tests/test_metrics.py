@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import ALICE, APPID, Phone
 from tests.support.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_with_clients
 from tests.support.servers import RedisServer, free_port, wait_until
-from tests.support.service import Service, WeChatServer, environment
+from tests.support.service import ROOT, Service, WeChatServer, environment
 from wxauth.keys import KeyRing
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
@@ -280,3 +282,38 @@ def test_the_open_breaker_of_a_killed_worker_disappears(wechat_server: WeChatSer
         server.start()
         wait_until(lambda: not not_ready(service), "the new worker")
         wait_until(lambda: exposed(service)["redis_breaker_open", ""] == 0, "closed")
+
+
+def metrics_of_a_process(folder: str, cwd: Path, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Count a login in a process with this PROMETHEUS_MULTIPROC_DIR, run `before`, and print the metrics."""
+    lines = ["from wxauth.metrics import LOGINS, exposition", "LOGINS.labels('ok').inc()", before]
+    program = "\n".join([*lines, "print(exposition().decode())"])
+    environ = {"PROMETHEUS_MULTIPROC_DIR": folder, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=environ, cwd=cwd, capture_output=True, text=True, timeout=60, check=True)
+
+
+@pytest.mark.parametrize("folder", ["", "nowhere", "a-file"])
+def test_metrics_without_a_folder_are_those_of_the_worker(folder: str, tmp_path: Path) -> None:
+    """The variable is empty where `mktemp -d` fails. One warning says so, and nothing is written elsewhere."""
+    (tmp_path / "a-file").touch()
+    done = metrics_of_a_process(folder, tmp_path)
+    assert read(done.stdout)["logins_total", "ok"] == 1
+    assert done.stderr.count("UserWarning: PROMETHEUS_MULTIPROC_DIR is no folder to write in") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_metrics_after_the_folder_is_gone_are_those_of_the_worker(tmp_path: Path) -> None:
+    """Some systems clean /tmp."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    done = metrics_of_a_process(str(folder), tmp_path, f"import shutil; shutil.rmtree({str(folder)!r})")
+    assert read(done.stdout)["logins_total", "ok"] == 1
+
+
+def test_service_without_a_folder_for_metrics_returns_them(
+    redis_server: RedisServer, wechat_server: WeChatServer, tmp_path: Path
+) -> None:
+    with started(redis_server, wechat_server, tmp_path / "nowhere") as service:
+        assert exposed(service)["redis_breaker_open", ""] == 0
+        assert "PROMETHEUS_MULTIPROC_DIR" in service.output()

@@ -1,13 +1,20 @@
 """The Prometheus metrics of the service. No label contains an identity.
 
-With several workers, each writes files in PROMETHEUS_MULTIPROC_DIR, and any worker can return the sum of all.
+With several workers, each writes files in PROMETHEUS_MULTIPROC_DIR, and any worker can return the sum of all. If that
+is no folder to write in, each worker returns its own metrics.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Final
+
+if (folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR")) is not None and not os.access(folder, os.W_OK | os.X_OK):
+    # prometheus_client reads the variable when it is imported. With this folder it would fail then, or later.
+    warnings.warn("PROMETHEUS_MULTIPROC_DIR is no folder to write in: the workers share no metrics", stacklevel=1)
+    del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -29,9 +36,10 @@ BREAKER_OPEN: Final = Gauge("wxauth_redis_breaker_open", "1 if a breaker is open
 
 def exposition() -> bytes:
     """Return all metrics in the Prometheus text format."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None or not Path(folder).is_dir():
         return generate_latest(REGISTRY)
-    _remove_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    _remove_dead_workers(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no annotations
     return generate_latest(registry)
