@@ -234,3 +234,29 @@ def test_every_command_has_help() -> None:
     helps = [CliRunner().invoke(main, [name, "--help"]).output for name in main.commands]
     assert {"doctor", "keygen", *COMMANDS} == set(main.commands)
     assert all(len(text.splitlines()) > 4 for text in helps)
+
+
+def as_process(environ: dict[str, str], encoding: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with a console of this encoding."""
+    more = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "wxauth", *words]
+    return subprocess.run(command, env=environ | more, cwd=ROOT, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_console_without_chinese_letters_changes_no_exit_code(
+    user: User, environ: dict[str, str], encoding: str
+) -> None:
+    """Of no command: the device is named by the user, and the explanation of an errcode has a Chinese text."""
+    openid = user.session(user.log_in("小明的手机")).json()["openid"]
+    listed = as_process(environ, encoding, "sessions", APPID, openid)
+    assert (listed.returncode, listed.stderr) == (0, b"")
+    assert listed.stdout.decode(encoding).split()[-1] == ("小明的手机" if encoding == "utf-8" else "?????")
+    printed = as_process(environ, encoding, "sessions", APPID, openid, "--json")
+    assert json.loads(printed.stdout)["sessions"][0]["device"] == "小明的手机"
+    checked = as_process(environ | {"WECHAT_SECRET": "0" * 32}, encoding, "doctor")
+    assert (checked.returncode, checked.stderr) == (2, b"")
+    assert b"40125" in checked.stdout
+    failed = as_process(environ | {"WECHAT_SECRET": "0" * 32}, encoding, "check-session", APPID, openid)
+    assert failed.returncode == 2
+    assert b"40125" in failed.stderr

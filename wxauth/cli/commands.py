@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import os
@@ -50,6 +51,9 @@ def main() -> None:
     """
     # The commands print their own messages. Without a handler, log events would appear on stderr.
     logging.getLogger("wxauth").addHandler(logging.NullHandler())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The encoding of a Windows console may have no Chinese letters.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def user_command(function: Callable[..., None]) -> click.Command:
@@ -209,4 +213,4 @@ def _printable(text: str) -> str:
 
 
 def _print_json(content: dict[str, object]) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False, indent=2))
+    click.echo(json.dumps(content, indent=2))
