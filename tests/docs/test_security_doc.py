@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from wxauth.cli.server import HEADER_TIMEOUT, MAX_CONNECTIONS
 from wxauth.keys import TOKEN_LENGTH
-from wxauth.sessions.store import BAN_TTL, TOUCH_INTERVAL
-from wxauth.settings import Settings
+from wxauth.sessions.store import BAN_TTL, MAX_FAILURES, TOUCH_INTERVAL
+from wxauth.settings import CLIENT_SECRET_LENGTH, KEY_LENGTH, Settings
 from wxauth.storage.reasons import HINTS
 from wxauth.web.requests import MAX_BODY
 from wxauth.wechat.access_tokens import FORCE_INTERVAL
@@ -28,11 +29,17 @@ LIMITS = {
     "absolute end": Settings.__dataclass_fields__["max_ttl"].default,
     "use is recorded": TOUCH_INTERVAL,
     "sessions for each user": Settings.__dataclass_fields__["max_sessions"].default,
+    "a key of the ring": KEY_LENGTH,
+    "the secret of a client": CLIENT_SECRET_LENGTH,
     "a ban": BAN_TTL,
     "a body": MAX_BODY,
     "user data's age": Settings.__dataclass_fields__["userdata_max_age"].default,
     "the previous session_key": PREVIOUS_KEY_LIFE,
     "a push": FRESH_FOR,
+    "connections of a worker": MAX_CONNECTIONS,
+    "a silent connection": HEADER_TIMEOUT // 1000,
+    "logins of an address": int(Settings.login_rate.partition("/")[0]),
+    "failed tries": MAX_FAILURES,
     "phone numbers": int(Settings.phone_rate.partition("/")[0]),
     "forcing an access token": FORCE_INTERVAL // 3600,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
