@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -224,11 +225,20 @@ def test_serve_with_sandbox_listens_on_loopback_and_answers_loopback_names_only(
 
 
 def test_serve_makes_one_folder_of_metrics_for_its_workers_and_removes_it(tmp_path: Path) -> None:
+    """Also that of an earlier server on this port, which was killed."""
     port = free_port()
     environ = BARE | CONFIGURED | {"PORT": str(port), "WXAUTH_SECRET_KEYS": keygen(), "TMPDIR": str(tmp_path)}
     with Server(SERVE, environ=environ, cwd=ROOT) as server:
         wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
+        os.killpg(server.process.pid, signal.SIGKILL)
+        wait_until(lambda: listening(port) == [], "the end of the workers")
         (folder,) = tmp_path.iterdir()
+        left = folder / "counter_1.db"
+        left.touch()
+    with Server(SERVE, environ=environ, cwd=ROOT) as server:
+        wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
+        assert list(tmp_path.iterdir()) == [folder]
+        assert not left.exists()
         assert folder.stat().st_mode & 0o777 == 0o700
         requests.get(f"http://127.0.0.1:{port}/session", headers={"Authorization": "nonsense"}, timeout=5)
         assert list(folder.glob("counter_*.db"))
@@ -236,19 +246,18 @@ def test_serve_makes_one_folder_of_metrics_for_its_workers_and_removes_it(tmp_pa
         assert list(tmp_path.iterdir()) == []
 
 
-def test_serve_without_a_folder_for_temporary_files_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each worker has its own metrics then."""
+def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user of the machine can put a link there. Each worker has its own metrics then."""
     started = []
-
-    def refuse(**_: str) -> str:
-        raise FileNotFoundError
 
     def execute(path: str, command: list[str]) -> None:
         started.append((command, os.environ.get("PROMETHEUS_MULTIPROC_DIR")))
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    port = free_port()
+    Path(tmp_path, f"wxauth-metrics-{os.getuid()}-{port}").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(os, "execv", execute)
-    environ = {"WXAUTH_SANDBOX": "1", "PORT": str(free_port()), "PROMETHEUS_MULTIPROC_DIR": ""}
+    environ = {"WXAUTH_SANDBOX": "1", "PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": ""}
     result = CliRunner().invoke(main, ["serve"], env=environ, catch_exceptions=False)
     assert "No folder for temporary files" in result.stderr
     assert [(command[-1].isdigit(), folder) for command, folder in started] == [(True, None)]

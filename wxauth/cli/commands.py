@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -94,7 +95,7 @@ def serve(port: int, workers: int) -> None:
         click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
         click.echo(f"Open http://127.0.0.1:{port}/ in a browser.\n")
     numbers = map(str, (port, workers, threads))
-    command = [sys.executable, "-m", "wxauth.cli.server", "wxauth.wsgi:app", host, *numbers, *_metrics_folder()]
+    command = [sys.executable, "-m", "wxauth.cli.server", "wxauth.wsgi:app", host, *numbers, *_metrics_folder(port)]
     os.execv(sys.executable, command)  # noqa: S606 - the command is our own
 
 
@@ -218,17 +219,21 @@ def _check_port(host: str, port: int) -> None:
         raise CommandFailed(f"Cannot listen on port {port}: {reason}; set PORT to use another.") from None
 
 
-def _metrics_folder() -> list[str]:
+def _metrics_folder(port: int) -> list[str]:
     """Make a folder for the metrics of the workers. Return it if the server has to remove it."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         return []
     try:
-        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="wxauth-metrics-")
+        folder = Path(tempfile.gettempdir(), f"wxauth-metrics-{os.getuid()}-{port}")
+        # It is still there if the last server on this port was killed.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
     except OSError:
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         click.echo("No folder for temporary files: /metrics has the numbers of one worker only.", err=True)
         return []
-    return [folder]
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    return [str(folder)]
 
 
 @contextlib.contextmanager
