@@ -23,8 +23,8 @@ AnyClient = redis.Redis | RedisCluster
 
 PLAIN_TIMEOUT: Final = 0.25
 TLS_TIMEOUT: Final = 1.0
-#: Seconds without another try after Redis refused a connection.
-REFUSAL_PAUSE: Final = 0.05
+#: Seconds. After a failure to open a connection, the open ones have to do for so long.
+REFUSAL_PAUSE: Final = 0.5
 
 
 def connector(url: str, tls: str, connections: int = 8) -> Callable[[], AnyClient]:
@@ -114,7 +114,10 @@ class Pool(redis.BlockingConnectionPool):
             try:
                 return super().get_connection()
             except redis.ConnectionError:
-                if time.monotonic() > deadline or not any(map(_is_open, self._connections)):
+                if not any(map(_is_open, self._connections)):
+                    self.pool.open_only_until = float("-inf")
+                    raise
+                if time.monotonic() > deadline:
                     raise
             self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
 

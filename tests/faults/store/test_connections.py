@@ -6,13 +6,14 @@ import asyncio
 import secrets
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.faults.conftest import Run
-from tests.faults.support.rig import assert_limit
+from tests.faults.support.rig import assert_limit, events
 from tests.faults.support.slow_wechat import SlowWeChat, code
 from tests.faults.support.traffic import Caller, Reply, beside, max_concurrent, milliseconds, statuses
 from tests.support.servers import RedisServer, wait_until
@@ -67,6 +68,8 @@ def test_burst_of_logins_at_the_connection_limit_is_served(run: Run, wechat: Slo
                 return found + await logins(service.port, 20, width=1)
 
             found = asyncio.run(burst())
+            reasons = Counter(event["reason"] for event in events(service) if event["event"] == "store_unavailable")
+    run.figure(fault, "reasons of refusals", dict(reasons), "none")
     run.figure(fault, "answers to logins", dict(statuses(found)), "200 only")
     run.figure(fault, "connections to Redis, two workers", most, f"at most {MAX_CONNECTIONS}")
     assert set(statuses(found)) == {200}
