@@ -221,8 +221,9 @@ def test_ended_sessions_are_counted_by_reason(phone: Phone, gauge: Gauge) -> Non
         phone.log_in(appid=APPID)
     post(phone.client, "/revoke", phone.token)
     assert gauge.moved("sessions_ended_total") == {
-        ("sessions_ended_total", "logout"): 2,
+        ("sessions_ended_total", "logout"): 1,
         ("sessions_ended_total", "everywhere"): 1,
+        ("sessions_ended_total", "revoked"): 1,
         ("sessions_ended_total", "cap"): 2,
     }
 

@@ -6,7 +6,10 @@
     ├── ServerBusy                  too many slow request bodies
     ├── CredentialError
     │   ├── TokenMissing            the request has no token
-    │   ├── TokenInvalid            malformed, forged, unknown, expired or revoked
+    │   ├── TokenInvalid            malformed, forged, unknown or expired, or ended by its own holder
+    │   │   ├── SessionReplaced     the user logged in elsewhere, and the limit ended the session
+    │   │   ├── SessionRevoked      ended from another device, or by the operator
+    │   │   └── SessionBanned       ended by a ban
     │   ├── LoginTooOld             the route asks for a fresher login
     │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
@@ -18,7 +21,7 @@
     │   ├── TooLarge
     │   └── UnsupportedMediaType
     ├── RateLimited                 retry_after, source: too many requests of one address or user
-    ├── UserBanned                  banned by the operator
+    ├── UserBanned                  banned by the operator; SessionBanned is one too
     └── WeChatError                 errcode, rid
         ├── CodeInvalid             40029
         │   └── PhoneCodeInvalid    40029 for the code of the phone button
@@ -45,8 +48,9 @@ REALM: Final = 'realm="wxauth"'
 class WxAuthError(Exception):
     """The base class of all errors of this package. Its own code and status stand for a bug.
 
-    `action` tells the client what to do: `login`, `retry` or `none`. `challenge` is the value of WWW-Authenticate,
-    `retry_after` the seconds of Retry-After. `oauth_error` is the code of RFC 6749 for OAuth clients.
+    `action` tells the client what to do: `login`, `ask` (the user, and log in if the user wants it), `retry` or
+    `none`. `challenge` is the value of WWW-Authenticate, `retry_after` the seconds of Retry-After. `oauth_error` is
+    the code of RFC 6749 for OAuth clients.
     """
 
     code: str = "internal_error"
@@ -107,11 +111,39 @@ class TokenMissing(CredentialError):
 
 
 class TokenInvalid(CredentialError):
-    """The token belongs to no live session. The answer does not say why."""
+    """The token belongs to no live session. Its subclasses say who ended the session."""
 
     code, status, action = "token_invalid", 401, "login"
     detail = "The token belongs to no live session. Log in again."
-    challenge = f'Bearer {REALM}, error="invalid_token"'
+    challenge: str | None = f'Bearer {REALM}, error="invalid_token"'
+
+
+class SessionReplaced(TokenInvalid):
+    """The user logged in elsewhere, and the limit of sessions ended this one, the oldest."""
+
+    code, action = "session_replaced", "ask"
+    detail = "This account has logged in on another device. Ask the user before the next login."
+
+
+class SessionRevoked(TokenInvalid):
+    """The session was ended from another device or by the operator."""
+
+    code, action = "session_revoked", "ask"
+    detail = "This session was ended from elsewhere. Ask the user before the next login."
+
+
+class UserBanned(WxAuthError):
+    """The operator banned this user."""
+
+    code, status = "user_banned", 403
+    detail = "This account may not log in here."
+
+
+class SessionBanned(UserBanned, TokenInvalid):
+    """The session was ended by a ban."""
+
+    action = "none"
+    challenge: str | None = None
 
 
 class LoginTooOld(CredentialError):
@@ -205,13 +237,6 @@ class RateLimited(WxAuthError):
         self.source = source
         policy, state = f'"{source}";q={amount};w={window}', f'"{source}";r=0;t={retry_after}'
         self.more_headers = (("RateLimit-Policy", policy), ("RateLimit", state))
-
-
-class UserBanned(WxAuthError):
-    """The operator banned this user."""
-
-    code, status = "user_banned", 403
-    detail = "This account may not log in here."
 
 
 class WeChatError(WxAuthError):

@@ -69,7 +69,7 @@ class CountingRedis(RedisClient):
         self._worker = worker
 
     def ask(self, key: str, *command: Any, **options: Any) -> Any:
-        self._worker.asked += command[0] == "HGET"
+        self._worker.asked += command[0] == "HMGET"
         return super().ask(key, *command, **options)
 
 

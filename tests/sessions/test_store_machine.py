@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.support.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
 from wxauth.models import User
 from wxauth.sessions.records import SessionEntry, ban_name
-from wxauth.sessions.store import END, SessionStore
+from wxauth.sessions.store import END, SessionStore, WxSession
 
 
 class LimitPerRingKey(SessionStore):
@@ -26,8 +26,22 @@ class LimitPerRingKey(SessionStore):
 class EndAllUnderOneRingKey(SessionStore):
     """Broken: a logout everywhere reaches the newest ring key only."""
 
-    def end_all(self, user: User, reason: str = "") -> None:
-        self._run(END, self._hashes(user)[0], "others", parse=len)
+    def end_all(self, user: User, reason: str = "", own: str = "") -> None:
+        self._run(END, self._hashes(user)[0], "others", "r", own, parse=len)
+
+
+class EndWithoutReasons(SessionStore):
+    """Broken: nothing is kept about why a session ended."""
+
+    def end_others(self, session: WxSession) -> None:
+        self._end(session.user, "others", [session.id], "logout")
+
+
+class UnbanKeepsReasons(SessionStore):
+    """Broken: a token from before the ban is refused as banned after it."""
+
+    def unban(self, user: User) -> None:
+        self.redis.delete(ban_name(user))
 
 
 class BanEndsNothing(SessionStore):
@@ -78,10 +92,16 @@ def log_out_everywhere(machine: StoreMachine) -> None:
     machine.log_out_everywhere(user=ALICE)
 
 
+def log_out_everywhere_else(machine: StoreMachine) -> None:
+    machine.log_out_everywhere_else(number=0)
+
+
 #: A store that is broken on purpose, and the steps that show it.
 BROKEN: dict[type[SessionStore], list[Step]] = {
     LimitPerRingKey: [log_in(2), rotate(), log_in(1)],
     EndAllUnderOneRingKey: [log_in(1), rotate(), log_out_everywhere],
+    EndWithoutReasons: [log_in(2), log_out_everywhere_else],
+    UnbanKeepsReasons: [log_in(1), judge(True), judge(False)],
     BanEndsNothing: [log_in(1), judge(True)],
     BanWithoutTTL: [judge(True)],
     LoginIgnoresTheBan: [judge(True), rotate(), rotate(drop=True), log_in(1)],

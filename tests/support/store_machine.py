@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.conftest import APPID
 from wxauth.clock import Clock
-from wxauth.errors import SessionNotFound, TokenInvalid, UserBanned
+from wxauth.errors import SessionBanned, SessionNotFound, SessionReplaced, SessionRevoked, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionPolicy, SessionStore
@@ -25,6 +25,9 @@ POLICY = SessionPolicy(idle_ttl=604850, max_ttl=2592050, max_sessions=2)
 TOUCH_AFTER = POLICY.idle_ttl / 20
 TICK = 100
 MAX_STEP = 5 * 86400 // TICK
+#: Seconds for which a reason is kept, and how many of them a hash keeps.
+REASON_LIFE = 7 * 86400
+MAX_REASONS = 20
 
 PEOPLE = [User(APPID, "oALICE"), User("wx-second-app", "oALICE")]
 SESSION_KEYS = [f"session-key-{number}" for number in range(3)]
@@ -48,6 +51,8 @@ class ModelSession:
     ends_at: float
     idle_until: float
     ended: bool = False
+    error: type[TokenInvalid] = TokenInvalid
+    error_until: float = 0
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -63,6 +68,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.ring = [next(self.ring_keys)]
         self.sessions: list[ModelSession] = []
         self.banned: set[User] = set()
+        #: The sessions that were ended with a reason, by hash, oldest first.
+        self.reasons: dict[tuple[User, str], list[ModelSession]] = {}
         self.reopen()
 
     # --- The model
@@ -80,6 +87,12 @@ class StoreMachine(RuleBasedStateMachine):
         """Oldest first. Sessions under an older ring key count as older."""
         alive = [known for known in self.sessions if self.is_alive(known) and user in (None, known.user)]
         return sorted(alive, key=lambda known: (-self.ring.index(known.ring_key), known.order))
+
+    def error_of(self, session: ModelSession) -> type[TokenInvalid]:
+        """Return what the token of a dead session raises."""
+        kept = self.reasons.get((session.user, session.ring_key), [])[-MAX_REASONS:]
+        is_told = session in kept and session.ring_key in self.ring and self.clock() < session.error_until
+        return session.error if is_told else TokenInvalid
 
     def picked(self, number: int) -> ModelSession:
         """Return one of the newest sessions, alive or not."""
@@ -122,15 +135,16 @@ class StoreMachine(RuleBasedStateMachine):
                 idle_until=now + POLICY.idle_ttl,
             )
         )
-        self._end(self.alive(user)[: -POLICY.max_sessions])
+        self._end(self.alive(user)[: -POLICY.max_sessions], SessionReplaced)
 
     @precondition(lambda self: self.sessions)
     @rule(number=picks)
     def use(self, number: int) -> None:
         session = self.picked(number)
         if not self.is_alive(session):
-            with pytest.raises(TokenInvalid):
+            with pytest.raises(TokenInvalid) as raised:
                 self.store.resolve(session.token)
+            assert raised.type is self.error_of(session)
             return
         found = self.store.resolve(session.token)
         longer = min(self.clock() + POLICY.idle_ttl, session.ends_at)
@@ -152,7 +166,7 @@ class StoreMachine(RuleBasedStateMachine):
         session = self.picked(number)
         if self.is_alive(session) and session.user == user:
             self.store.end(user, session.id)
-            session.ended = True
+            self._end([session], SessionRevoked)
         else:
             with pytest.raises(SessionNotFound):
                 self.store.end(user, session.id)
@@ -160,7 +174,17 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(user=people)
     def log_out_everywhere(self, user: User) -> None:
         self.store.end_all(user)
-        self._end(self.alive(user))
+        self._end(self.alive(user), SessionRevoked)
+
+    @precondition(lambda self: self.alive())
+    @rule(number=picks)
+    def log_out_everywhere_from(self, number: int) -> None:
+        """The own session ends by a logout of its own."""
+        alive = self.alive()
+        session = alive[number % len(alive)]
+        self.store.end_all(session.user, own=session.id)
+        self._end([session])
+        self._end(self.alive(session.user), SessionRevoked)
 
     @precondition(lambda self: self.alive())
     @rule(number=picks)
@@ -168,17 +192,20 @@ class StoreMachine(RuleBasedStateMachine):
         alive = self.alive()
         session = alive[number % len(alive)]
         self.store.end_others(self.store.resolve(session.token, touch=False))
-        self._end(other for other in self.alive(session.user) if other is not session)
+        self._end((other for other in self.alive(session.user) if other is not session), SessionRevoked)
 
     @rule(user=people, banned=st.booleans())
     def judge(self, user: User, banned: bool) -> None:
         if banned:
             self.store.ban(user)
             self.banned.add(user)
-            self._end(self.alive(user))
+            self._end(self.alive(user), SessionBanned)
         else:
             self.store.unban(user)
             self.banned.discard(user)
+            for key in self.ring:
+                told = self.reasons.get((user, key), [])
+                self.reasons[user, key] = [session for session in told if session.error is not SessionBanned]
 
     @rule(ticks=st.integers(1, 10) | st.integers(1, MAX_STEP))
     def time_passes(self, ticks: int) -> None:
@@ -198,10 +225,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock.advance(TICK)
         self.reopen()
 
-    @staticmethod
-    def _end(sessions: Iterable[ModelSession]) -> None:
+    def _end(self, sessions: Iterable[ModelSession], error: type[TokenInvalid] = TokenInvalid) -> None:
         for session in list(sessions):
             session.ended = True
+            if error is not TokenInvalid:
+                session.error, session.error_until = error, min(session.idle_until, self.clock() + REASON_LIFE)
+                self.reasons.setdefault((session.user, session.ring_key), []).append(session)
 
     # --- Invariants
 
@@ -212,8 +241,9 @@ class StoreMachine(RuleBasedStateMachine):
                 found = self.store.resolve(session.token, touch=False)
                 assert (found.user, found.id, found.device) == (session.user, session.id, session.device)
             else:
-                with pytest.raises(TokenInvalid):
+                with pytest.raises(TokenInvalid) as raised:
                     self.store.resolve(session.token, touch=False)
+                assert raised.type is self.error_of(session)
 
     @invariant()
     def the_list_matches_the_model(self) -> None:

@@ -29,6 +29,11 @@ BEARER = 'Bearer realm="wxauth"'
 ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.TokenMissing(), 401, "token_missing", "login", {"WWW-Authenticate": BEARER}),
     (errors.TokenInvalid(), 401, "token_invalid", "login", {"WWW-Authenticate": f'{BEARER}, error="invalid_token"'}),
+    (errors.SessionReplaced(), 401, "session_replaced", "ask",
+     {"WWW-Authenticate": f'{BEARER}, error="invalid_token"'}),
+    (errors.SessionRevoked(), 401, "session_revoked", "ask",
+     {"WWW-Authenticate": f'{BEARER}, error="invalid_token"'}),
+    (errors.SessionBanned(), 403, "user_banned", "none", {}),
     (errors.LoginTooOld(300), 401, "login_too_old", "login",
      {"WWW-Authenticate": f'{BEARER}, error="insufficient_user_authentication", max_age="300"'}),
     (errors.ClientUnauthorized(), 401, "client_unauthorized", "none", {"WWW-Authenticate": 'Basic realm="wxauth"'}),

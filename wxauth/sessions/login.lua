@@ -4,10 +4,11 @@
 local limit, id, ends, login = tonumber(ARGV[3]), ARGV[4], now + ARGV[5], tonumber(ARGV[6])
 local live, others, ended = live_sessions(), {}, {}
 -- The session_keys of expired sessions go with them.
-if #live == 0 then redis.call('DEL', KEYS[1]) end
+if #live == 0 then redis.call('HDEL', KEYS[1], 'k', 'p') end
 for _, session in ipairs(live) do
   if session.id == ARGV[9] then
-    ended[#ended + 1] = session.id
+    session.reason = ''
+    ended[#ended + 1] = session
   -- The own id is there if the script was sent again after a lost connection.
   elseif session.id ~= id then
     others[#others + 1] = session
@@ -19,7 +20,8 @@ table.sort(others, function(a, b) return a.login < b.login end)
 local left = {{ends = ends}}
 for i, session in ipairs(others) do
   if i <= #others + 1 - limit then
-    ended[#ended + 1] = session.id
+    session.reason = 'c'
+    ended[#ended + 1] = session
   else
     left[#left + 1] = session
   end

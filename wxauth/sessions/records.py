@@ -32,6 +32,9 @@ WX_LOGIN: Final = b"w"
 
 NEWEST: Final = b"k"
 PREVIOUS: Final = b"p"
+#: The field of the reasons why sessions ended. An entry: its end in microseconds, the reason, the session's id.
+REASONS: Final = "r"
+ENTRY: Final = struct.Struct(">Qc22s")
 SINCE: Final = struct.Struct(">Q4s")  # microseconds, fingerprint; the sealed session_key follows
 MICROSECONDS: Final = 1_000_000
 
@@ -103,6 +106,13 @@ def open_session(token: Token, value: bytes) -> tuple[Record, float]:
     ends_at, payload = unseal(token.seal_key, _context(token.hash_tag, token.id), sealed)
     appid, openid, unionid, device, created_at = json.loads(payload)
     return Record(User(appid, openid), unionid, device, created_at, ends_at), idle_end / MICROSECONDS
+
+
+def reason_of(entries: bytes, id: str, now: float) -> bytes | None:
+    """Return why the session `id` ended, one letter, or None if no entry says it. `now` is in Unix seconds."""
+    entries = entries[: len(entries) // ENTRY.size * ENTRY.size]
+    found = {name: reason for ends, reason, name in ENTRY.iter_unpack(entries) if ends > now * MICROSECONDS}
+    return found.get(id.encode())
 
 
 @dataclass(frozen=True, slots=True)

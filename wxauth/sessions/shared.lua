@@ -1,13 +1,15 @@
--- Prepended to login.lua, end.lua, touch.lua, rekey.lua and list.lua.
+-- Prepended to login.lua, end.lua, touch.lua, rekey.lua, list.lua and unban.lua.
 -- KEYS[1]: the user's hash.  ARGV[1]: microseconds to add to Redis' clock (0 in production).
 -- ARGV[2]: absolute life in microseconds, WXAUTH_MAX_TTL. A shorter one holds for the sessions that are there too.
 --
 -- The fields of the hash. Times are microseconds since 1970, 8 bytes, big-endian.
 --   <session id>  idle end (8), login time (8), kind (1), length of the label (2), sealed label, sealed record
 --   k, p          the newest and the previous session_key: since (8), fingerprint (4), sealed session_key
---   r             reserved for the reasons why sessions ended
+--   r             why sessions ended, oldest first, 31 bytes each: end of this entry (8), reason (1), session id (22)
+-- The reasons: c, the limit ended it; r, revoked from another device or by the operator; b, a ban.
 -- A field whose name is longer than one character is a session.
 local HEAD = 19
+local ENTRY, MAX_ENTRIES, ENTRY_LIFE = 31, 20, 7 * 86400 * 1000000
 -- No setting allows a longer life than a year. A time beyond that, and a day for clocks that differ, is damaged.
 local FAR = 366 * 86400 * 1000000
 local time = redis.call('TIME')
@@ -56,16 +58,48 @@ local function live_sessions()
   return live
 end
 
--- Deletes the sessions `ended`, tells all workers, and lets the hash live as long as the sessions `left`.
-local function finish(ended, left)
-  for _, id in ipairs(ended) do redis.call('HDEL', KEYS[1], id) end
-  if #ended > 0 then redis.call('PUBLISH', 'wxa:revoked', table.concat(ended, ' ')) end
-  local last = now
-  for _, session in ipairs(left) do last = math.max(last, session.ends) end
-  if last > now then
-    redis.call('PEXPIRE', KEYS[1], math.ceil((last - now) / 1000))
-  else
-    redis.call('DEL', KEYS[1])
+-- The entries of `r` that still count, without those of the reason `forgotten`.
+local function reasons(forgotten)
+  local kept, text = {}, redis.call('HGET', KEYS[1], 'r') or ''
+  for i = 1, #text - ENTRY + 1, ENTRY do
+    local ends = to_number(text, i)
+    if ends > now and ends < now + FAR and text:sub(i + 8, i + 8) ~= forgotten then
+      kept[#kept + 1] = {ends = ends, text = text:sub(i, i + ENTRY - 1)}
+    end
   end
-  return ended
+  return kept
+end
+
+-- Writes the newest reasons. Lets the hash live as long as the sessions `left` and the reasons; deletes it if none is left.
+local function keep(left, kept)
+  local last, texts = now, {}
+  for i = math.max(#kept - MAX_ENTRIES, 0) + 1, #kept do
+    texts[#texts + 1] = kept[i].text
+    last = math.max(last, kept[i].ends)
+  end
+  for _, session in ipairs(left) do last = math.max(last, session.ends) end
+  if last == now then
+    redis.call('DEL', KEYS[1])
+    return
+  end
+  redis.call('HDEL', KEYS[1], 'r')
+  if #texts > 0 then redis.call('HSET', KEYS[1], 'r', table.concat(texts)) end
+  if #left == 0 then redis.call('HDEL', KEYS[1], 'k', 'p') end
+  redis.call('PEXPIRE', KEYS[1], math.ceil((last - now) / 1000))
+end
+
+-- Deletes the sessions `ended`, and tells all workers. Keeps the `reason` of a session that has one. Returns the ids.
+local function finish(ended, left)
+  local ids, kept = {}, reasons()
+  for _, session in ipairs(ended) do
+    ids[#ids + 1] = session.id
+    redis.call('HDEL', KEYS[1], session.id)
+    if session.reason ~= '' and #session.id == ENTRY - 9 then
+      local ends = math.min(session.ends, now + ENTRY_LIFE)
+      kept[#kept + 1] = {ends = ends, text = to_bytes(ends) .. session.reason .. session.id}
+    end
+  end
+  if #ids > 0 then redis.call('PUBLISH', 'wxa:revoked', table.concat(ids, ' ')) end
+  keep(left, kept)
+  return ids
 end

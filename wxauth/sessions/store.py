@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
 
 from ..clock import Clock
-from ..errors import RateLimited, SessionKeyStale, SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
+from ..errors import (
+    RateLimited,
+    SessionBanned,
+    SessionKeyStale,
+    SessionNotFound,
+    SessionReplaced,
+    SessionRevoked,
+    StoreUnavailable,
+    TokenInvalid,
+    UserBanned,
+)
 from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
@@ -33,13 +43,22 @@ BAN_TTL: Final = 10 * 365 * 86400
 MAX_FAILURES: Final = 30
 FAILURE_WINDOW: Final = 600
 
+#: The letters under which a hash keeps the reasons why sessions ended. The others leave no entry.
+LETTERS: Final[Mapping[str | None, str]] = {"cap": "c", "everywhere": "r", "revoked": "r", "purge": "r", "ban": "b"}
+#: What the token of an ended session raises. Without an entry it raises TokenInvalid.
+ERRORS: Final[Mapping[bytes | None, type[TokenInvalid]]] = {
+    b"c": SessionReplaced,
+    b"r": SessionRevoked,
+    b"b": SessionBanned,
+}
+
 
 def _script(name: str) -> Script:
     folder = resources.files(__package__)
     return Script("".join(folder.joinpath(f"{part}.lua").read_text() for part in ("shared", name)))
 
 
-LOGIN, END, TOUCH, REKEY, LIST = map(_script, ("login", "end", "touch", "rekey", "list"))
+LOGIN, END, TOUCH, REKEY, LIST, UNBAN = map(_script, ("login", "end", "touch", "rekey", "list", "unban"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +156,10 @@ class SessionStore:
         return Secret(token.text), self._session(token.id, record, now + self._idle_life)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
-        """Return the session of a token, which may be any text. `touch` prolongs its life. Raises TokenInvalid."""
+        """Return the session of a token, which may be any text. `touch` prolongs its life.
+
+        Raises TokenInvalid, or the subclass of it that says who ended the session.
+        """
         return self.load(text, touch=touch)[0]
 
     def load(self, text: str, *, touch: bool = True) -> tuple[WxSession, float]:
@@ -185,19 +207,22 @@ class SessionStore:
             self.redis.count(name, FAILURE_WINDOW)
             raise
 
-    def revoke(self, session: WxSession) -> None:
-        """End this session."""
-        self._end(session.user, "these", [session.id], "logout")
+    def revoke(self, session: WxSession, reason: str = "logout") -> None:
+        """End this session: `logout` for its holder, `revoked` for the operator."""
+        self._end(session.user, "these", [session.id], reason)
 
-    def end(self, user: User, id: str) -> None:
-        """End one session of the user. Raises SessionNotFound if the user has no live session of that id."""
-        retries = self.redis.retries
-        if not self._end(user, "these", [id], "logout") and self.redis.retries == retries:
+    def end(self, user: User, id: str, own: str = "") -> None:
+        """End one session of the user, on behalf of the session `own` or of the operator.
+
+        Raises SessionNotFound if the user has no live session of that id.
+        """
+        retries, reason = self.redis.retries, "logout" if id == own else "revoked"
+        if not self._end(user, "these", [id], reason) and self.redis.retries == retries:
             raise SessionNotFound("You have no such session.")
 
-    def end_all(self, user: User, reason: str = "everywhere") -> None:
-        """End all sessions of the user. The session_keys go with the last session."""
-        self._end(user, "others", [], reason)
+    def end_all(self, user: User, reason: str = "everywhere", own: str = "") -> None:
+        """End all sessions of the user. The session_keys go with the last session. `own` is as in `end`."""
+        self._end(user, "others", [], reason, own)
 
     def end_others(self, session: WxSession) -> None:
         """End all sessions of the user but this one."""
@@ -212,8 +237,10 @@ class SessionStore:
         self._end(user, "others", [], "ban")
 
     def unban(self, user: User) -> None:
-        """Allow the user to log in again."""
+        """Allow the user to log in again. The tokens from before the ban are TokenInvalid from now on."""
         self.redis.delete(records.ban_name(user))
+        for user_hash in self._hashes(user):
+            self._run(UNBAN, user_hash, parse=int)
 
     def orphans(self) -> Iterator[str]:
         """Yield the hashes that no key of the ring opens. A hash may come twice.
@@ -262,17 +289,18 @@ class SessionStore:
         ended, count = self._run(LOGIN, user_hash, *args, also=[exists], parse=lambda ids, n: (_ids(ids), int(n)))
         return ended, count > 0
 
-    def _end(self, user: User, which: str, ids: list[str], reason: str | None) -> list[str]:
+    def _end(self, user: User, which: str, ids: list[str], reason: str | None, own: str = "") -> list[str]:
         """End `these` sessions, or all `others`, under each ring key. Return the ids of those that were alive.
 
-        The metric counts them under `reason`; None for a session that was never handed out.
+        The metric counts them under `reason`; None for a session that was never handed out. Their tokens raise the
+        error of the reason, except that of the session `own`.
         """
         if which == "these" and not ids:
             return []
         ended: list[str] = []
         with self._reporting(ended):
             for user_hash in self._hashes(user):
-                ended += self._run(END, user_hash, which, *ids, parse=_ids)
+                ended += self._run(END, user_hash, which, LETTERS.get(reason, ""), own, *ids, parse=_ids)
         if reason:
             ENDED.labels(reason).inc(len(ended))
         return ended
@@ -292,15 +320,16 @@ class SessionStore:
             self.on_ended(ended if known else None)
 
     def _read(self, token: Token) -> tuple[Record, float]:
-        """Return the record and the idle end (Unix seconds).
+        """Return the record and the idle end (Unix seconds). Raises TokenInvalid or a subclass.
 
         A record that does not open may be the reply to another command, so ask once more on a fresh connection.
         """
         name = records.hash_name(token.hash_tag)
         for fresh in (False, True):
-            value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)
+            command = ("HMGET", name, token.id, records.REASONS)
+            value, reasons = self.redis.ask(name, *command, parse=_two_values, fresh=fresh)
             if value is None:
-                raise TokenInvalid
+                raise ERRORS.get(records.reason_of(reasons or b"", token.id, self.now()), TokenInvalid)
             with contextlib.suppress(InvalidSeal):
                 return records.open_session(token, value)
         log.error("record_does_not_open", extra={"session": token.id})
@@ -321,6 +350,8 @@ class SessionStore:
                 raise
             return None
         if idle_end <= 0:
+            # It has ended since it was read, or expired. The reason is in the hash.
+            self._read(token)
             raise TokenInvalid
         return idle_end / MICROSECONDS
 
@@ -346,6 +377,11 @@ class SessionStore:
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(map(bytes, reply[::2]), map(bytes, reply[1::2]), strict=True))
+
+
+def _two_values(reply: Any) -> tuple[bytes | None, bytes | None]:
+    value, reasons = reply
+    return bytes_or_none(value), bytes_or_none(reasons)
 
 
 def _ids(reply: Any) -> list[str]:

@@ -156,19 +156,23 @@ class WxAuth:
         services().user_api.reset_session_key(session.user)
 
     def log_out(self, session: WxSession) -> None:
-        """End this session. Like all methods below, raises StoreUnavailable."""
+        """End this session, for its holder. Like all methods below, raises StoreUnavailable."""
         self._end(session.user, services().store.revoke, session)
+
+    def revoke(self, session: WxSession) -> None:
+        """End this session, for the operator. Its token raises SessionRevoked from now on."""
+        self._end(session.user, services().store.revoke, session, "revoked")
 
     def log_out_one(self, session: WxSession, id: str) -> None:
         """End the session `id` of the same user. Raises SessionNotFound."""
-        self._end(session.user, services().store.end, session.user, id)
+        self._end(session.user, services().store.end, session.user, id, session.id)
 
     def log_out_everywhere(self, session: WxSession, *, keep_current: bool = False) -> None:
         """End all sessions of the user, or all but this one."""
         if keep_current:
             self._end(session.user, services().store.end_others, session)
         else:
-            self.log_out_user(session.user)
+            self._end(session.user, services().store.end_all, session.user, "everywhere", session.id)
 
     def log_out_user(self, user: User) -> None:
         """End all sessions of a user."""

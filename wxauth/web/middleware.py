@@ -86,7 +86,8 @@ class ForwardAuth:
         fields = {"method": method[:16], "route": VERIFY, "status": error.status, "problem": error.code}
         log.info("request", extra=fields)
         response = to_response(error)
-        response.headers.extend(self._headers)
+        # nginx drops the body of a subrequest, and can read this header.
+        response.headers.extend([*self._headers, ("X-WXAuth-Problem", error.code)])
         return response
 
 

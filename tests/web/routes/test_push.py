@@ -121,7 +121,7 @@ def test_cancellation_deletes_sessions_and_session_keys_of_the_user(
     assert len(raw_redis.keys()) == 1
     response = deliver(client, fake.push(APPID, "alice", CANCELLED, TOKEN, aes_key, form))
     assert answered(response) == (200, "success")
-    assert raw_redis.keys() == []
+    assert [raw_redis.hkeys(key) for key in raw_redis.scan_iter()] == [[b"r"]]
     assert store.session_keys(alices.user) is None
 
 

@@ -58,7 +58,7 @@ def revoke() -> dict[str, Any]:
     """RFC 7009: the answer is 200 for a dead token too. Some OAuth libraries parse it as JSON."""
     session = _session_of_token(touch=False)
     if session:
-        auth.log_out(session)
+        auth.revoke(session)
     return {}
 
 
