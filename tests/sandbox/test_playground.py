@@ -392,6 +392,8 @@ def test_the_page_has_enough_contrast_and_does_not_overflow(
     browser: Browser, width: int, language: str, theme: str
 ) -> None:
     browser.open(language=language, theme=theme, width=width)
+    shown = browser.run("return [document.documentElement.lang.slice(0, 2), document.documentElement.dataset.theme]")
+    assert shown == [language, theme]
     found: dict[str, Any] = {}
     for scene in ("#login", "[data-scene=gone]", "[data-scene=two]", "#tab-code"):
         browser.press(scene)

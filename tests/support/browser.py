@@ -37,8 +37,8 @@ SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.b
 
 CHOSEN: Final = """
 const [language, theme] = arguments
-const chosen = localStorage.language === language && localStorage.theme === theme
-Object.assign(localStorage, { language, theme })
+const chosen = localStorage['wxauth language'] === language && localStorage['wxauth theme'] === theme
+Object.assign(localStorage, { 'wxauth language': language, 'wxauth theme': theme })
 return chosen
 """
 
