@@ -214,7 +214,7 @@ FAILURES = {
     "expired": ("401 token_invalid", '"action": "login"', "Log in again"),
     "busy": ("503 wechat_busy", '"action": "retry"', "Wait 1 s, try again"),
     "gone": ("503 store_unavailable", '"action": "retry"', "Wait 1 s, try again"),
-    "elsewhere": ("401 token_invalid", '"action": "login"', "Log in again"),
+    "elsewhere": ("401 session_revoked", '"action": "ask"', "Log in on this phone"),
     "forged": ("401 token_invalid", '"action": "login"', "Log in again"),
 }
 
@@ -229,6 +229,18 @@ def test_a_failure_shows_its_problem_and_the_next_step_logs_in(
         browser.press("#plug")
     browser.press("#cure")
     assert browser.text("#who") == "Logged in"
+
+
+def test_a_phone_that_another_one_logged_out_says_why_and_does_not_log_in(browser: Browser) -> None:
+    """Its token is deleted, and its button is the only way to log in."""
+    browser.press("[data-scene=elsewhere]")
+    assert titles(browser)[-1] == "401 session_revoked"
+    assert browser.text("#problem-told") == "You were logged out from another phone."
+    assert (browser.text("#pocket-token"), browser.texts("#phone-buttons button:not([hidden])")) == (
+        "none",
+        ["Log in on this phone"],
+    )
+    assert "only if the user asks for it" in browser.text("#lesson-told")
 
 
 def test_a_blocked_user_is_told_and_nothing_is_retried(browser: Browser) -> None:

@@ -122,7 +122,7 @@ function purpose(exchange, before, wrong) {
   if (wrong) return 'gone'
   if (before) return 'check'
   if (exchange.path === 'login') return exchange.status === 200 ? 'store' : 'look'
-  if (exchange.status === 401) return 'absent'
+  if (exchange.status === 401) return exchange.data.action === 'ask' ? 'ended' : 'absent'
   return exchange.method === 'DELETE' ? 'end' : 'read'
 }
 

@@ -28,9 +28,10 @@ export class Phone {
     return { exchange, problem, messages: ofExchange(exchange, { second: this.second, lost }) }
   }
 
-  /** Send a request with the token, or with another one. */
+  /** Send a request with the token, or with another one. A token whose session has ended is deleted. */
   async call(method, path, token = this.token) {
     const exchange = await send(method, path, { token })
+    if (exchange.status === 401 && token === this.token) this.token = null
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
   }
 
