@@ -235,7 +235,7 @@ def test_a_phone_that_another_one_logged_out_says_why_and_does_not_log_in(browse
     """Its token is deleted, and its button is the only way to log in."""
     browser.press("[data-scene=elsewhere]")
     assert titles(browser)[-1] == "401 session_revoked"
-    assert browser.text("#problem-told") == "You were logged out from another phone."
+    assert browser.text("#problem-told") == "Another phone logged you out."
     assert (browser.text("#pocket-token"), browser.texts("#phone-buttons button:not([hidden])")) == (
         "none",
         ["Log in on this phone"],
@@ -276,6 +276,22 @@ def test_two_phones_that_log_in_at_once_have_two_sessions(browser: Browser) -> N
     browser.press("[data-scene=two]")
     assert len([title for title in browser.texts(".title em") if title == "second phone"]) == len(LOGIN)
     assert sessions_in_redis(browser) >= 2
+
+
+#: The height of the phone, the place of the failures below the top of the phone, and whether the window shows them.
+LAYOUT = """
+const [phone, failures] = ['.device', '#chips'].map(it => document.querySelector(it).getBoundingClientRect())
+return [Math.round(phone.height), Math.round(failures.top - phone.top), failures.bottom <= innerHeight]
+"""
+
+
+def test_nothing_moves_in_a_low_window_when_the_phone_shows_another_state(browser: Browser) -> None:
+    browser.open(width=1366, height=650)
+    seen = []
+    for button in ("#login", "[data-scene=gone]", "[data-scene=elsewhere]", "#cure"):
+        browser.press(button)
+        seen.append(browser.run(LAYOUT))
+    assert seen == [[*seen[0][:2], True]] * 4
 
 
 def test_a_lost_connection_is_shown_without_an_action_and_keeps_the_token(browser: Browser) -> None:

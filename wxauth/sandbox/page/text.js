@@ -92,9 +92,9 @@ const EN = {
   'lesson.other': 'Follows the action of the problem.',
 
   'told.code_used': 'The login did not work.', 'told.token_invalid': 'The session is over.',
-  'told.session_replaced': 'You logged in on another phone.', 'told.session_revoked': 'You were logged out from another phone.',
+  'told.session_replaced': 'You logged in on another phone.', 'told.session_revoked': 'Another phone logged you out.',
   'told.user_blocked': 'WeChat does not let you in.', 'told.wechat_busy': 'WeChat is busy just now.',
-  'told.store_unavailable': 'The service is busy. You are still logged in.', 'told.unreachable': 'The sandbox does not answer. Is it still running?', 'told.other': 'This did not work.',
+  'told.store_unavailable': 'Busy now. You stay logged in.', 'told.unreachable': 'The sandbox does not answer. Is it still running?', 'told.other': 'This did not work.',
 
   'open.asked': 'Request', 'open.answered': 'Answer', 'open.said': 'Redis commands and replies',
   'open.holds': 'Content of Redis after it',
