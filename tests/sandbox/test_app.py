@@ -250,6 +250,22 @@ def test_expire_ends_the_session(client: FlaskClient) -> None:
     assert client.get("/session", headers=headers).get_json()["code"] == "token_invalid"
 
 
+def test_max_sessions_holds_until_it_is_deleted(client: FlaskClient) -> None:
+    """Then the configured number holds again."""
+    assert client.put("/sandbox/max_sessions", json={"max_sessions": 1}).status_code == 204
+    replaced, last = bearer(client), bearer(client)
+    assert client.get("/session", headers=replaced).get_json()["code"] == "session_replaced"
+    assert client.delete("/sandbox/max_sessions").status_code == 204
+    bearer(client)
+    assert client.get("/session", headers=last).status_code == 200
+
+
+@pytest.mark.parametrize("number", [None, 0, 1001, -1, 1.5, True, "1", [1]])
+def test_max_sessions_must_be_a_number_of_the_allowed_range(client: FlaskClient, number: Any) -> None:
+    response = client.put("/sandbox/max_sessions", json={"max_sessions": number})
+    assert (response.status_code, response.get_json()["code"]) == (400, "bad_request")
+
+
 @pytest.mark.parametrize(("headers", "code"), [({}, "token_missing"), ({"Authorization": "x"}, "token_invalid")])
 def test_expire_without_a_valid_token_is_rejected(client: FlaskClient, headers: dict[str, str], code: str) -> None:
     assert client.post("/sandbox/expire", headers=headers).get_json()["code"] == code

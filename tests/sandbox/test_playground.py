@@ -143,7 +143,7 @@ def kinds_in_redis(browser: Browser) -> list[str]:
 
 
 def sessions_in_redis(browser: Browser) -> int:
-    return browser.texts("#keys .bytes b").count("session")
+    return len(browser.texts("#keys [data-t='field.session']"))
 
 
 SESSIONS_AFTER_EACH = """
@@ -215,6 +215,7 @@ FAILURES = {
     "busy": ("503 wechat_busy", '"action": "retry"', "Wait 1 s, try again"),
     "gone": ("503 store_unavailable", '"action": "retry"', "Wait 1 s, try again"),
     "elsewhere": ("401 session_revoked", '"action": "ask"', "Log in on this phone"),
+    "second": ("401 session_replaced", '"action": "ask"', "Log in on this phone"),
     "forged": ("401 token_invalid", '"action": "login"', "Log in again"),
 }
 
@@ -278,6 +279,32 @@ def test_two_phones_that_log_in_at_once_have_two_sessions(browser: Browser) -> N
     assert sessions_in_redis(browser) >= 2
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "You logged in on another phone."), ("zh", "你已在另一部手机登录。")],
+    ids=["en", "zh"],
+)
+def test_with_one_session_each_phone_is_told_of_the_login_of_the_other(
+    browser: Browser, language: str, told: str
+) -> None:
+    """One tap on the first phone takes over again. Then the second one is told."""
+    browser.open(language=language)
+    browser.press("[data-scene=second]")
+    logged_in = browser.text("#other-told")
+    assert (browser.text("#problem-told"), titles(browser)[-1]) == (told, "401 session_replaced")
+    browser.press("#cure")
+    assert (browser.text("#who"), browser.text("#other-told")) == (logged_in, told)
+    assert (titles(browser)[-1], titles(browser).count("wx.login()")) == ("401 session_replaced", 2)
+    assert sessions_in_redis(browser) == 1
+
+
+def test_another_scene_removes_the_second_phone_and_allows_several_sessions(browser: Browser) -> None:
+    """The two new sessions, and that of the second phone."""
+    browser.press("[data-scene=second]")
+    browser.press("[data-scene=two]")
+    assert (browser.text("#other"), sessions_in_redis(browser)) == ("", 3)
+
+
 #: The height of the phone, the place of the failures below the top of the phone, and whether the window shows them.
 LAYOUT = """
 const [phone, failures] = ['.device', '#chips'].map(it => document.querySelector(it).getBoundingClientRect())
@@ -285,10 +312,10 @@ return [Math.round(phone.height), Math.round(failures.top - phone.top), failures
 """
 
 
-def test_nothing_moves_in_a_low_window_when_the_phone_shows_another_state(browser: Browser) -> None:
+def test_nothing_moves_in_a_low_window_when_the_phones_show_another_state(browser: Browser) -> None:
     browser.open(width=1366, height=650)
     seen = []
-    for button in ("#login", "[data-scene=gone]", "[data-scene=elsewhere]", "#cure"):
+    for button in ("#login", "[data-scene=gone]", "[data-scene=second]", "#cure"):
         browser.press(button)
         seen.append(browser.run(LAYOUT))
     assert seen == [[*seen[0][:2], True]] * 4
@@ -423,7 +450,7 @@ def test_the_page_has_enough_contrast_and_does_not_overflow(
     shown = browser.run("return [document.documentElement.lang.slice(0, 2), document.documentElement.dataset.theme]")
     assert shown == [language, theme]
     found: dict[str, Any] = {}
-    for scene in ("#login", "[data-scene=gone]", "[data-scene=two]", "#tab-code"):
+    for scene in ("#login", "[data-scene=gone]", "[data-scene=second]", "#cure", "#tab-code"):
         browser.press(scene)
         browser.run("for (const row of document.querySelectorAll('.row[aria-expanded=false]')) row.click()")
         found[scene] = (browser.run(TOO_WIDE), browser.run(FAINT))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -26,6 +26,7 @@ from .trace import Trace
 from .watched_wechat import WatchedWeChat
 
 FAKES: Final = "wxauth_fakes"
+MAX_SESSIONS: Final = 1000
 
 bp = Blueprint("sandbox", __name__, url_prefix="/sandbox")
 
@@ -110,6 +111,20 @@ def start_redis() -> dict[str, Any]:
     return show_redis()
 
 
+@bp.put("/max_sessions")
+def set_max_sessions() -> tuple[str, int]:
+    """Set how many sessions a user may have. DELETE sets the configured number again."""
+    number = _body().get("max_sessions")
+    if type(number) is not int or not 1 <= number <= MAX_SESSIONS:
+        raise BadRequest(f"max_sessions must be a whole number from 1 to {MAX_SESSIONS}.")
+    return _limit_sessions(number)
+
+
+@bp.delete("/max_sessions")
+def reset_max_sessions() -> tuple[str, int]:
+    return _limit_sessions(services().settings.max_sessions)
+
+
 @bp.post("/expire")
 def expire() -> tuple[str, int]:
     """Expire the session of the token in `Authorization`, as its idle timeout does."""
@@ -128,6 +143,12 @@ def _mark_as_sandbox(response: Response) -> Response:
 
 def _body() -> dict[str, Any]:
     return json_object() if request.content_length or request.is_json else {}
+
+
+def _limit_sessions(number: int) -> tuple[str, int]:
+    store = services().store
+    store.policy = replace(store.policy, max_sessions=number)
+    return "", 204
 
 
 def _fakes() -> Fakes:

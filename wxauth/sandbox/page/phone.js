@@ -43,7 +43,7 @@ export class Phone {
 
   /** Expire the session of the token. */
   expire() {
-    return ask('POST', 'sandbox/expire', this.token)
+    return ask('POST', 'sandbox/expire', { token: this.token })
   }
 }
 
@@ -72,10 +72,18 @@ export const Screen = {
     this.draw({ who: null, else: null, buttons: ['cure'], token })
     at('problem').hidden = false
     at('problem-code').textContent = problem.status ? `${problem.status} ${problem.code}` : problem.code
-    say(at('problem-told'), has(`told.${problem.code}`) ? `told.${problem.code}` : 'told.other')
+    say(at('problem-told'), toldOf(problem))
     // Without an answer there is no action.
     at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
     say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
+  },
+
+  /** Show the second phone with this text, or hide it. It takes the place of a heading, so nothing moves. */
+  other(text = null, out = false) {
+    at('other').hidden = text === null
+    at('breakage-head').hidden = text !== null
+    at('other').classList.toggle('out', out)
+    if (text) say(at('other-told'), text)
   },
 
   draw({ who, else: told, buttons, token, known = false }) {
@@ -92,4 +100,9 @@ export const Screen = {
       at('pocket-token').textContent = `${token.slice(0, 12)}…${token.slice(-4)}`
     } else say(at('pocket-token'), 'pocket.none')
   },
+}
+
+/** The text that tells the user of a problem. */
+export function toldOf({ code }) {
+  return has(`told.${code}`) ? `told.${code}` : 'told.other'
 }

@@ -1,6 +1,6 @@
 // The scenes: login, and its failures. All requests are real.
 
-import { Phone, Screen } from './phone.js'
+import { Phone, Screen, toldOf } from './phone.js'
 import { ask, Unreachable } from './wire.js'
 import { Vault } from './vault.js'
 
@@ -19,6 +19,8 @@ export class Scenes {
   constructor(diagram) {
     this.diagram = diagram
     this.phone = new Phone()
+    /** The second phone, while it is on the page. */
+    this.other = null
     this.cure = async () => {}
   }
 
@@ -31,7 +33,10 @@ export class Scenes {
 
   async play(scene) {
     this.diagram.begin(scene)
+    this.other = null
+    Screen.other()
     await this.guarded(async () => {
+      await ask('DELETE', 'sandbox/max_sessions')
       if (!ORDINARY.includes(scene) && (await Vault.mend())) this.diagram.aside('first.plug')
       await this[scene]()
     })
@@ -108,6 +113,17 @@ export class Scenes {
     await this.whoami()
   }
 
+  /** With one session for each user, a login on one phone ends the session of the other. */
+  async second() {
+    const { status } = await ask('PUT', 'sandbox/max_sessions', { data: { max_sessions: 1 } })
+    this.diagram.aside('aside.one', { status })
+    await this.beKnown()
+    Screen.other('phone.nobody')
+    this.other = await this.secondPhone()
+    Screen.other('phone.known')
+    await this.whoami()
+  }
+
   async two() {
     await this.beNobody()
     const phones = [this.phone, new Phone({ second: true })]
@@ -154,6 +170,15 @@ export class Scenes {
     const repeated = code === 'token_invalid' || (code === 'store_unavailable' && this.phone.token)
     if (action === 'login' || !this.phone.token) await this.login()
     if (repeated && this.phone.token) await this.whoami()
+    if (this.other && this.phone.token) await this.askOnOther()
+  }
+
+  /** The second phone sends a request, and shows what it is told. */
+  async askOnOther() {
+    const { problem, messages } = await this.other.call('GET', 'session')
+    await this.diagram.play(messages)
+    Screen.other(problem ? toldOf(problem) : 'phone.known', problem !== null)
+    if (problem) this.diagram.lesson(problem.code)
   }
 
   async settle() {

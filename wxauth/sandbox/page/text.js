@@ -23,6 +23,7 @@ const EN = {
   'scene.blocked': 'WeChat blocks the user', 'scene.blocked.told': 'WeChat considers this account high-risk: errcode 40226.',
   'scene.gone': 'Redis is down', 'scene.gone.told': 'Redis can’t be reached. No user is logged out by this.',
   'scene.elsewhere': 'another phone logs me out', 'scene.elsewhere.told': 'A second phone of the same user ends all sessions but its own.',
+  'scene.second': 'a second phone logs in', 'scene.second.told': 'One session for each user (WXAUTH_MAX_SESSIONS=1): a login on the second phone ends the session of the first.',
   'scene.two': 'two phones log in at once', 'scene.two.told': 'The same user, two phones, the same moment.',
   'scene.forged': 'a token is forged', 'scene.forged.told': 'One letter of the token is changed.',
   'scene.idle': 'The login, live', 'scene.idle.told': 'The diagram of WeChat’s own documentation, drawn by real requests.',
@@ -72,6 +73,7 @@ const EN = {
 
   'first.login': 'First, the phone logs in: POST /login → {status}', 'first.logout': 'First, the phone logs out: DELETE /session → {status}',
   'first.plug': 'First, the sandbox starts Redis again',
+  'aside.one': 'The sandbox allows one session for each user → {status}',
   'aside.expire': 'A week passes: the sandbox expires the record → {status}',
   'aside.gone': 'The sandbox stops Redis for {n} seconds',
   'aside.wait': 'The phone waits {n} s, as Retry-After says',
@@ -140,6 +142,7 @@ const ZH = {
   'scene.blocked': '用户被微信拦截', 'scene.blocked.told': '微信认为这个账号风险高：errcode 40226。',
   'scene.gone': 'Redis 不可用', 'scene.gone.told': '无法连接 Redis。用户不会因此退出登录。',
   'scene.elsewhere': '被另一部手机登出', 'scene.elsewhere.told': '同一用户的第二部手机结束其他所有会话。',
+  'scene.second': '第二部手机登录', 'scene.second.told': '每个用户只能有一个会话（WXAUTH_MAX_SESSIONS=1）：第二部手机登录后，第一部的会话结束。',
   'scene.two': '两部手机同时登录', 'scene.two.told': '同一个用户，两部手机，同一时刻。',
   'scene.forged': '伪造的 token', 'scene.forged.told': 'token 里改了一个字母。',
   'scene.idle': '登录流程，实况', 'scene.idle.told': '微信官方文档中的流程图，由真实的请求绘制。',
@@ -189,6 +192,7 @@ const ZH = {
 
   'first.login': '先让手机登录：POST /login → {status}', 'first.logout': '先让手机退出：DELETE /session → {status}',
   'first.plug': '先由沙箱恢复 Redis',
+  'aside.one': '沙箱只允许每个用户有一个会话 → {status}',
   'aside.expire': '一周后：沙箱让这条记录过期 → {status}',
   'aside.gone': '沙箱停止 Redis {n} 秒',
   'aside.wait': '手机按 Retry-After 等 {n} 秒',

@@ -10,12 +10,9 @@ export class Unreachable extends Error {}
  * null), `at` (Unix milliseconds), `ms`, and `notes`: the calls of the server to WeChat and Redis.
  */
 export async function send(method, path, { token, data } = {}) {
-  const headers = {}
-  if (data !== undefined) headers['Content-Type'] = 'application/json'
-  if (token) headers.Authorization = `Bearer ${token}`
-  const body = data === undefined ? '' : JSON.stringify(data)
+  const options = optionsOf(method, token, data)
   const at = performance.timeOrigin + performance.now()
-  const { response, text, ms } = await exchanged(path, { method, headers, body: body || undefined, cache: 'no-store' })
+  const { response, text, ms } = await exchanged(path, options)
   return {
     at,
     ms,
@@ -24,17 +21,23 @@ export async function send(method, path, { token, data } = {}) {
     status: response.status,
     data: parsed(text),
     retryAfter: Number(response.headers.get('retry-after') ?? 0),
-    request: shown(`${method} /${path}`, Object.entries(headers), body),
+    request: shown(`${method} /${path}`, Object.entries(options.headers), options.body ?? ''),
     answer: shown(`${response.status} ${response.statusText}`, telling(response.headers), text),
     notes: path.startsWith('sandbox/') ? [] : await notesOf(response.headers.get('x-wxauth-request')),
   }
 }
 
 /** Send a request to the sandbox itself. It is not shown as a message. */
-export async function ask(method, path, token) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {}
-  const { response, text } = await exchanged(path, { method, headers, cache: 'no-store' })
+export async function ask(method, path, { token, data } = {}) {
+  const { response, text } = await exchanged(path, optionsOf(method, token, data))
   return { status: response.status, data: parsed(text) }
+}
+
+function optionsOf(method, token, data) {
+  const headers = {}
+  if (data !== undefined) headers['Content-Type'] = 'application/json'
+  if (token) headers.Authorization = `Bearer ${token}`
+  return { method, headers, body: data === undefined ? undefined : JSON.stringify(data), cache: 'no-store' }
 }
 
 async function exchanged(path, options) {
