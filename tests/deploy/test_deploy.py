@@ -19,12 +19,13 @@ from tests.support.service import ROOT, Service, WeChatServer, environment
 from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
-from wxauth.sessions.store import SessionPolicy, SessionStore
+from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 
 JSON = {"Content-Type": "application/json"}
 UNDERSCORES = "underscores_in_headers"
 DEPLOY = ROOT / "deploy"
+ALICE_IDENTITY = Identity(User(APPID, "oALICE"), Secret("k"))
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +239,36 @@ def test_a_401_has_the_problem_and_the_headers_of_the_service(
     assert theirs.json() | {"request_id": ""} == ours.json() | {"request_id": ""}
     for name in ("WWW-Authenticate", "Content-Type", "Cache-Control", "X-Content-Type-Options"):
         assert theirs.headers[name] == ours.headers[name]
+
+
+def log_in_ten_times(store: SessionStore) -> None:
+    for _ in range(10):
+        store.create(ALICE_IDENTITY)
+
+
+ENDS: dict[str, tuple[Callable[[SessionStore, WxSession], None], int]] = {
+    "session_replaced": (lambda store, session: log_in_ten_times(store), 401),
+    "session_revoked": (lambda store, session: store.revoke(session, "revoked"), 401),
+    "user_banned": (lambda store, session: store.ban(session.user), 403),
+}
+
+
+@pytest.mark.parametrize("code", ENDS)
+def test_a_refusal_says_why_the_session_ended(
+    proxy: Proxy, service: Service, store: SessionStore, application: Application, code: str
+) -> None:
+    application.seen.clear()
+    end, status = ENDS[code]
+    token, session = store.create(ALICE_IDENTITY)
+    end(store, session)
+    headers = {"Authorization": f"Bearer {token.reveal()}"}
+    theirs, ours = (requests.get(f"{url}/verify", headers=headers, timeout=5) for url in (proxy.url, service.url))
+    store.unban(session.user)
+    assert (theirs.status_code, theirs.json()["code"]) == (status, code)
+    assert theirs.json() | {"request_id": ""} == ours.json() | {"request_id": ""}
+    for name in ("WWW-Authenticate", "Content-Type", "Cache-Control", "X-Content-Type-Options"):
+        assert theirs.headers.get(name) == ours.headers.get(name)
+    assert application.seen == []
 
 
 @pytest.mark.parametrize("status", [204, 302, 401, 403, 404, 500, 502, 503])
