@@ -49,7 +49,7 @@ def test_tsc_accepts_the_client(project: str) -> None:
 def test_client_is_one_short_file_without_imports() -> None:
     """Users copy this file."""
     text = CLIENT.read_text()
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 180
     assert not re.search(r"\b(require|import)\b", text)
 
 
