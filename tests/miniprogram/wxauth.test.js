@@ -690,6 +690,12 @@ test('an upload past a limit is not repeated: WeChat does not show when it may b
   assert.equal(front.count('POST /upload'), 1)
 })
 
+test('a call that is settled leaves no timer', async t => {
+  const { auth, clock } = await phoneLoggedIn(t)
+  await auth.request(SESSION)
+  assert.deepEqual(clock.timers, [])
+})
+
 test('a call of the platform that throws is an error with a code', async t => {
   const { auth, wx } = await phoneLoggedIn(t)
   wx.request = () => { throw new TypeError('url is no string') }
