@@ -10,6 +10,7 @@ import pytest
 CHECK = (
     "tests/deploy/",
     "tests/docs/test_client.py::test_tsc_accepts_the_client",
+    "tests/docs/test_examples.py",  # `make check` installs Express
     "tests/faults/",
     "tests/sandbox/test_playground.py",  # clicks in a browser
     "tests/test_benchmarks.py",

@@ -1,6 +1,6 @@
-// The types of wxauth.js. They need no other package; tests/miniprogram holds them against miniprogram-api-typings.
+// The types of wxauth.js and wxauth.mjs. They need no other package.
 
-/** What is asked of the platform's object: `wx`, `Taro` or `uni` is one. */
+/** What the client uses of the platform's object: `wx`, `Taro` or `uni`. */
 export interface Platform {
   login(options: any): unknown
   request(options: any): unknown
@@ -13,20 +13,29 @@ export interface Platform {
 }
 
 export interface Settings {
-  /** Where the service is, as `https://login.example.com`. Its origin is the only one that is sent the token. */
+  /** The address of the service, as `https://login.example.com`. Its origin gets the token. */
   baseURL: string
-  /** Needed where the service has several mini programs. */
+  /** Further origins that get the token, as `https://api.example.com`. No other origin gets it. */
+  origins?: string[]
+  /** Needed if the service has several mini programs. */
   appid?: string
   /** A label for the user's own list of sessions, of at most 64 characters. */
   device?: string
-  /** Taro or uni; without it the global `wx`. */
+  /**
+   * Called once when a session was ended by another login, from another device or by the operator (action `ask`).
+   * From then on requests are rejected with the code of the problem, also after a restart of the mini program, until
+   * a `login()` succeeds. Tell the user, and call `login()` if the user wants it.
+   */
+  onEnded?: (problem: Problem) => void
+  /** Taro or uni. The default is the global `wx`. */
   wx?: Platform
 }
 
-/** All that the platform's own call takes, but for the callbacks. */
+/** All options of the platform's own function, without the callbacks. */
 interface Call {
-  /** A path below `baseURL`, or an address. One of another origin is passed on as it is: no token, no repeat. */
+  /** A path below `baseURL`, or a full address. A request to an origin that gets no token is passed on unchanged. */
   url: string
+  /** An `Authorization` header is replaced, unless the origin gets no token. */
   header?: Record<string, any>
   /** Milliseconds. */
   timeout?: number
@@ -38,7 +47,7 @@ type Data = string | ArrayBuffer | Record<string, any>
 
 export interface RequestOptions extends Call {
   method?: 'OPTIONS' | 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE' | 'TRACE' | 'CONNECT'
-  /** The body, or a function that is called for it each time that the request is sent. */
+  /** The body, or a function that returns it. The function is called each time the request is sent. */
   data?: Data | (() => Data | Promise<Data>)
   dataType?: string
   responseType?: 'text' | 'arraybuffer'
@@ -57,7 +66,7 @@ export interface DownloadOptions extends Call {
   [more: string]: any
 }
 
-/** As the platform's `success` gets it; it comes for every status. */
+/** The platform's answer, for every status. */
 export interface Answer<Body = any> {
   statusCode: number
   data: Body
@@ -72,25 +81,26 @@ export interface Download {
   errMsg: string
 }
 
-/** The body of an answer of 400 and more. */
+/** The body of an answer with a status of 400 or more. */
 export interface Problem {
   type: string
   title: string
   status: number
   detail: string
   code: string
-  action: 'login' | 'retry' | 'none'
+  action: 'login' | 'ask' | 'retry' | 'none'
   request_id: string
 }
 
-/** What a promise is rejected with. */
+/** The error of a rejected promise. */
 export interface WxAuthError extends Error {
   /**
-   * The code of the service's problem, or one of: `wx_failed` (the platform's call failed, `message` has its errMsg),
-   * `not_understood` (the answer is not the service's), `no_phone_code` (the user gave no phone number).
+   * The code of the service's problem, as `session_replaced`, or one of: `wx_failed` (the platform's function failed,
+   * `message` is its errMsg), `not_understood` (the answer is not from the service), `no_phone_code` (the user gave no
+   * phone number).
    */
   code: string
-  /** The answer, where there was one. */
+  /** The answer that the service gave to a login, or to `phone` or `userData`. */
   answer?: Answer
 }
 
@@ -101,24 +111,32 @@ export interface Phone {
 }
 
 export interface Client {
-  /** `wx.request` with the token. Fulfilled with the answer, whatever its status. Rejected with a WxAuthError where
-   * there is no answer, or a login was needed and failed. */
+  /**
+   * `wx.request` with the token. Resolves to the answer, whatever its status. Rejects with a WxAuthError if there is no
+   * answer, if a login was needed and failed, or if the session was ended (see `onEnded`).
+   */
   request<Body = any>(options: RequestOptions): Promise<Answer<Body>>
-  /** `wx.uploadFile`, likewise; `data` is a string, and WeChat shows no header. */
+  /** `wx.uploadFile` with the token. `data` is a string. WeChat does not show the headers. */
   uploadFile(options: UploadOptions): Promise<Omit<Answer<string>, 'header'>>
-  /** `wx.downloadFile`, likewise. */
+  /** `wx.downloadFile` with the token. */
   downloadFile(options: DownloadOptions): Promise<Download>
-  /** Makes sure that there is a token; with `force` it gets a new one. Who asks during a login shares it. */
+  /** Log in if there is no valid token. With `force`, replace a valid one. Calls during a login share it. */
   login(options?: { force?: boolean }): Promise<void>
-  /** Forgets the token and ends the session. Never rejected. False: the service could not be asked, so the session
-   * lives on there until it idles out, with nobody who has its token. */
+  /**
+   * Forget the token and end the session. Never rejects. Resolves to false if the service did not confirm it: then the
+   * session lasts until its idle end, but its token is gone.
+   */
   logout(): Promise<boolean>
-  /** The phone number for the `e.detail.code` of `<button open-type="getPhoneNumber">`. */
+  /** Return the token, after a login if needed: for `wx.connectSocket`, which takes it as a header. */
+  token(): Promise<string>
+  /** Return the phone number for the `e.detail.code` of `<button open-type="getPhoneNumber">`. */
   phone(code: string | undefined): Promise<Phone>
-  /** Calls `get` (as `() => wx.getWeRunData({})`) when a login is sure, and has the service open what it gives.
-   * Where `get` is rejected, because the user keeps the data, so is this, with the same. */
+  /**
+   * Call `get`, as `() => wx.getWeRunData({})`, after a login if needed, and return the data that it gives, decrypted by
+   * the service. Rejects with the error of `get` if the user refuses.
+   */
   userData<Data = any>(get: () => PromiseLike<{ encryptedData: string; iv: string }>): Promise<Data>
 }
 
-/** One for the whole mini program: the token and the login under way are its own. */
+/** Create one client for the whole mini program, because it keeps the token and shares logins. */
 export function create(settings: Settings): Client

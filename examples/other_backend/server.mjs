@@ -1,4 +1,5 @@
-// A backend in another language: it calls /introspect to get the user of a token.
+// A backend in another language: it calls /introspect to get the user of a token. docs/other-backends.md says what it
+// must answer.
 // Plain Node.js (18 or newer), no dependencies:
 //
 //   WXAUTH_URL=http://127.0.0.1:8000 WXAUTH_CLIENT=shop:a-long-random-secret PORT=9000 node server.mjs
@@ -43,7 +44,8 @@ async function answer(request, response) {
     console.error(error.message)
     return send(response, 503, { code: 'auth_unavailable', action: 'retry' }, { 'Retry-After': '1' })
   }
-  if (!session) return send(response, 401, { code: 'token_invalid', action: 'login' }, { 'WWW-Authenticate': 'Bearer' })
+  // No `action`: /introspect does not say why a token is not active, so the client asks the service.
+  if (!session) return send(response, 401, { error: 'invalid_token' }, { 'WWW-Authenticate': 'Bearer' })
   return send(response, 200, { openid: session.sub, orders: [] })
 }
 

@@ -10,6 +10,9 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -21,9 +24,9 @@ TESTS = ROOT / "tests" / "miniprogram"
 CLIENT = MINI_PROGRAM / "wxauth.js"
 
 
-def ran(*command: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
-    return subprocess.run(command, cwd=TESTS, env=environ, capture_output=True, text=True, timeout=280)
+def ran(*command: str, folder: Path = TESTS) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "HOME": os.environ.get("HOME", "")}
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=280)
 
 
 @pytest.mark.timeout(300)
@@ -49,8 +52,66 @@ def test_tsc_accepts_the_client(project: str) -> None:
 def test_client_is_one_short_file_without_imports() -> None:
     """Users copy this file."""
     text = CLIENT.read_text()
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 180
     assert not re.search(r"\b(require|import)\b", text)
+
+
+def test_es_module_is_the_same_code() -> None:
+    """If this fails, run `npm run build` in examples/miniprogram."""
+    code, export = CLIENT.read_text().split("module.exports = ")
+    assert (MINI_PROGRAM / "wxauth.mjs").read_text() == f"{code}export {export}"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the package that `npm pack` makes is installed."""
+    folder = tmp_path_factory.mktemp("package")
+    done = ran(program("npm"), "pack", "--pack-destination", str(folder), folder=MINI_PROGRAM)
+    assert done.returncode == 0, done.stderr
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as files:
+        files.extractall(folder, filter="data")
+    (folder / "node_modules").mkdir()
+    (folder / "package").rename(folder / "node_modules" / "wxauth")
+    return folder
+
+
+def test_package_has_the_client_and_nothing_else(package: Path) -> None:
+    files = {path.name for path in (package / "node_modules" / "wxauth").iterdir()}
+    assert files == {"package.json", "wxauth.js", "wxauth.mjs", "wxauth.d.ts"}
+
+
+def test_package_has_the_version_of_the_service() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert json.loads((MINI_PROGRAM / "package.json").read_text())["version"] == project["version"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        pytest.param("commonjs", "const { create } = require('wxauth')", id="commonjs"),
+        pytest.param("module", "import { create } from 'wxauth'", id="es-module"),
+    ],
+)
+def test_package_gives_create_to_both_kinds_of_module(kind: str, code: str, package: Path) -> None:
+    code += "\nconsole.log(typeof create({ baseURL: 'https://login.example.com', wx: {} }).request)"
+    done = ran(program("node"), f"--input-type={kind}", "--eval", code, folder=package)
+    assert (done.stdout, done.stderr) == ("function\n", "")
+
+
+@pytest.mark.parametrize(
+    ("module", "resolution"), [("es2022", "bundler"), ("node16", "node16"), ("commonjs", "node10")]
+)
+def test_tsc_accepts_the_client_as_a_package(module: str, resolution: str, package: Path) -> None:
+    program("node")
+    source = package / f"{resolution}.ts"
+    source.write_text(
+        "import { create, Client, Platform } from 'wxauth'\n"
+        "export const start = (wx: Platform): Client => create({ baseURL: '', wx })\n"
+    )
+    options = ["--noEmit", "--strict", "--module", module, "--moduleResolution", resolution]
+    done = ran(program("tsc", TESTS / "node_modules" / ".bin"), *options, str(source), folder=package)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("word", ["checkSession", "session_key", "secret"])
@@ -74,4 +135,4 @@ def test_package_lock_has_hashes_and_no_registry() -> None:
     packages = json.loads((TESTS / "package-lock.json").read_text())["packages"]
     installed = {name: package for name, package in packages.items() if name}
     assert [name for name, it in installed.items() if "resolved" in it or "integrity" not in it] == []
-    assert len(installed) == 2
+    assert {f"node_modules/{name}" for name in ("express", "miniprogram-api-typings", "typescript")} <= set(installed)

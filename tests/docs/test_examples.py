@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,14 @@ import pytest
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.support.rogue import Place, answering, at, dripping, nobody, saying
+from tests.support.rogue import Line, Place, Rogue, Script, answering, at, dripping, nobody, saying
 from tests.support.servers import RedisServer, Server, free_port, program
 from tests.support.service import ROOT, Service, WeChatServer, environment
 
+DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
+BACKENDS = ("flask_app", "other_backend", "fastapi_app", "express_app")
+NODE_MODULES = ROOT / "tests" / "miniprogram" / "node_modules"
 CLIENT = "shop:client-secret-that-nobody-may-see"
 
 
@@ -44,8 +49,9 @@ class Example(Server):
         )
 
     def answers(self) -> bool:
+        """An example that asks /verify answers 503 if the service does not answer."""
         try:
-            return requests.get(f"{self.url}/orders", timeout=1).status_code == 401
+            return requests.get(f"{self.url}/orders", timeout=5).status_code in (401, 503)
         except requests.RequestException:
             return False
 
@@ -68,13 +74,23 @@ def other_backend(wxauth_url: str, **more: str) -> Example:
     return Example([program("node"), "server.mjs"], environ, EXAMPLES / "other_backend")
 
 
+def fastapi_app(wxauth_url: str) -> Example:
+    command = [sys.executable, "-m", "uvicorn", "app:app", "--port", "{port}"]
+    return Example(command, {"WXAUTH_URL": wxauth_url}, EXAMPLES / "fastapi_app")
+
+
+def express_app(wxauth_url: str) -> Example:
+    program("tsc", NODE_MODULES / ".bin")  # installed with Express by `make check`
+    environ = {"WXAUTH_URL": wxauth_url, "NODE_PATH": str(NODE_MODULES)}
+    return Example([program("node"), "app.js"], environ, EXAMPLES / "express_app")
+
+
 @dataclass
 class Applications:
-    """The service, both examples, and a user of all three."""
+    """The service, the examples, and a user of all of them."""
 
     service: str
-    flask: str
-    node: str
+    examples: dict[str, str]
     wechat: WeChatServer
     redis: RedisServer
     environ: dict[str, str]
@@ -85,7 +101,8 @@ class Applications:
         return token
 
     def urls(self) -> dict[str, str]:
-        return {"service": f"{self.service}/session", "flask": f"{self.flask}/orders", "node": f"{self.node}/orders"}
+        orders = {name: f"{url}/orders" for name, url in self.examples.items()}
+        return {"service": f"{self.service}/session"} | orders
 
     def statuses(self, token: str) -> dict[str, int]:
         return {name: ask(url, token).status_code for name, url in self.urls().items()}
@@ -95,23 +112,34 @@ def ask(url: str, token: str, scheme: str = "Bearer ") -> requests.Response:
     return requests.get(url, headers={"Authorization": f"{scheme}{token}"}, timeout=5)
 
 
-@pytest.fixture(scope="module")
-def applications() -> Iterator[Applications]:
+@contextmanager
+def started(**variables: str) -> Iterator[Applications]:
     with ExitStack() as stack:
         redis, wechat = stack.enter_context(RedisServer()), stack.enter_context(WeChatServer())
-        environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT)
-        service = stack.enter_context(Service(environ))
-        flask = stack.enter_context(flask_app(environ))
-        node = stack.enter_context(other_backend(service.url))
-        yield Applications(service.url, flask.url, node.url, wechat, redis, environ)
+        environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT, **variables)
+        url = stack.enter_context(Service(environ)).url
+        examples = {
+            "flask": flask_app(environ),
+            "node": other_backend(url),
+            "fastapi": fastapi_app(url),
+            "express": express_app(url),
+        }
+        urls = {name: stack.enter_context(example).url for name, example in examples.items()}
+        yield Applications(url, urls, wechat, redis, environ)
 
 
-EVERYWHERE = dict.fromkeys(("service", "flask", "node"), 200)
+@pytest.fixture(scope="module")
+def applications() -> Iterator[Applications]:
+    with started() as found:
+        yield found
+
+
+EVERYWHERE = dict.fromkeys(("service", "flask", "node", "fastapi", "express"), 200)
 NOWHERE = dict.fromkeys(EVERYWHERE, 401)
 
 
-def test_login_at_the_service_is_valid_in_both_examples(applications: Applications) -> None:
-    """Both applications return the same openid as the service."""
+def test_login_at_the_service_is_valid_in_all_examples(applications: Applications) -> None:
+    """All applications return the same openid as the service."""
     token = applications.log_in()
     assert applications.statuses(token) == EVERYWHERE
     assert len({ask(url, token).json()["openid"] for url in applications.urls().values()}) == 1
@@ -121,7 +149,7 @@ def test_login_at_the_service_is_valid_in_both_examples(applications: Applicatio
 def test_logout_in_one_application_ends_the_session_in_all(place: str, applications: Applications) -> None:
     token = applications.log_in()
     assert applications.statuses(token) == EVERYWHERE
-    root = {"service": applications.service, "flask": applications.flask}[place]
+    root = {"service": applications.service, **applications.examples}[place]
     assert requests.delete(f"{root}/session", headers={"Authorization": token}, timeout=5).status_code == 204
     assert applications.statuses(token) == NOWHERE
 
@@ -150,6 +178,22 @@ def test_node_refuses_a_user_of_another_mini_program(applications: Applications)
         assert ask(f"{node.url}/orders", applications.log_in()).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["flask", "fastapi", "express"])
+def test_example_passes_the_problem_of_the_service_on(name: str, applications: Applications) -> None:
+    """The mini program's client understands the problem also inside FastAPI's `detail`."""
+    urls = applications.urls()
+    expected, answer = ask(urls["service"], "nonsense"), ask(urls[name], "nonsense")
+    problem = answer.json()["detail"] if name == "fastapi" else answer.json()
+    assert (problem["code"], problem["action"]) == ("token_invalid", "login")
+    assert answer.headers["WWW-Authenticate"] == expected.headers["WWW-Authenticate"]
+
+
+def test_authorization_that_is_not_ascii_returns_401(applications: Applications) -> None:
+    headers = {"Authorization": "Bearer é".encode("latin-1")}
+    answers = [requests.get(url, headers=headers, timeout=5) for url in applications.urls().values()]
+    assert [answer.status_code for answer in answers] == [401] * 5
+
+
 ACTIVE = b'{"active": true, "sub": "o1", "client_id": "wx1"}'
 UNKNOWN = {
     "nobody": nobody,
@@ -171,6 +215,62 @@ def test_node_returns_503_if_the_service_gives_no_valid_answer(place: Place) -> 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
+class Verifier:
+    """An example that asks a rogue's /verify. `script` is what the rogue does."""
+
+    def __init__(self, start: Callable[[str], Example]) -> None:
+        self.script: Script = answer_of_verify(b"503 Service Unavailable", b"")
+        self.rogue = Rogue(lambda line: self.script(line))
+        self.example = start(self.rogue.url)
+
+    def ask(self, script: Script) -> requests.Response:
+        self.script = script
+        return ask(f"{self.example.url}/orders", "wxa_some-token")
+
+
+def answer_of_verify(status: bytes, body: bytes, *headers: bytes) -> Script:
+    lines = (b"HTTP/1.1 " + status, *headers, b"Connection: close", b"Content-Length: %d" % len(body))
+    return saying(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+
+
+@pytest.fixture(scope="module", params=[fastapi_app, express_app])
+def verifier(request: pytest.FixtureRequest) -> Iterator[Verifier]:
+    found = Verifier(request.param)
+    with found.rogue, found.example:
+        yield found
+
+
+PROBLEM = b"Content-Type: application/problem+json"
+REPLACED = b'{"code": "session_replaced", "action": "ask", "detail": "The user logged in elsewhere"}'
+VERIFY_UNKNOWN = {
+    "nothing": saying(b""),
+    "200": answer_of_verify(b"200 OK", b"{}", b"X-WX-OpenID: o1"),
+    "204-without-openid": answer_of_verify(b"204 No Content", b"", b"X-WX-AppID: wx1"),
+    "401-of-a-proxy": answer_of_verify(b"401 Unauthorized", b"<html>", b"Content-Type: text/html"),
+    "404-problem": answer_of_verify(b"404 Not Found", b'{"code": "not_found"}', PROBLEM),
+    "redirect": answer_of_verify(b"302 Found", b"", b"Location: /elsewhere"),
+    "silent": Line.hold,
+    "body-never-ends": saying(b"HTTP/1.1 401 Unauthorized\r\n%b\r\nContent-Length: 9\r\n\r\n" % PROBLEM, Line.hold),
+}
+
+
+@pytest.mark.parametrize("script", VERIFY_UNKNOWN.values(), ids=VERIFY_UNKNOWN)
+def test_verify_without_a_valid_answer_returns_503(script: Script, verifier: Verifier) -> None:
+    answer = verifier.ask(script)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+@pytest.mark.parametrize("status", [b"401 Unauthorized", b"403 Forbidden"])
+def test_verify_with_a_reason_passes_it_on(status: bytes, verifier: Verifier) -> None:
+    """The client must know why the session ended, or it logs in silently and ends the user's other session."""
+    challenge = b'WWW-Authenticate: Bearer error="invalid_token"'
+    answer = verifier.ask(answer_of_verify(status, REPLACED, PROBLEM, challenge))
+    body = answer.json()
+    assert json.loads(REPLACED) in (body, body["detail"])
+    assert answer.status_code == int(status[:3])
+    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
 def test_node_with_a_wrong_credential_returns_503_and_does_not_show_it(applications: Applications) -> None:
     """Only the operator can fix a wrong credential, so the user is not logged out."""
     with other_backend(applications.service, WXAUTH_CLIENT="shop:wrong") as node:
@@ -180,14 +280,11 @@ def test_node_with_a_wrong_credential_returns_503_and_does_not_show_it(applicati
 
 def test_all_applications_return_503_while_redis_is_down() -> None:
     """The answers have Retry-After, and no client logs out."""
-    with WeChatServer() as wechat, RedisServer() as redis:
-        environ = environment(redis.url, wechat.url, WXAUTH_CLIENTS=CLIENT, WEB_CONCURRENCY="1")
-        with Service(environ) as service, flask_app(environ) as flask, other_backend(service.url) as node:
-            applications = Applications(service.url, flask.url, node.url, wechat, redis, environ)
-            token = applications.log_in()
-            redis.stop()
-            answers = [ask(url, token) for url in applications.urls().values()]
-    assert [(answer.status_code, "Retry-After" in answer.headers) for answer in answers] == [(503, True)] * 3
+    with started(WEB_CONCURRENCY="1") as applications:
+        token = applications.log_in()
+        applications.redis.stop()
+        answers = [ask(url, token) for url in applications.urls().values()]
+    assert [(answer.status_code, "Retry-After" in answer.headers) for answer in answers] == [(503, True)] * 5
 
 
 @pytest.mark.parametrize("debug", ["0", "1"])
@@ -211,16 +308,36 @@ def test_flask_app_on_granian_shows_no_secret_in_the_wsgi_environment(
 
 def test_no_example_contains_a_secret() -> None:
     """Users copy these files."""
-    texts = [path.read_text() for path in EXAMPLES.rglob("*") if path.suffix in (".py", ".mjs")]
-    assert len(texts) == 2
+    texts = [path.read_text() for folder in BACKENDS for path in (EXAMPLES / folder).iterdir() if path.is_file()]
+    assert len(texts) == len(BACKENDS)
     assert not any(word in text for text in texts for word in (APP_SECRET, RING_KEY, "session_key", "WECHAT_SECRET"))
 
 
 def test_examples_are_short_and_import_little() -> None:
-    """The Flask example has at most 25 lines. The Node example needs no package."""
+    """The Flask example has at most 25 lines, the others at most 50. The Node example needs no package."""
     lines = (EXAMPLES / "flask_app" / "app.py").read_text().splitlines()
     assert len([line for line in lines if line]) <= 25
     node = (EXAMPLES / "other_backend" / "server.mjs").read_text()
     assert [line for line in node.splitlines() if line.startswith("import")] == [
         "import { createServer } from 'node:http'"
     ]
+    others = [EXAMPLES / "fastapi_app" / "app.py", EXAMPLES / "express_app" / "app.js"]
+    assert [path.name for path in others if len(path.read_text().splitlines()) > 50] == []
+
+
+@pytest.mark.parametrize("name", ["other-backends.md", "other-backends.zh-CN.md"])
+def test_page_about_backends_links_to_each_example(name: str) -> None:
+    linked = set(re.findall(r"\]\(([^)#:]+)\)", (DOCS / name).read_text(encoding="utf-8")))
+    assert {f"../examples/{folder}" for folder in BACKENDS} <= linked
+    assert [link for link in linked if not (DOCS / link).exists()] == []
+
+
+def test_both_pages_about_backends_have_the_same_code_and_tables() -> None:
+    """Code blocks and the first column of the tables are not translated."""
+
+    def untranslated(name: str) -> list[str]:
+        text = (DOCS / name).read_text(encoding="utf-8")
+        code = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
+        return code + re.findall(r"^(\| `.*?\|)", text, re.MULTILINE) + re.findall(r"^#+ ", text, re.MULTILINE)
+
+    assert untranslated("other-backends.zh-CN.md") == untranslated("other-backends.md")

@@ -155,12 +155,11 @@ function load({ setTimeout, clearTimeout, Date }, more = {}) {
   return run('wxauth.js', { setTimeout, clearTimeout, Date, ...more })
 }
 
-// The whole mini program: its app, started, and its page, which is not loaded yet.
+// The whole mini program: its app and its page, which is not loaded yet.
 function open(clock, wx, baseURL) {
   let app, page
   const given = { wx, console: { warn() {} } }
   run('app.js', { ...given, baseURL, require: () => load(clock, given), App: it => { app = it } })
-  app.onLaunch()
   run('pages/index/index.js', { ...given, getApp: () => app, Page: it => { page = it } })
   return live(page)
 }

@@ -148,4 +148,20 @@ class Front extends EventEmitter {
   }
 }
 
-module.exports = { ask, Front, ROOT, Sandbox }
+// A small backend over real HTTP. `handle` gets the Authorization header and the path, and returns [status, body].
+// A body that is no string is sent as JSON.
+async function startBackend(handle) {
+  const seen = []
+  const server = http.createServer(async (request, response) => {
+    const { url, headers: { authorization = '' } } = request
+    seen.push(authorization)
+    const [status, body] = await handle(authorization, url)
+    response.writeHead(status, { 'Content-Type': typeof body === 'string' ? 'text/html' : 'application/json' })
+    response.end(typeof body === 'string' ? body : JSON.stringify(body))
+  })
+  server.listen(0, HOST)
+  await once(server, 'listening')
+  return { url: `http://${HOST}:${server.address().port}`, seen, stop: () => server.close() }
+}
+
+module.exports = { ask, Front, ROOT, Sandbox, startBackend }

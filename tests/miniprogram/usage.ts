@@ -9,6 +9,11 @@ const platform: Platform = wx
 const auth: Client = create({ baseURL: 'https://login.example.com' })
 create({ baseURL: 'https://login.example.com', wx, appid: 'wx0123456789abcdef', device: 'a phone' })
 create({ baseURL: 'https://login.example.com', wx: platform })
+create({
+  baseURL: 'https://login.example.com',
+  origins: ['https://api.example.com'],
+  onEnded: ({ code, action }) => console.log(code, action === 'ask'),
+})
 
 interface Orders {
   orders: string[]
@@ -26,6 +31,12 @@ async function use(
   await auth.request(request)
   const text: string = (await auth.uploadFile(upload)).data
   const path: string = (await auth.downloadFile(download)).tempFilePath
+
+  const socket = wx.connectSocket({
+    url: 'wss://api.example.com',
+    header: { Authorization: `Bearer ${await auth.token()}` },
+  })
+  socket.close({})
 
   await auth.login()
   await auth.login({ force: true })
@@ -54,7 +65,7 @@ void auth.request({ url: '/', success() {} })
 void auth.uploadFile({ url: '/' })
 // @ts-expect-error: what WeChat sealed, with its iv
 void auth.userData(async () => ({ encryptedData: '' }))
-// @ts-expect-error: the token is the client's own
-void auth.token
+// @ts-expect-error: the token is a promise
+void ('' + auth.token().length)
 
 export default use

@@ -5,7 +5,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { after, before, beforeEach, test: nodeTest } = require('node:test')
 const { Clock, EXAMPLE, load, open, shown, Wx } = require('./phone.js')
-const { ask, Front, Sandbox } = require('./service.js')
+const { ask, Front, Sandbox, startBackend } = require('./service.js')
 
 const GAP = 3000
 const TOO_LONG = 60000 // ms: a promise that is never settled is a failure, too
@@ -312,10 +312,17 @@ const NO_PROBLEMS = {
 }
 
 for (const [what, body] of Object.entries(NO_PROBLEMS)) {
-  test(`an error with ${what} is handed on`, async t => {
+  test(`a 401 with ${what} renews the login once`, async t => {
     const { auth, wx } = await phoneLoggedIn(t)
-    front.answer('GET /orders', 401, body)
+    for (let times = 0; times < 3; times++) front.answer('GET /orders', 401, body)
     assert.equal((await auth.request({ url: '/orders' })).statusCode, 401)
+    assert.deepEqual([wx.logins, front.count('GET /orders')], [2, 2])
+  })
+
+  test(`a 403 with ${what} is handed on`, async t => {
+    const { auth, wx } = await phoneLoggedIn(t)
+    front.answer('GET /orders', 403, body)
+    assert.equal((await auth.request({ url: '/orders' })).statusCode, 403)
     assert.deepEqual([wx.logins, front.count('GET /orders')], [1, 1])
   })
 }
@@ -326,6 +333,230 @@ test('a problem is understood where the caller asked for bytes or for text', asy
     await endSession(wx)
     assert.equal((await auth.request({ ...SESSION, ...form })).statusCode, 200)
   }
+})
+
+// --- A session that was ended by another login, another device or the operator
+
+const ORDERS = { url: '/orders' }
+
+// A phone that was told that its session was replaced. `told` are the problems that onEnded got.
+async function phoneEnded(t, settings) {
+  const told = []
+  const it = await phoneLoggedIn(t, { onEnded: problem => told.push(problem), ...settings })
+  front.say('GET /orders', 401, 'session_replaced', 'ask')
+  await assert.rejects(it.auth.request(ORDERS), { code: 'session_replaced', message: 'made up: session_replaced' })
+  front.forget()
+  return { ...it, told }
+}
+
+test('a replaced session stops silent logins: every call is rejected, and onEnded is called once', async t => {
+  const { auth, wx, told } = await phoneEnded(t)
+  const calls = [auth.request(ORDERS), auth.uploadFile(FILE), auth.downloadFile(ORDERS), auth.phone('c'), auth.token()]
+  const ends = await Promise.allSettled(calls)
+  assert.deepEqual(ends.map(it => it.reason && it.reason.code), Array(5).fill('session_replaced'))
+  assert.deepEqual(told.map(({ code, action }) => [code, action]), [['session_replaced', 'ask']])
+  assert.deepEqual([wx.logins, front.seen], [1, []])
+})
+
+test('ten parallel answers that the session was revoked call onEnded once and log in never', async t => {
+  let calls = 0
+  const { auth, wx } = await phoneLoggedIn(t, { onEnded: () => { calls += 1 } })
+  for (let times = 0; times < 10; times++) front.say('GET /orders', 401, 'session_revoked', 'ask')
+  const release = front.hold('GET /orders')
+  const requests = Promise.allSettled(Array.from({ length: 10 }, () => auth.request(ORDERS)))
+  await front.arrived('GET /orders', 10)
+  release()
+  assert.deepEqual((await requests).map(it => it.reason && it.reason.code), Array(10).fill('session_revoked'))
+  assert.deepEqual([calls, wx.logins, front.count('GET /orders')], [1, 1, 10])
+})
+
+test('a replaced session is known after a restart, and onEnded is not called again', async t => {
+  const { start, wx, told } = await phoneEnded(t)
+  await assert.rejects(start().request(ORDERS), { code: 'session_replaced' })
+  assert.deepEqual([wx.logins, told.length, front.seen], [1, 1, []])
+})
+
+test('login() without force ends the silence', async t => {
+  const { auth, wx } = await phoneEnded(t)
+  await auth.login()
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+  assert.equal(wx.logins, 2)
+})
+
+test('requests during that login wait for it', async t => {
+  const { auth } = await phoneEnded(t)
+  const [, answer] = await Promise.all([auth.login(), auth.request(SESSION)])
+  assert.equal(answer.statusCode, 200)
+})
+
+test('onEnded may call login()', async t => {
+  const it = await phoneLoggedIn(t, { onEnded: () => { it.login = it.auth.login() } })
+  front.say('GET /orders', 401, 'session_replaced', 'ask')
+  await assert.rejects(it.auth.request(ORDERS), { code: 'session_replaced' })
+  await it.login
+  assert.equal((await it.auth.request(SESSION)).statusCode, 200)
+})
+
+test('after a login() that failed the session is still ended', async t => {
+  const { auth, wx } = await phoneEnded(t)
+  wx.outcomes = ['40226']
+  await assert.rejects(auth.login(), { code: 'user_blocked' })
+  await assert.rejects(auth.request(SESSION), { code: 'session_replaced' })
+  assert.equal(wx.logins, 2)
+})
+
+test('a logout does not log in again either', async t => {
+  const { auth } = await phoneEnded(t)
+  assert.equal(await auth.logout(), true)
+  await assert.rejects(auth.request(SESSION), { code: 'session_replaced' })
+})
+
+test('a late answer about a replaced token is repeated with the newer token', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  front.say('GET /session', 401, 'session_replaced', 'ask')
+  const release = front.hold('GET /session')
+  const late = auth.request(SESSION)
+  await front.arrived('GET /session', 1)
+  await auth.login({ force: true })
+  release()
+  assert.equal((await late).statusCode, 200)
+  assert.equal(wx.logins, 2)
+})
+
+test('an answer about a replaced token waits for the login under way', async t => {
+  const told = []
+  const { auth, wx } = await phoneLoggedIn(t, { onEnded: problem => told.push(problem) })
+  front.say('GET /session', 401, 'session_replaced', 'ask')
+  const releases = [front.hold('GET /session'), front.hold('POST /login')]
+  const request = auth.request(SESSION)
+  await front.arrived('GET /session', 1)
+  const login = auth.login({ force: true })
+  await front.arrived('POST /login', 1)
+  releases[0]()
+  await idle()
+  releases[1]()
+  await login
+  assert.equal((await request).statusCode, 200)
+  assert.deepEqual([wx.logins, told], [2, []])
+})
+
+test('other answers of 4xx are fulfilled', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  front.say('GET /orders', 403, 'user_banned', 'none').say('GET /orders', 401, 'client_unauthorized', 'none')
+  const answers = [await auth.request(ORDERS), await auth.request(ORDERS), await auth.request({ url: '/nowhere' })]
+  assert.deepEqual(statuses(answers), [403, 401, 404])
+  assert.equal(wx.logins, 1)
+})
+
+test('a login that is answered with ask is rejected, and not repeated', async t => {
+  const { auth, wx } = phone(t)
+  front.say('POST /login', 401, 'session_replaced', 'ask')
+  await assert.rejects(auth.login(), { code: 'session_replaced' })
+  assert.equal(wx.logins, 1)
+})
+
+// A service that allows one session: a login replaces the last one. `backend` knows of tokens, but not of reasons.
+function oneSession() {
+  let logins = 0
+  const isLive = authorization => authorization === `Bearer wxa_${logins}`
+  const replaced = { code: 'session_replaced', action: 'ask', detail: 'The user logged in elsewhere' }
+  const service = (authorization, path) => {
+    if (path === '/login') return [200, { token: `wxa_${++logins}`, expires_in: 604800 }]
+    if (path === '/sandbox/wx.login') return [200, { code: 'c' }]
+    return isLive(authorization) ? [200, {}] : [401, replaced]
+  }
+  const backend = authorization => (isLive(authorization) ? [200, {}] : [401, { error: 'invalid_token' }])
+  return { service, backend, logins: () => logins }
+}
+
+for (const asked of ['service', 'backend']) {
+  test(`two phones that keep asking the ${asked} settle after one exchange`, async t => {
+    const fake = oneSession()
+    const service = await startBackend(fake.service)
+    const backend = await startBackend(fake.backend)
+    t.after(() => { service.stop(); backend.stop() })
+    const told = []
+    const phones = ['old', 'new'].map(name => {
+      const onEnded = ({ code }) => told.push(`${name}: ${code}`)
+      return phone(t, { service, origins: [backend.url], onEnded })
+    })
+    const url = { service: '/session', backend: backend.url }[asked]
+    const statusesOf = async ({ auth, clock }) => {
+      const answer = auth.request({ url }).then(it => it.statusCode, error => error.code)
+      clock.advance(GAP)
+      return answer
+    }
+    const rounds = []
+    for (let round = 0; round < 5; round++) {
+      for (const it of phones) rounds.push(await statusesOf(it))
+    }
+    assert.deepEqual(rounds, [200, 200, ...Array(4).fill(['session_replaced', 200]).flat()])
+    assert.deepEqual([fake.logins(), told], [2, ['old: session_replaced']])
+  })
+}
+
+// --- Another backend, that does not answer with our problems
+
+async function backends(t, number, handle) {
+  const started = await Promise.all(Array.from({ length: number }, () => startBackend(handle)))
+  t.after(() => started.forEach(it => it.stop()))
+  return started
+}
+
+// A phone, and a backend that asks the real service and answers `refusal` if the token is not live.
+async function phoneWithBackend(t, refusal) {
+  const isLive = async authorization => (await ask(`${sandbox.url}/session`, { headers: { authorization } })).status === 200
+  const [backend] = await backends(t, 1, async authorization => (await isLive(authorization) ? [200, {}] : refusal))
+  const it = await phoneLoggedIn(t, { origins: [backend.url] })
+  return { ...it, backend, orders: () => it.auth.request({ url: `${backend.url}/orders` }) }
+}
+
+for (const [what, body] of Object.entries({
+  'a page': '<html>',
+  'the error of OAuth': { error: 'invalid_token' },
+  'the text of FastAPI': { detail: 'Not authenticated' },
+  'a problem inside detail': { detail: { code: 'token_invalid', action: 'login' } },
+})) {
+  test(`a 401 of another backend with ${what} renews the login once`, async t => {
+    const { orders, wx, backend } = await phoneWithBackend(t, [401, body])
+    await endSession(wx)
+    assert.equal((await orders()).statusCode, 200)
+    assert.deepEqual([wx.logins, backend.seen.length, new Set(backend.seen).size], [2, 2, 2])
+  })
+}
+
+test('a reason inside detail ends the session', async t => {
+  const reason = { code: 'session_revoked', action: 'ask', detail: 'ended' }
+  const { orders, wx } = await phoneWithBackend(t, [401, { detail: reason }])
+  await endSession(wx)
+  await assert.rejects(orders(), { code: 'session_revoked', message: 'ended' })
+  assert.deepEqual([wx.logins, front.seen], [1, []])
+})
+
+test('a reason without a code has one', async t => {
+  const { orders, wx } = await phoneWithBackend(t, [401, { action: 'ask' }])
+  await endSession(wx)
+  await assert.rejects(orders(), { code: 'session_revoked' })
+})
+
+test('a 401 of another backend without a reason: the service is asked for it', async t => {
+  const { orders, wx } = await phoneWithBackend(t, [401, {}])
+  await endSession(wx)
+  front.say('GET /session', 401, 'session_replaced', 'ask')
+  await assert.rejects(orders(), { code: 'session_replaced' })
+  assert.deepEqual([wx.logins, front.count('GET /session')], [1, 1])
+})
+
+test('a logout while the service is asked for the reason is not undone', async t => {
+  const { auth, orders, wx } = await phoneWithBackend(t, [401, {}])
+  await endSession(wx)
+  const release = front.hold('GET /session')
+  const request = orders()
+  await front.arrived('GET /session', 1)
+  await auth.logout()
+  release()
+  assert.equal((await request).statusCode, 401)
+  assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
 })
 
 // --- Uploads and downloads
@@ -381,7 +612,9 @@ test('after two repeats the 503 is the caller\'s', async t => {
 
 for (const [what, say] of Object.entries({
   'one that asks for a minute': () => front.say('GET /orders', 429, 'rate_limited', 'retry', { 'Retry-After': '60' }),
-  'one that names no action': () => front.answer('GET /orders', 503, '<html>', { 'Retry-After': '1' }),
+  'JSON that names no action': () => front.answer('GET /orders', 503, '{"error": "maintenance"}', { 'Retry-After': '1' }),
+  'a gateway that asks for a minute': () => front.answer('GET /orders', 503, '<html>', { 'Retry-After': '60' }),
+  'a page that is no gateway\'s': () => front.answer('GET /orders', 500, '<html>'),
   'one that nothing can be done about': () => front.say('GET /orders', 503, 'wechat_misconfigured', 'none'),
   'one that may have used a code up': () => front.say('GET /orders', 503, 'wechat_unreachable', 'retry'),
 })) {
@@ -392,6 +625,45 @@ for (const [what, say] of Object.entries({
     assert.equal(front.count('GET /orders'), 1)
   })
 }
+
+for (const [status, body] of [[502, '<html>'], [503, '<html>'], [504, '<html>'], [502, ''], [503, 'Bad Gateway']]) {
+  test(`a gateway's ${status} with ${JSON.stringify(body)} is retried`, async t => {
+    const { auth, clock } = await phoneLoggedIn(t)
+    front.answer('GET /orders', status, body, { 'Retry-After': '2' }).answer('GET /orders', 200, '{}')
+    const wait = clock.next(2000)
+    const request = auth.request({ url: '/orders' })
+    clock.advance((await wait).ms)
+    assert.equal((await request).statusCode, 200)
+    assert.equal(front.count('GET /orders'), 2)
+  })
+}
+
+test('a gateway\'s 503 for a download is retried', async t => {
+  const { auth, clock } = await phoneLoggedIn(t)
+  front.answer('GET /download', 503, '<html>')
+  const wait = clock.next(1000)
+  const download = auth.downloadFile({ url: '/download' })
+  clock.advance((await wait).ms)
+  assert.equal((await download).statusCode, 200)
+})
+
+test('a gateway\'s 503 for a login is retried with a new code', async t => {
+  const { auth, clock } = phone(t)
+  front.answer('POST /login', 503, '<html>')
+  const wait = clock.next(1000)
+  const login = auth.login()
+  clock.advance(Math.max((await wait).ms, GAP))
+  await login
+  assert.equal(new Set(front.all('POST /login').map(it => it.body.toString())).size, 2)
+})
+
+test('a gateway\'s 504 for a POST is not retried: the backend may have handled it', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  front.answer('POST /orders', 504, '<html>').answer('POST /upload', 504, '<html>')
+  const answers = [await auth.request({ url: '/orders', method: 'POST' }), await auth.uploadFile(FILE)]
+  assert.deepEqual(statuses(answers), [504, 504])
+  assert.equal(front.seen.length, 2)
+})
 
 test('a connection that is cut settles the request', async t => {
   const { auth } = await phoneLoggedIn(t)
@@ -416,6 +688,12 @@ test('an upload past a limit is not repeated: WeChat does not show when it may b
   front.say('POST /upload', 429, 'rate_limited', 'retry', { 'Retry-After': '60' })
   assert.equal((await auth.uploadFile(FILE)).statusCode, 429)
   assert.equal(front.count('POST /upload'), 1)
+})
+
+test('a call that is settled leaves no timer', async t => {
+  const { auth, clock } = await phoneLoggedIn(t)
+  await auth.request(SESSION)
+  assert.deepEqual(clock.timers, [])
 })
 
 test('a call of the platform that throws is an error with a code', async t => {
@@ -502,6 +780,46 @@ for (const [url, full] of Object.entries({
 })) {
   test(`${url} is at our own origin`, async () => {
     assert.deepEqual(await notesOf(url), [[full, 'Bearer wxa_x']])
+  })
+}
+
+test('a further origin gets the token, and no other', async t => {
+  const [orders, other] = await backends(t, 2, () => [200, {}])
+  const { auth, wx } = await phoneLoggedIn(t, { origins: [`${orders.url}/v1/`] })
+  await auth.request({ url: `${orders.url}/orders` })
+  await auth.request({ url: `${other.url}/orders` })
+  assert.deepEqual([orders.seen, other.seen], [[`Bearer ${stored(wx).token}`], ['']])
+})
+
+test('origins are compared without case, and a name alone is none', async t => {
+  const [orders] = await backends(t, 1, () => [200, {}])
+  const seen = async origin => {
+    const { auth } = await phoneLoggedIn(t, { origins: [origin] })
+    await auth.request({ url: orders.url })
+    return orders.seen.pop() !== ''
+  }
+  const { host } = new URL(orders.url)
+  assert.deepEqual([await seen(`HTTP://${host}`), await seen(host), await seen('')], [true, false, false])
+})
+
+test('the token is given out for a socket, after a login, and none after a session that was ended', async t => {
+  const { auth, wx } = phone(t)
+  const tokens = await ten(() => auth.token())
+  assert.deepEqual(tokens, Array(10).fill(stored(wx).token))
+  assert.equal(wx.logins, 1)
+  front.say('GET /orders', 401, 'session_replaced', 'ask')
+  await assert.rejects(auth.request({ url: '/orders' }))
+  await assert.rejects(auth.token(), { code: 'session_replaced' })
+})
+
+for (const name of ['Authorization', 'authorization', 'AUTHORIZATION']) {
+  test(`a header ${name} of the caller is replaced`, async t => {
+    const { auth, wx } = await phoneLoggedIn(t)
+    let seen
+    const { request } = wx
+    wx.request = options => { seen = options.header; return request(options) }
+    await auth.request({ ...SESSION, header: { [name]: 'Bearer old', 'X-Page': 'index' } })
+    assert.deepEqual({ ...seen }, { Authorization: `Bearer ${stored(wx).token}`, 'X-Page': 'index' })
   })
 }
 
@@ -692,10 +1010,27 @@ test('the page shows the session and the list, after one login', async t => {
 test('the page logs in again, and out', async t => {
   const { page, wx, clock } = await openedPage(t)
   clock.advance(GAP)
-  await page.logInAgain()
+  await page.logIn()
   assert.deepEqual([wx.logins, page.data.error], [2, ''])
   await page.logOut()
   assert.deepEqual([page.data.session, page.data.sessions.length, page.data.error, wx.storage.size], [null, 0, '', 0])
+})
+
+test('the page shows that the session was replaced, asks, and logs in again when the user wants it', async t => {
+  const { page, wx, clock } = await openedPage(t)
+  clock.advance(GAP)
+  let dialog
+  wx.showModal = options => { dialog = options }
+  wx.reLaunch = () => page.onLoad()
+  front.say('GET /session', 401, 'session_replaced', 'ask').say('GET /sessions', 401, 'session_replaced', 'ask')
+  await page.show()
+  assert.deepEqual([page.data.session, page.data.error], [null, '已退出登录 · Logged out'])
+  assert.match(dialog.content, /another device/)
+  dialog.success({ confirm: false })
+  assert.equal(wx.logins, 1)
+  await dialog.success({ confirm: true })
+  assert.match(page.data.session.openid, /^oSANDBOX/)
+  assert.equal(wx.logins, 2)
 })
 
 test('the page shows the phone number, or that none was given', async t => {

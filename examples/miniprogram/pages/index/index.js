@@ -1,7 +1,9 @@
 const { auth } = getApp()
 
-// What is to be done, in the user's words; all other codes are for whoever writes the mini program.
+// The messages for the user. All other codes are for the developer of the mini program.
 const WORDS = {
+  session_replaced: '已退出登录 · Logged out',
+  session_revoked: '已退出登录 · Logged out',
   wx_failed: '网络不通 · No connection',
   rate_limited: '请稍后再试 · Try again later',
   user_banned: '账号已停用 · This account is banned',
@@ -9,9 +11,11 @@ const WORDS = {
   no_phone_code: '未授权手机号 · No phone number was given',
 }
 
+const ENDED = ['session_replaced', 'session_revoked']
+
 const when = seconds => new Date(seconds * 1000).toLocaleString()
 
-// The body of a good answer; anything else is an error that has a code.
+// Return the body of an answer. Throw an error with the code of its problem if the status is not 200.
 async function get(url) {
   const { statusCode, data } = await auth.request({ url })
   if (statusCode === 200) return data
@@ -25,13 +29,14 @@ Page({
     return this.show()
   },
 
-  // One action at a time; what went wrong is said on the page.
+  // Run one action at a time. Show its error on the page.
   async during(work) {
     this.setData({ busy: true, error: '' })
     try {
       this.setData(await work() || {})
     } catch (error) {
       this.setData({ error: WORDS[error.code] || `${error.code || ''} ${error.message || error.errMsg}` })
+      if (ENDED.includes(error.code)) this.setData({ session: null, sessions: [], phone: '' })
     }
     this.setData({ busy: false })
   },
@@ -47,7 +52,7 @@ Page({
     })
   },
 
-  logInAgain() {
+  logIn() {
     return this.during(() => auth.login({ force: true })).then(() => this.data.error || this.show())
   },
 
