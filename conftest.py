@@ -9,6 +9,7 @@ import pytest
 #: Tests of `make check`, by the beginning of their names. `make test` runs all others.
 CHECK = (
     "tests/deploy/",
+    "tests/docs/test_client.py::test_phones_of_one_user_settle",
     "tests/docs/test_client.py::test_tsc_accepts_the_client",
     "tests/docs/test_examples.py",  # `make check` installs Express
     "tests/faults/",

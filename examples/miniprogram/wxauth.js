@@ -160,7 +160,7 @@ function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: 
     setState(null)
     const send = () => callService('DELETE', '/session', ending)
     const { statusCode } = await fetchWithRetry(send, ({ action }) => action === 'retry').catch(() => ({}))
-    return statusCode === 204 || statusCode === 401
+    return [204, 401, 403].includes(statusCode) // 403: a ban has ended it
   }
 
   async function phone(code) {

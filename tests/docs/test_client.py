@@ -35,6 +35,12 @@ def test_client_passes_its_tests_on_node() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(300)
+def test_phones_of_one_user_settle_at_the_real_service() -> None:
+    done = ran(program("node"), "--test", "--test-reporter=spec", "phones.test.js")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "project",
     [

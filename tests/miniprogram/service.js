@@ -36,10 +36,14 @@ function ask(url, { method = 'GET', headers = {}, body, timeout } = {}) {
 
 // `python app.py` with PORT set. It leads a process group of its own, so that nothing of it is left over.
 class Sandbox {
+  constructor(environ = {}) {
+    this.environ = environ
+  }
+
   async start() {
     this.port = this.port || await freePort()
     this.url = `http://${HOST}:${this.port}`
-    const env = { PATH: process.env.PATH, PORT: String(this.port) }
+    const env = { PATH: process.env.PATH, PORT: String(this.port), ...this.environ }
     this.child = spawn(PYTHON, ['app.py'], { cwd: ROOT, env, detached: true, stdio: 'ignore' })
     this.over = once(this.child, 'exit')
     this.last = signal => { this.kill(); if (signal === 'SIGTERM') process.exit(1) }
