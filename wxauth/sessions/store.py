@@ -235,10 +235,16 @@ class SessionStore:
         """
         self.redis.set(records.ban_name(user), BAN_TTL)
         self._end(user, "others", [], "ban")
+        if self.redis.read(records.ban_name(user)) is None:
+            # An `unban` came in between. It did not see the reasons that this ban has written.
+            self._forget_ban(user)
 
     def unban(self, user: User) -> None:
         """Allow the user to log in again. The tokens from before the ban are TokenInvalid from now on."""
         self.redis.delete(records.ban_name(user))
+        self._forget_ban(user)
+
+    def _forget_ban(self, user: User) -> None:
         for user_hash in self._hashes(user):
             self._run(UNBAN, user_hash, parse=int)
 
