@@ -27,7 +27,7 @@ def log_in(store: SessionStore, identity: Identity) -> tuple[str, WxSession]:
     return token.reveal(), session
 
 
-def field_of(raw: redis.Redis, name: bytes, field: str = "r") -> bytes:
+def field_of(raw: redis.Redis, name: Any, field: str = "r") -> bytes:
     return cast(bytes, raw.hget(name, field))
 
 
