@@ -118,7 +118,7 @@ def test_lost_primary_refuses_only_users_of_its_slots_until_the_promotion(
             fault = f"cluster: primary lost, {each.cache}"
             for how, found in losses.items():
                 report(run, f"{fault} ({how})", [of_services[number] for of_services in found])
-            assert_reasons(run, fault, each.service, "not_replicated", "timeout", "unreachable")
+            assert_reasons(run, fault, each.service, "not_replicated", "pool_exhausted", "timeout", "unreachable")
             each.assert_clean(run, "cluster: primary lost")
         assert_elections(run, "cluster: primary lost", cluster, before, 2 * times)
 
