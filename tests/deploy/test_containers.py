@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from tests.support.servers import RedisServer, Server, free_port, program
+from tests.support.servers import RedisServer, Server, free_port
 from tests.support.service import BIN, ROOT, WeChatServer, environment
 from wxauth.errors import ConfigurationError
 from wxauth.settings import Settings
@@ -175,7 +175,6 @@ class Container(Server):
 
 def test_the_image_runs_as_its_user_logs_in_and_stops_at_sigterm(image: Path, redis_server: RedisServer) -> None:
     """The health check passes while the service runs, and fails before and after."""
-    program("setpriv")
     with WeChatServer() as wechat:
         container = Container(image, environment(redis_server.url, wechat.url))
         assert not container.answers()
