@@ -19,3 +19,5 @@ __all__ = [
     "login_required",
     "wx_session",
 ]
+
+__version__ = "0.1.0"
