@@ -267,12 +267,13 @@ def test_refusals_beyond_the_limit_are_counted_in_the_next_second(written: io.St
     assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 5"] + ["request"] * MAX_REFUSALS
 
 
-def test_refused_client_credentials_are_counted_with_refused_tokens(written: io.StringIO, clock: Clock) -> None:
-    refuse(MAX_REFUSALS)
-    refuse(5, "client_unauthorized")
-    clock.now = 101.0
+def test_flood_of_refused_tokens_hides_no_refused_client(written: io.StringIO, clock: Clock) -> None:
+    refuse(MAX_REFUSALS + 5)
     refuse(MAX_REFUSALS + 2, "client_unauthorized")
-    assert events(written) == ["request"] * MAX_REFUSALS + ["requests_refused 5"] + ["request"] * MAX_REFUSALS
+    clock.now = 101.0
+    refuse(1)
+    counts = ["requests_refused 5", "requests_refused 2"]
+    assert events(written) == ["request"] * 2 * MAX_REFUSALS + counts + ["request"]
 
 
 def test_refusals_are_counted_before_the_next_line_of_any_kind(written: io.StringIO, clock: Clock) -> None:

@@ -336,7 +336,8 @@ def test_remove_secrets_leaves_only_the_variables_without_a_secret() -> None:
         pytest.param(f"wx1:{APP_SECRET}", True, id="app"),
         pytest.param(f"{OTHER_KEY},{RING_KEY}", True, id="older key"),
         pytest.param("shop:client-secret-of-a-shop", True, id="client"),
-        pytest.param("rediss://:redis:password@elsewhere", True, id="Redis password"),
+        pytest.param("rediss://:redis:pass%20word@elsewhere", True, id="Redis password"),
+        pytest.param("REDIS_PASSWORD=redis:pass word", True, id="Redis password, decoded"),
         pytest.param("token=pushTokenPushToken", True, id="push token"),
         pytest.param(f"key={'K' * 43}", True, id="push key"),
         pytest.param("rediss://elsewhere", False, id="nothing"),
@@ -347,7 +348,7 @@ def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
     """`remove_secrets` removes such variables, under any name."""
     changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret-of-a-shop"}
     changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
-    assert read(REDIS_URL="rediss://:redis:password@host", **changes).shown_by(text) is shown
+    assert read(REDIS_URL="rediss://:redis:pass%20word@host", **changes).shown_by(text) is shown
 
 
 @pytest.mark.parametrize("hosts", ["127.0.0.1,[::1]:6379", "[::1],127.0.0.1"])

@@ -186,7 +186,7 @@ class BadRequest(RequestError):
 class ConflictingClients(BadRequest):
     """HTTP Basic and the form, or two fields of the form, name different clients."""
 
-    detail = "The request names two clients."
+    detail = "Send the credential of one client."
     oauth_error = "invalid_request"
 
 

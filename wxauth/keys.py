@@ -99,7 +99,7 @@ class SigningKey:
         self._key = hashlib.sha256(secret.reveal().encode()).digest()
         #: Four characters, at the front of each hash tag.
         self.id = _base64(derive(self._key, b"", "wxauth key id", 3))
-        self._signer = Signer(self._key, salt=b"wxauth.token", key_derivation="hmac", digest_method=hashlib.sha256)
+        self._signer = Signer(self._key, salt=b"wxauth.token.2", key_derivation="hmac", digest_method=hashlib.sha256)
 
     def signature(self, body: str) -> str:
         """Return the 43 characters that sign `body`."""

@@ -11,6 +11,7 @@ import logging
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from wsgiref.types import WSGIEnvironment
 current_environ: ContextVar[WSGIEnvironment] = ContextVar("wxauth_current_environ")
 REQUEST_ID: Final = "wxauth.request_id"
 
-#: Lines about refused tokens and client credentials in one second, for each worker.
+#: Lines in one second, for each worker and each of REFUSALS.
 MAX_REFUSALS: Final = 25
 REFUSALS: Final = ("token_invalid", "client_unauthorized")
 
@@ -57,9 +58,10 @@ def hide_queries(record: logging.LogRecord) -> bool:
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to `stream`, but at most MAX_REFUSALS lines about REFUSALS per second. Counts the others.
+    """Writes lines to `stream`, but at most MAX_REFUSALS lines about each of REFUSALS per second. Counts the others.
 
-    The first line of a later second, of any kind, comes after a line `requests_refused` with that `count`. So a flood
+    The first line of a later second, of any kind, comes after a line `requests_refused` with `problem` and
+    `count`. So a flood
     of forged tokens or guessed secrets fills no disk, and no request is missing from the log without a trace.
     """
 
@@ -67,23 +69,24 @@ class LogHandler(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self.setFormatter(JSONFormatter())
         self._clock = clock
-        self._second = self._refusals = 0
+        self._second = 0
+        self._refusals: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write or count `record`. `logging` holds the lock of the handler."""
         second = int(self._clock())
         if second != self._second:
             self._write_count()
-            self._second, self._refusals = second, 0
-        is_refusal = getattr(record, "problem", None) in REFUSALS
-        self._refusals += is_refusal
-        if not is_refusal or self._refusals <= MAX_REFUSALS:
+            self._second, self._refusals = second, Counter()
+        problem = getattr(record, "problem", "")
+        self._refusals[problem] += problem in REFUSALS
+        if self._refusals[problem] <= MAX_REFUSALS:
             super().emit(record)
 
     def _write_count(self) -> None:
-        if (count := self._refusals - MAX_REFUSALS) > 0:
-            line = {"msg": "requests_refused", "levelname": "INFO", "request_id": None, "count": count}
-            super().emit(logging.makeLogRecord(line))
+        for problem, count in (self._refusals - Counter(dict.fromkeys(REFUSALS, MAX_REFUSALS))).items():
+            line = {"msg": "requests_refused", "levelname": "INFO", "request_id": None, "problem": problem}
+            super().emit(logging.makeLogRecord(line | {"count": count}))
 
 
 def configure(level: str, stream: TextIO = sys.stdout) -> None:

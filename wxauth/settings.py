@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .errors import ConfigurationError
 from .models import Secret
@@ -218,7 +218,8 @@ class Settings:
         """Whether `text` contains one of these secrets. Secrets below 8 characters are ignored."""
         password = Secret(_authority(self.redis_url.reveal()).rpartition("@")[0].partition(":")[2])
         clients = (client.secret for client in self.clients.values())
-        known = (*self.apps.values(), *self.secret_keys, *clients, self.push_token, self.push_aes_key, password)
+        passwords = (password, Secret(unquote(password.reveal())))
+        known = (*self.apps.values(), *self.secret_keys, *clients, self.push_token, self.push_aes_key, *passwords)
         return any(secret.reveal() in text for secret in known if secret and len(secret.reveal()) >= 8)
 
 

@@ -377,6 +377,11 @@ def test_proxies_close_idle_connections_before_the_service(name: str) -> None:
     assert max(times) < HEADER_TIMEOUT / 1000 - 5
 
 
+def test_the_service_keeps_an_idle_connection_at_least_95_s() -> None:
+    """Heroku's router uses it again for up to 90 s."""
+    assert HEADER_TIMEOUT >= 95_000
+
+
 HIDDEN = [
     "GET /verify",
     "POST /introspect",

@@ -61,7 +61,7 @@ def _signed(value: bytes) -> bytes:
 
 
 def _signature(key: str, value: bytes) -> bytes:
-    for_tokens = hmac.digest(hashlib.sha256(key.encode()).digest(), b"wxauth.token", "sha256")
+    for_tokens = hmac.digest(hashlib.sha256(key.encode()).digest(), b"wxauth.token.2", "sha256")
     return urlsafe_b64encode(hmac.digest(for_tokens, value, "sha256")).rstrip(b"=")
 
 
@@ -149,7 +149,7 @@ def _identity(data: bytes) -> Identity | None:
         return dict(pairs)
 
     try:
-        answer = json.loads(data.decode(), object_pairs_hook=once_each, parse_constant=odd.append)
+        answer = json.loads(data.decode(), strict=False, object_pairs_hook=once_each, parse_constant=odd.append)
     except ValueError:
         return None
     if odd or not isinstance(answer, dict) or not re.fullmatch(r'0|"-?0{1,9}"', json.dumps(answer.get("errcode", 0))):

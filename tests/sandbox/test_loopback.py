@@ -51,3 +51,9 @@ def test_a_caller_that_is_not_loopback_gets_400(client: FlaskClient, address: st
     """Whatever X-Forwarded-For says."""
     environ = {"REMOTE_ADDR": address, "HTTP_X_FORWARDED_FOR": "127.0.0.1"}
     assert client.get(path, environ_overrides=environ).status_code == 400
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_caller_behind_a_proxy_on_this_machine_gets_400(client: FlaskClient, header: str, path: str) -> None:
+    assert client.get(path, headers={header: "203.0.113.7"}).status_code == 400

@@ -277,3 +277,12 @@ def test_checks_are_not_limited(worker: Worker) -> None:
     """All checks of the operator's proxy come from one address."""
     client = worker(login_rate="1/hour", client_rate="1/hour")
     assert {client.get(path).status_code for path in ["/verify", "/session", "/healthz"] * 5} == {401, 200}
+
+
+def test_reset_leaves_a_lock_that_was_held_behind() -> None:
+    """As in a forked process, where the thread that held the lock does not exist."""
+    settings = settings_with_clients(free_port())
+    limits = RateLimits(settings, RedisClient(connector(settings.redis_url.reveal(), "verify")))
+    held = limits._memory
+    limits.reset()
+    assert limits._memory is not held

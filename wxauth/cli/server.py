@@ -19,7 +19,7 @@ from granian.server import Server
 #: Milliseconds until an idle connection, or one that sends its head slowly, is closed. Heroku's router reuses
 #: connections for up to 90 s.
 HEADER_TIMEOUT: Final = 100_000
-#: Bytes. A head that is longer gets 431. Granian's default lets a connection hold 400 KB.
+#: Bytes. The buffer grows in steps, so heads of more than about 48 KB get 431. Granian's default holds 400 KB.
 BUFFER_SIZE: Final = 32 * 1024
 #: Connections of a worker, also silent ones. As many again wait in the backlog.
 MAX_CONNECTIONS: Final = 4096

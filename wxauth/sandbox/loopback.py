@@ -12,13 +12,16 @@ from ..errors import BadRequest
 from ..settings import HOST
 from ..web.problems import to_response
 
+#: The headers by which proxies name the caller.
+FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 REFUSED: Final = "The sandbox answers callers on this machine only, under a name such as 127.0.0.1 or localhost."
 
 
 class LoopbackOnly:
-    """Answers 400 unless both the caller's address and the Host are loopback.
+    """Answers 400 unless both the caller's address and the Host are loopback, and no proxy forwarded the request.
 
-    By DNS rebinding a page of another site can send requests to 127.0.0.1. Its Host is the name of that site.
+    By DNS rebinding a page of another site can send requests to 127.0.0.1. Its Host is the name of that site. A proxy
+    on this machine has a loopback address itself.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -26,7 +29,8 @@ class LoopbackOnly:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         host = re.fullmatch(HOST, environ.get("HTTP_HOST", ""), re.ASCII)
-        if host and is_loopback(host[1].strip("[]")) and is_loopback(environ.get("REMOTE_ADDR", "")):
+        is_local = host and is_loopback(host[1].strip("[]")) and is_loopback(environ.get("REMOTE_ADDR", ""))
+        if is_local and environ.keys().isdisjoint(FORWARDED):
             return self._app(environ, start_response)
         return to_response(BadRequest(REFUSED), environ)(environ, start_response)
 

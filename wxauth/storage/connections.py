@@ -132,7 +132,7 @@ class SentinelPool(SentinelConnectionPool, Pool):
 
     def owns_connection(self, connection: Any) -> int:
         """Close a connection to a former primary when it is released. It is opened again to the new one."""
-        # redis-py would put a new one in its place, and keep the old one in its list for ever.
+        # redis-py would put a new one in its place, and keep the old one in its list.
         if self.master_address != (connection.host, connection.port):
             connection.mark_for_reconnect()
         return Pool.owns_connection(self, connection)

@@ -66,6 +66,7 @@ class Services:
         self.redis.reset()
         self.wechat.reset()
         self.cache.reset()
+        self.rate_limits.reset()
 
 
 class WxAuth:

@@ -24,7 +24,7 @@ PREFIX: Final = "wxa:l:"
 class RateLimits:
     """Count requests, and raise RateLimited beyond the limits of `settings`.
 
-    Users are counted wherever the call is made. Addresses are counted in a request only: a script's call has none.
+    Users are counted in every call. Addresses are counted in a request only: a script's call has none.
     """
 
     def __init__(self, settings: Settings, redis: RedisClient) -> None:
@@ -32,8 +32,12 @@ class RateLimits:
         self._phone = parse(settings.phone_rate)
         self._client = parse(settings.client_rate)
         self._redis = redis
-        self._memory = MemoryStorage()
+        self.reset()
         self._key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
+
+    def reset(self) -> None:
+        """Forget the counts in memory. In a forked process their lock may be held."""
+        self._memory = MemoryStorage()
 
     def check_login(self) -> None:
         """Count a login of the address. Raises StoreUnavailable before the code is spent: a code works once."""

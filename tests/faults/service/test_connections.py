@@ -130,7 +130,7 @@ def test_a_head_far_beyond_32_kib_gets_431(service: Service) -> None:
 
 def test_connections_that_rested_take_a_post(port: int, run: Run) -> None:
     """Heroku's router reuses a connection for up to 90 s."""
-    count, rest = run.of(50, 200), run.of(11, 90)
+    count, rest = run.of(50, 200), run.of(11, 95)
     with contextlib.ExitStack() as stack:
         # http.client sends on the connection that it has, also if the other side has closed it.
         callers = [
