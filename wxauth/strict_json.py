@@ -1,7 +1,4 @@
-"""JSON with stricter rules: one object, unique names, finite numbers. For callers' bodies and WeChat's texts.
-
-In one point the rules are laxer: a string may hold control characters, because WeChat sends nicknames that do.
-"""
+"""JSON with stricter rules: one object, unique names, finite numbers. For callers' bodies and WeChat's texts."""
 
 from __future__ import annotations
 
@@ -10,12 +7,15 @@ import math
 from typing import Any
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """Return the object in `raw` (UTF-8). Raises ValueError for anything else."""
+def parse(raw: bytes, *, controls: bool = False) -> dict[str, Any]:
+    """Return the object in `raw` (UTF-8). Raises ValueError for anything else.
+
+    With `controls`, strings may hold control characters: WeChat sends nicknames that do.
+    """
     try:
         text = raw.decode()
-        # `strict` is about control characters only.
-        found = json.loads(text, strict=False, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+        hooks: dict[str, Any] = {"object_pairs_hook": _unique, "parse_constant": _finite, "parse_float": _finite}
+        found = json.loads(text, strict=not controls, **hooks)
     except RecursionError:
         found = None
     if not isinstance(found, dict):

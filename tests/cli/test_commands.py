@@ -122,7 +122,7 @@ def test_ban_ends_the_sessions_and_rejects_logins_until_unban(user: User, enviro
     token = user.log_in()
     openid = user.session(token).json()["openid"]
     assert run(environ, "ban", APPID, openid).exit_code == 0
-    wait_until(lambda: user.session(token).status_code == 401, "the revocation")
+    wait_until(lambda: user.session(token).status_code == 403, "the revocation")
     assert (user.log_in(), user.problem["code"]) == ("", "user_banned")
     assert run(environ, "unban", APPID, openid).exit_code == 0
     assert user.session(user.log_in()).status_code == 200

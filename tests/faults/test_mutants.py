@@ -74,7 +74,7 @@ class Mutant:
 
 
 NO_CHANGE = Mutant("", ())
-READ = '            value = self.redis.ask(name, "HGET", name, token.id, parse=bytes_or_none, fresh=fresh)\n'
+READ = "            value, reasons = self.redis.ask(name, *command, parse=_two_values, fresh=fresh)\n"
 TOUCH = "            idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)\n"
 ENTRY = "            entry = self._entries.get(text)\n"
 
@@ -121,7 +121,7 @@ MUTANTS = {
     ),
     "a logout is not published": Mutant(
         "I2",
-        (Change("sessions/shared.lua", "redis.call('PUBLISH', 'wxa:revoked', table.concat(ended, ' '))", ""),),
+        (Change("sessions/shared.lua", "redis.call('PUBLISH', 'wxa:revoked', table.concat(ids, ' '))", ""),),
         cache=True,
         workers=2,
     ),

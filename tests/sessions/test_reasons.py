@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import redis
@@ -23,6 +25,10 @@ DAY = 86400
 def log_in(store: SessionStore, identity: Identity) -> tuple[str, WxSession]:
     token, session = store.create(identity)
     return token.reveal(), session
+
+
+def field_of(raw: redis.Redis, name: Any, field: str = "r") -> bytes:
+    return cast(bytes, raw.hget(name, field))
 
 
 def error_of(store: SessionStore, token: str) -> type[TokenInvalid]:
@@ -165,6 +171,89 @@ def test_reason_of_another_user_is_not_told(store: SessionStore, alice: Identity
     log_in(store, alice)
     store.end_all(ALICE)
     store.revoke(session)
+    assert error_of(store, token) is TokenInvalid
+
+
+def test_key_lives_as_long_as_its_longest_reason(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    """Also if a session is left that ends before."""
+    old, _ = log_in(store, alice)
+    store.policy = dataclasses.replace(store.policy, idle_ttl=DAY)
+    _, other = log_in(store, alice)
+    store.end_others(other)
+    (name,) = raw_redis.keys()
+    assert 6 * DAY < raw_redis.ttl(name) <= 7 * DAY
+    assert error_of(store, old) is SessionRevoked
+
+
+def test_session_keys_go_when_the_last_session_is_found_expired(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis, clock: Clock
+) -> None:
+    """The reasons of others keep the key in Redis."""
+    first, _ = log_in(store, alice)
+    clock.advance(6 * DAY)
+    _, second = log_in(store, alice)
+    store.revoke(second, "revoked")
+    clock.advance(DAY + 60)
+    assert error_of(store, first) is TokenInvalid
+    (name,) = raw_redis.keys()
+    assert raw_redis.hkeys(name) == [b"r"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda name, entry: b"x" + entry, id="shifted"),
+        pytest.param(lambda name, entry: b"\xff" * 8 + entry[8:], id="an end that is too far"),
+        pytest.param(lambda name, entry: entry[:-1], id="cut"),
+    ],
+)
+def test_damaged_reasons_are_removed_by_the_next_login(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis, damage: Callable[[str, bytes], bytes]
+) -> None:
+    token, _ = log_in(store, alice)
+    store.end_all(ALICE)
+    (name,) = raw_redis.keys()
+    raw_redis.hset(name, "r", damage(token, field_of(raw_redis, name)))
+    log_in(store, alice)
+    assert not raw_redis.hexists(name, "r")
+    assert error_of(store, token) is TokenInvalid
+
+
+def test_field_with_a_name_of_another_length_leaves_no_reason(
+    store: SessionStore, alice: Identity, raw_redis: redis.Redis
+) -> None:
+    """Only a writer to Redis can add it. It would shift the entries behind it."""
+    token, session = log_in(store, alice)
+    (name,) = raw_redis.keys()
+    raw_redis.hset(name, session.id[:-1], field_of(raw_redis, name, session.id))
+    store.end_all(ALICE)
+    assert len(field_of(raw_redis, name)) == ENTRY.size
+    assert error_of(store, token) is SessionRevoked
+
+
+def test_newest_logins_are_told_if_more_than_twenty_sessions_end(
+    redis_client: RedisClient, ring: KeyRing, alice: Identity
+) -> None:
+    store = SessionStore(redis_client, ring, SessionPolicy(DAY, DAY, 30))
+    tokens = [log_in(store, alice)[0] for _ in range(25)]
+    store.end_all(ALICE)
+    assert [error_of(store, token) for token in tokens] == [TokenInvalid] * 5 + [SessionRevoked] * 20
+
+
+def test_unban_between_the_mark_and_the_end_of_a_ban_leaves_no_banned_token(
+    store: SessionStore, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, _ = log_in(store, alice)
+    end = SessionStore._end
+
+    def unban_then_end(self: SessionStore, *args: Any) -> list[str]:
+        self.unban(ALICE)
+        return end(self, *args)
+
+    monkeypatch.setattr(SessionStore, "_end", unban_then_end)
+    store.ban(ALICE)
     assert error_of(store, token) is TokenInvalid
 
 

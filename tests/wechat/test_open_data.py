@@ -169,6 +169,19 @@ def test_open_accepts_genuine_phone_data() -> None:
     assert opens(sealed({**phone, "watermark": DATA["watermark"]}))
 
 
+@pytest.mark.parametrize("number", ["+85212066600001", "8612066600001"])
+def test_open_accepts_a_foreign_number_with_its_country_code(number: str) -> None:
+    phone = {"phoneNumber": number, "purePhoneNumber": "12066600001", "countryCode": "852"}
+    assert opens(sealed({**phone, "watermark": DATA["watermark"]}))
+
+
+@pytest.mark.parametrize(("number", "pure_number"), [("13999999999", "12066600001"), ("12066600001", "13999999999")])
+def test_open_refuses_two_numbers_that_do_not_fit(number: str, pure_number: str) -> None:
+    """With many tries a user can choose one block of genuine phone data, which holds one of the numbers."""
+    phone = {"phoneNumber": number, "purePhoneNumber": pure_number, "countryCode": "86"}
+    assert not opens(sealed({**phone, "watermark": DATA["watermark"]}))
+
+
 @settings(deadline=None)
 @given(st.integers(1, 60).flatmap(lambda blocks: st.binary(min_size=16 * blocks, max_size=16 * blocks)), st.binary())
 def test_open_refuses_any_blocks(ciphertext: bytes, iv: bytes) -> None:

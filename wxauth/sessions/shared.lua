@@ -70,7 +70,7 @@ local function reasons(forgotten)
   return kept
 end
 
--- Writes the newest reasons. Lets the hash live as long as the sessions `left` and the reasons; deletes it if none is left.
+-- Writes the newest 20 reasons: beyond that, a phone is told no reason. Lets the hash live as long as the sessions `left` and the reasons; deletes it if none is left.
 local function keep(left, kept)
   local last, texts = now, {}
   for i = math.max(#kept - MAX_ENTRIES, 0) + 1, #kept do
@@ -88,9 +88,11 @@ local function keep(left, kept)
   redis.call('PEXPIRE', KEYS[1], math.ceil((last - now) / 1000))
 end
 
--- Deletes the sessions `ended`, and tells all workers. Keeps the `reason` of a session that has one. Returns the ids.
+-- Deletes the sessions `ended`, and tells all workers. Keeps the `reason` of a session that has one, the oldest login first.
+-- Returns the ids.
 local function finish(ended, left)
   local ids, kept = {}, reasons()
+  table.sort(ended, function(a, b) return a.login < b.login end)
   for _, session in ipairs(ended) do
     ids[#ids + 1] = session.id
     redis.call('HDEL', KEYS[1], session.id)

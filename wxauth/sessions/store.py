@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 #: Seconds. A use is recorded at most this often, except with an idle life below two minutes.
 TOUCH_INTERVAL: Final = 60
 BAN_TTL: Final = 10 * 365 * 86400
-#: The failed tries to decrypt that a user has in FAILURE_WINDOW seconds. The response time depends a little on the
-#: plaintext, and a caller with enough tries could read it from that (a padding oracle: about 128 tries for a byte).
-MAX_FAILURES: Final = 30
-FAILURE_WINDOW: Final = 600
+#: The failed tries to decrypt that a user has in FAILURE_WINDOW seconds. An answer shows what a block decrypts to,
+#: and its time depends a little on the content. With some ten thousand tries a user could forge a block of own data.
+MAX_FAILURES: Final = 10
+FAILURE_WINDOW: Final = 3600
 
 #: The letters under which a hash keeps the reasons why sessions ended. The others leave no entry.
 LETTERS: Final[Mapping[str | None, str]] = {"cap": "c", "everywhere": "r", "revoked": "r", "purge": "r", "ban": "b"}
@@ -235,10 +235,16 @@ class SessionStore:
         """
         self.redis.set(records.ban_name(user), BAN_TTL)
         self._end(user, "others", [], "ban")
+        if self.redis.read(records.ban_name(user)) is None:
+            # An `unban` came in between. It did not see the reasons that this ban has written.
+            self._forget_ban(user)
 
     def unban(self, user: User) -> None:
         """Allow the user to log in again. The tokens from before the ban are TokenInvalid from now on."""
         self.redis.delete(records.ban_name(user))
+        self._forget_ban(user)
+
+    def _forget_ban(self, user: User) -> None:
         for user_hash in self._hashes(user):
             self._run(UNBAN, user_hash, parse=int)
 

@@ -3,8 +3,11 @@
 local value = redis.call('HGET', KEYS[1], ARGV[3])
 local ends = value and times(value)
 if not ends or tonumber(ARGV[5]) <= now then
-  -- The next check finds nothing, and needs no second command.
-  if value then redis.call('HDEL', KEYS[1], ARGV[3]) end
+  -- The next check finds nothing, and needs no second command. The session_keys go with the last session.
+  if value then
+    redis.call('HDEL', KEYS[1], ARGV[3])
+    keep(live_sessions(), reasons())
+  end
   return 0
 end
 if ARGV[4] ~= '' then

@@ -19,6 +19,8 @@ from redis.connection import SSLConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from .reasons import reason
+
 AnyClient = redis.Redis | RedisCluster
 
 PLAIN_TIMEOUT: Final = 0.25
@@ -105,21 +107,25 @@ class Pool(redis.BlockingConnectionPool):
     """A few connections for many threads. A thread waits for one as long as for a reply."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(timeout=options["socket_timeout"], queue_class=OpenFirstQueue, **options)
+        self._wait = options["socket_timeout"]
+        # The end of a pause wakes no thread, so none waits for longer than a pause at a time.
+        super().__init__(timeout=min(self._wait, REFUSAL_PAUSE), queue_class=OpenFirstQueue, **options)
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return an open connection. If Redis accepts no more, wait for one that is open."""
-        deadline = time.monotonic() + self.timeout
+        deadline = time.monotonic() + self._wait
         while True:
             try:
                 return super().get_connection()
-            except redis.ConnectionError:
-                if not any(map(_is_open, self._connections)):
+            except redis.ConnectionError as error:
+                is_refused = reason(error) != "pool_exhausted"
+                if is_refused and not any(map(_is_open, self._connections)):
                     self.pool.open_only_until = float("-inf")
                     raise
                 if time.monotonic() > deadline:
                     raise
-            self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
+            if is_refused:
+                self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections. With the lock, no thread takes one that is just being closed."""

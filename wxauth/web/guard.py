@@ -40,10 +40,11 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
             return {"openid": wx_session.openid}
 
     `fresh` is the maximal age of the login in seconds (RFC 9470). With `touch=False` the request does not extend the
-    session's idle time. Without a session the answer is a problem: TokenMissing, TokenInvalid or LoginTooOld with
-    401, BadRequest (a token in the query string) with 400, StoreUnavailable with 503. An error of this package that
-    the view raises becomes a problem too. The application's own error handlers are not called for these. Every
-    answer of the view gets `Cache-Control: no-store` and `Vary: Authorization`.
+    session's idle time. Without a session the answer is a problem: TokenMissing, TokenInvalid, SessionReplaced,
+    SessionRevoked or LoginTooOld with 401, SessionBanned with 403, BadRequest (a token in the query string) with 400,
+    StoreUnavailable with 503. An error of this package that the view raises becomes a problem too. The application's
+    own error handlers are not called for these. Every answer of the view gets `Cache-Control: no-store` and
+    `Vary: Authorization`.
     """
 
     if view is None:

@@ -28,6 +28,8 @@ from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from
 log = logging.getLogger(__name__)
 
 VERIFY: Final = "/verify"
+#: Elsewhere, whether a body is exempt would show whether a guessed secret is right, without a count.
+CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/")
 MAX_PER_ADDRESS: Final = 4
 #: Seconds that a request waits for other bodies of its address. A body that came with its headers takes less.
 MAX_WAIT: Final = 0.1
@@ -141,7 +143,8 @@ class BodyBuffer:
 
     def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
         stream = environ["wsgi.input"]
-        if find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients):
+        is_for_clients = environ["PATH_INFO"].startswith(CLIENT_PATHS)
+        if is_for_clients and find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients):
             return bytes(stream.read(size))
         address = client_network(environ.get("REMOTE_ADDR", ""))
         self._enter(address)

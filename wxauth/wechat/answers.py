@@ -33,7 +33,7 @@ class AccessToken(NamedTuple):
 def parse(body: bytes) -> Answer:
     """Return the JSON object in `body`. WeChat's Content-Type says nothing: it is often text/plain."""
     with contextlib.suppress(ValueError):
-        return strict_json.parse(body)
+        return strict_json.parse(body, controls=True)
     raise WeChatUnreachable("not_json")
 
 

@@ -42,6 +42,7 @@ HINTS: Final[Mapping[str, str]] = {
     "time": f"the message is not within {FRESH_FOR} seconds of this server's clock: check the clock",
     "aes_key": "set WXAUTH_PUSH_AES_KEY to the EncodingAESKey in the WeChat console, only with the safe mode there",
     "form": "the message is not the XML or the JSON that WeChat sends",
+    "content": "a user's text breaks the form of the message; it is acknowledged, and has no effect",
     "app": "the message does not name exactly one mini program that is configured here",
 }
 
@@ -75,7 +76,7 @@ class PushDecoder:
         if self.aes_key:
             return self._decode_encrypted(self.aes_key, query, body, now)
         self._verify("signature", query, now)
-        fields = _fields(body)
+        fields = _content_fields(body)
         if "Encrypt" in fields and "Event" not in fields:
             raise InvalidMessage("aes_key")
         return _message(fields)
@@ -86,7 +87,7 @@ class PushDecoder:
             raise InvalidMessage("aes_key")
         self._verify("msg_signature", query, now, encrypted)
         content, appid = _decrypt(aes_key, encrypted)
-        message = _message(_fields(content))
+        message = _message(_content_fields(content))
         if message.appid not in (None, appid):
             raise InvalidMessage("app")
         return replace(message, appid=appid)
@@ -122,10 +123,18 @@ def _message(fields: Mapping[str, str]) -> Message:
     return Message(event, fields.get("AppID"), fields.get("OpenID"))
 
 
+def _content_fields(content: bytes) -> Mapping[str, str]:
+    """Return the fields of a message that WeChat has signed."""
+    try:
+        return _fields(content)
+    except InvalidMessage:
+        raise InvalidMessage("content") from None
+
+
 def _fields(content: bytes) -> Mapping[str, str]:
     """Return those FIELDS that a message in XML or JSON has as a text."""
     try:
-        found = _xml_fields(content) if content.lstrip().startswith(b"<") else parse(content)
+        found = _xml_fields(content) if content.lstrip().startswith(b"<") else parse(content, controls=True)
     except (ValueError, ElementTree.ParseError):
         raise InvalidMessage("form") from None
     return {name: found[name] for name in FIELDS if isinstance(found.get(name), str)}

@@ -99,9 +99,10 @@ def memory(service: Service) -> int:
     return max(pages) * 4096 // 2**20
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_many_connections_leave_room_and_bounded_memory(service: Service, port: int, run: Run, attack: str) -> None:
-    """Logins of others are served meanwhile."""
+    """Logins of others are served during the attack."""
     data, small, full = ATTACKS[attack]
     count, pids = run.of(small, full), worker_pids(service)
     with attacked(port, count, data):

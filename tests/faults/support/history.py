@@ -17,6 +17,8 @@ INVARIANTS = ("I1", "I2", "I3", "I4", "I5")
 PROBLEMS = {
     "token_missing": (401, "login"),
     "token_invalid": (401, "login"),
+    "session_replaced": (401, "ask"),
+    "session_revoked": (401, "ask"),
     "login_too_old": (401, "login"),
     "client_unauthorized": (401, "none"),
     "code_invalid": (400, "login"),

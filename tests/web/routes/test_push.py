@@ -226,14 +226,31 @@ def test_reason_of_a_refusal_is_in_the_log_only(
     """The answers differ in the request_id only."""
     client = service(settings, store)
     wrong = [fake.push(APPID, "a", "x", "another"), fake.push(APPID, "a", "x", TOKEN, AES_KEY)]
-    wrong.append((fake.push(APPID, "a", "x", TOKEN)[0], b"nonsense"))
     answers = [deliver(client, request).get_json() | {"request_id": ""} for request in wrong]
     lines = [line for line in caplog.records if line.getMessage() == "push_refused"]
     assert [(line.__dict__["reason"], line.levelno) for line in lines] == [
-        (reason, logging.WARNING) for reason in ("signature", "aes_key", "form")
+        (reason, logging.WARNING) for reason in ("signature", "aes_key")
     ]
     assert [line.__dict__["hint"] for line in lines] == [HINTS[line.__dict__["reason"]] for line in lines]
-    assert answers == [answers[0]] * 3
+    assert answers == [answers[0]] * 2
+
+
+@pytest.mark.parametrize("text", ["x]]></Content>", "x]]></Content>&", "x]]></Content><b", "nonsense"])
+def test_text_that_breaks_a_signed_message_is_acknowledged_without_effect(
+    settings: Settings,
+    store: SessionStore,
+    fake: FakeWeChat,
+    alices: Identity,
+    caplog: pytest.LogCaptureFixture,
+    text: str,
+) -> None:
+    """WeChat gives up on an address that refuses what it has signed."""
+    query, _ = fake.push(APPID, "alice", "x", TOKEN)
+    body = f"<xml><MsgType>text</MsgType><Content><![CDATA[{text}]]></Content></xml>" if "x]" in text else text
+    response = deliver(service(settings, store), (query, body.encode()))
+    assert answered(response) == (200, "success")
+    assert [line.__dict__["reason"] for line in caplog.records if line.getMessage() == "push_refused"] == ["content"]
+    assert len(store.sessions_of(alices.user)) == 2
 
 
 def test_body_over_16_kib_returns_too_large(settings: Settings, store: SessionStore, fake: FakeWeChat) -> None:
