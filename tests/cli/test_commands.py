@@ -20,7 +20,7 @@ from wxauth.cli.commands import main
 from wxauth.models import Identity, Secret
 from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS
-from wxauth.web.extension import Services
+from wxauth.web.services import Services
 
 OTHER_KEY = "ring-key-that-must-stay-secret-02"
 

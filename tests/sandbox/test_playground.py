@@ -18,9 +18,9 @@ import wxauth.sandbox
 from tests.support.browser import Browser
 from tests.support.servers import RedisServer, free_port, program
 from tests.support.service import Sandbox, environment
-from wxauth.sandbox import create_app
 from wxauth.sandbox.playground import FILES, KINDS
 from wxauth.settings import Settings
+from wxauth.web.app import create_app
 
 PACKAGE = Path(wxauth.sandbox.__file__).parent
 

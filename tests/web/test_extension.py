@@ -14,7 +14,7 @@ from wxauth.errors import ConfigurationError, RateLimited
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
-from wxauth.web.extension import EXTENSION, Services, services, wechat_client
+from wxauth.web.services import EXTENSION, Services, services, wechat_client
 from wxauth.wechat.transport import Transport
 
 CONFIG: dict[str, Any] = {
