@@ -56,10 +56,10 @@ class Services:
 
 def services() -> Services:
     """Return the services of the current application. Raises ConfigurationError if it has no configuration."""
-    found: Services | ConfigurationError = current_app.extensions[EXTENSION]
-    if isinstance(found, ConfigurationError):
-        raise ConfigurationError(found.errors)
-    return found
+    found: Services | ConfigurationError | None = current_app.extensions.get(EXTENSION)
+    if isinstance(found, Services):
+        return found
+    raise ConfigurationError(found.errors if found else ["write WxAuth(app), or auth.init_app(app) in its factory."])
 
 
 def redis_client(settings: Settings) -> RedisClient:
