@@ -10,29 +10,37 @@ from typing import Annotated
 
 import httpx
 from fastapi import Depends, FastAPI, Header, HTTPException
+from pydantic import BaseModel
 
 app = FastAPI()
-service = httpx.AsyncClient(base_url=os.environ["WXAUTH_URL"])
+service = httpx.AsyncClient(base_url=os.environ["WXAUTH_URL"], trust_env=False)  # HTTP_PROXY must not get the token
+APPID = os.environ.get("WXAUTH_APPID", "")  # set it if the service has several mini programs
+
+
+class Problem(BaseModel):
+    code: str
+    action: str
+    detail: str = ""
 
 
 async def current_openid(authorization: Annotated[str, Header()] = "") -> str:
-    """Return the openid of the user. Raises HTTPException with the problem of the service if the token is refused."""
+    """Return the openid of the user. Raises HTTPException if the token is refused or can't be checked."""
     try:
         async with asyncio.timeout(2):
             answer = await service.get("/verify", headers={"Authorization": authorization.encode("latin-1")})
-    except (httpx.HTTPError, TimeoutError) as error:
-        raise unavailable() from error
-    if answer.status_code == 204 and answer.headers.get("X-WX-OpenID"):
-        return answer.headers["X-WX-OpenID"]
-    if answer.status_code in (401, 403) and answer.headers.get("Content-Type") == "application/problem+json":
-        challenge = answer.headers.get("WWW-Authenticate")
-        raise HTTPException(answer.status_code, answer.json(), {"WWW-Authenticate": challenge} if challenge else None)
-    raise unavailable()
-
-
-def unavailable() -> HTTPException:
-    """The token can't be checked now. The answer is 503, so that the client retries and does not log in again."""
-    return HTTPException(503, {"code": "auth_unavailable", "action": "retry"}, {"Retry-After": "1"})
+        openid, challenge = (answer.headers.get(name, "") for name in ("X-WX-OpenID", "WWW-Authenticate"))
+        if answer.status_code == 204 and openid and "," not in openid:  # a header that is there twice has a comma
+            if APPID in ("", answer.headers.get("X-WX-AppID")):
+                return openid
+            raise HTTPException(401, {"code": "other_appid", "action": "none"}, {"WWW-Authenticate": "Bearer"})
+        is_problem = answer.headers.get("Content-Type") == "application/problem+json" and challenge.isascii()
+        if answer.status_code in (401, 403) and is_problem:
+            problem = Problem.model_validate_json(answer.content).model_dump()
+            raise HTTPException(answer.status_code, problem, {"WWW-Authenticate": challenge} if challenge else None)
+    except (httpx.HTTPError, TimeoutError, ValueError):
+        pass
+    # The token can't be checked now. Answer 503, so that the client retries and does not log in again.
+    raise HTTPException(503, {"code": "auth_unavailable", "action": "retry"}, {"Retry-After": "1"})
 
 
 @app.get("/orders")

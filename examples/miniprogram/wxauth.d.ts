@@ -33,7 +33,7 @@ export interface Settings {
 
 /** All options of the platform's own function, without the callbacks. */
 interface Call {
-  /** A path below `baseURL`, or a full address. A request to an origin that gets no token is passed on unchanged. */
+  /** A path below `baseURL`, or a full address. A request to an origin that gets no token is not changed. */
   url: string
   /** An `Authorization` header is replaced, unless the origin gets no token. */
   header?: Record<string, any>
@@ -97,7 +97,7 @@ export interface WxAuthError extends Error {
   /**
    * The code of the service's problem, as `session_replaced`, or one of: `wx_failed` (the platform's function failed,
    * `message` is its errMsg), `not_understood` (the answer is not from the service), `no_phone_code` (the user gave no
-   * phone number).
+   * phone number), `logged_out` (`logout()` was called during the request, or another request's login failed).
    */
   code: string
   /** The answer that the service gave to a login, or to `phone` or `userData`. */
@@ -113,21 +113,25 @@ export interface Phone {
 export interface Client {
   /**
    * `wx.request` with the token. Resolves to the answer, whatever its status. Rejects with a WxAuthError if there is no
-   * answer, if a login was needed and failed, or if the session was ended (see `onEnded`).
+   * answer, if a login was needed and failed, if the session was ended (see `onEnded`), or if it would have to be sent
+   * after a `logout()`.
    */
   request<Body = any>(options: RequestOptions): Promise<Answer<Body>>
   /** `wx.uploadFile` with the token. `data` is a string. WeChat does not show the headers. */
   uploadFile(options: UploadOptions): Promise<Omit<Answer<string>, 'header'>>
   /** `wx.downloadFile` with the token. */
   downloadFile(options: DownloadOptions): Promise<Download>
-  /** Log in if there is no valid token. With `force`, replace a valid one. Calls during a login share it. */
+  /** Log in if there is no token. With `force`, replace it. Calls during a login share it. */
   login(options?: { force?: boolean }): Promise<void>
   /**
-   * Forget the token and end the session. Never rejects. Resolves to false if the service did not confirm it: then the
-   * session lasts until its idle end, but its token is gone.
+   * Forget the token and end the session. Never rejects. Resolves to true if the service says that it ended the session
+   * or that there is none. Otherwise the session lasts until its idle end, but its token is gone.
    */
   logout(): Promise<boolean>
-  /** Return the token, after a login if needed: for `wx.connectSocket`, which takes it as a header. */
+  /**
+   * Ask the service about the token, log in if needed, and return the token: for `wx.connectSocket`, which takes it as a
+   * header. Rejects as `request` does.
+   */
   token(): Promise<string>
   /** Return the phone number for the `e.detail.code` of `<button open-type="getPhoneNumber">`. */
   phone(code: string | undefined): Promise<Phone>

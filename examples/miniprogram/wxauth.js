@@ -4,13 +4,17 @@
 const LOGIN_INTERVAL = 3000 // ms between two calls of wx.login, because WeChat limits them
 const MAX_WAIT = 5 // seconds. If Retry-After is longer, return the answer to the caller.
 const CODE_SPENT = ['code_invalid', 'code_used', 'wechat_unreachable'] // WeChat may have used up the code in the body
+const ENDED = ['token_invalid', 'session_replaced', 'session_revoked', 'user_banned'] // the session does not exist
 const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i // mini programs do not have the class URL
 const originOf = url => (ORIGIN.exec(url) || [''])[0].toLowerCase()
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 const createError = (code, message, answer) => Object.assign(new Error(message), { code, answer })
 const isObject = value => typeof value === 'object' && value !== null
+const textOf = value => (typeof value === 'string' ? value : '')
 const ignoreErrors = work => { try { return work() } catch (error) { return undefined } }
-const isState = ({ token, endsAt, code }) => typeof code === 'string' || (typeof token === 'string' && endsAt > 0)
+// Return the seconds to wait before a retry. WeChat does not show the headers of uploads and downloads.
+const retryAfter = ({ header = {} }, { code }) =>
+  Number(header[Object.keys(header).find(it => /^retry-after$/i.test(it))]) || (code === 'rate_limited' ? Infinity : 1)
 
 // Replace the caller's Authorization header, in any case: two of them make a request invalid.
 function withToken(header, token) {
@@ -19,25 +23,22 @@ function withToken(header, token) {
   return result
 }
 
-// Return the seconds to wait before a retry. WeChat does not show the headers of uploads and downloads.
-const retryAfter = ({ header = {} }, { code }) =>
-  Number(header[Object.keys(header).find(it => /^retry-after$/i.test(it))]) || (code === 'rate_limited' ? Infinity : 1)
-
 function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: api = wx }) {
   const base = baseURL.replace(/\/+$/, '')
   const trusted = [base, ...origins].map(originOf)
   const key = `wxauth ${base}`
-  const stored = ignoreErrors(() => api.getStorageSync(key)) || {}
-  let state = isState(stored) ? stored : null // { token, endsAt }, or the problem that ended the session, or null
+  let state = ignoreErrors(() => api.getStorageSync(key)) || {} // { token } or { code, detail } of an ended session
   let pendingLogin = null
   let loginAllowed = Promise.resolve() // fulfilled when wx.login may be called again
-  const currentToken = () => (state && state.token) || ''
-  const isValid = () => currentToken() !== '' && Date.now() < state.endsAt
-  const endedError = () => createError(state.code, state.detail)
+  const currentToken = () => textOf(state.token)
+  const endedError = () => createError(state.code || 'logged_out', state.detail || 'The user is logged out')
+  const requireToken = () => { if (!currentToken()) throw endedError(); return currentToken() }
+  const callService = (method, path, token, data) => callPlatform(
+    'request', { url: `${base}${path}`, method, data, header: withToken({}, token), timeout: 20000 })
 
   function setState(next) {
     state = next // If the storage is full, the state lasts until the mini program is restarted.
-    ignoreErrors(() => (next ? api.setStorageSync(key, next) : api.removeStorageSync(key)))
+    ignoreErrors(() => (next.token || next.code ? api.setStorageSync(key, next) : api.removeStorageSync(key)))
   }
 
   // Call a function of the platform. The promise is settled even if the platform never answers.
@@ -54,37 +55,31 @@ function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: 
     } finally { clearTimeout(timer) }
   }
 
-  const callService = (method, path, token, data) => callPlatform(
-    'request', { url: `${base}${path}`, method, data, header: withToken({}, token), timeout: 20000 })
-
-  function parseBody({ data, tempFilePath, filePath }) {
-    const readFile = () => api.getFileSystemManager().readFileSync(tempFilePath || filePath, 'utf8')
-    let body = data === undefined ? readFile() : data // downloadFile writes the body to a file
+  function parseBody({ data, tempFilePath, filePath }) { // downloadFile writes the body to a file
+    let body = data === undefined ? api.getFileSystemManager().readFileSync(tempFilePath || filePath, 'utf8') : data
     if (body.byteLength) body = String.fromCharCode.apply(null, new Uint8Array(body))
     return typeof body === 'string' ? JSON.parse(body) : body
   }
 
   // Return the problem in an answer, or {}. `assumed` says that the body names no action.
-  function problemOf(answer) {
+  function problemOf(answer, plain401 = { action: 'login', assumed: true }) {
     const body = answer.statusCode >= 400 ? ignoreErrors(() => parseBody(answer)) : null
-    const problem = isObject(body) && isObject(body.detail) ? body.detail : body // FastAPI nests it in `detail`
-    if (isObject(problem) && typeof problem.action === 'string') return problem
-    if (answer.statusCode === 401) return { action: 'login', assumed: true }
+    const problem = [body, body && body.detail].find(it => isObject(it) && textOf(it.action)) // FastAPI nests it
+    if (problem) return Object.assign({}, problem, { code: textOf(problem.code), detail: textOf(problem.detail) })
+    if (answer.statusCode === 401) return plain401
     // A gateway sends HTML or text. JSON is the backend's own answer.
     return /^50[234]$/.test(answer.statusCode) && !isObject(body) ? { action: 'retry', assumed: true } : {}
   }
 
   // Do what the problem in an answer asks for, if `prepare` returns true: at most one login and two retries.
-  async function fetchWithRetry(send, prepare, isWanted = () => true) {
-    for (let retries = 2, logins = 1; ;) {
+  async function fetchWithRetry(send, prepare) {
+    for (const left = { ask: Infinity, login: 1, retry: 2 }; ;) {
       const answer = await send()
       const problem = problemOf(answer)
-      const { action } = problem
-      const wait = action === 'retry' ? retryAfter(answer, problem) : 0
-      const again = action === 'ask' || (action === 'login' && logins-- > 0) || (action === 'retry' && retries-- > 0)
-      if (!again || wait > MAX_WAIT || !(await prepare(problem))) return answer
+      const wait = problem.action === 'retry' ? retryAfter(answer, problem) : 0
+      const isAllowed = left[problem.action]-- > 0 && wait <= MAX_WAIT
+      if (!isAllowed || !(await prepare(problem))) return answer
       if (wait) await sleep(wait * 1000 * (1 + Math.random() / 4)) // random, or all phones retry at the same moment
-      if (!isWanted()) return answer
     }
   }
 
@@ -99,68 +94,72 @@ function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: 
       await loginAllowed
       loginAllowed = sleep(LOGIN_INTERVAL)
       const { code } = await callPlatform('login', { timeout: 10000 }) // WeChat accepts a code only once
-      const data = Object.assign({ code }, appid ? { appid } : {}, device ? { device } : {})
-      return callService('POST', '/login', currentToken(), data)
+      return callService('POST', '/login', currentToken(), { code, appid, device })
     }
     try {
       const answer = await fetchWithRetry(send, ({ action }) => action !== 'ask')
-      const { token, expires_in: seconds } = valueOf(answer)
-      if (typeof token !== 'string' || !(seconds > 0)) throw createError('not_understood', 'No token came', answer)
-      setState({ token, endsAt: Date.now() + seconds * 900 }) // renew after 90 % of its life
+      const { token } = valueOf(answer)
+      if (!textOf(token)) throw createError('not_understood', 'No token came', answer)
+      setState({ token })
     } finally { pendingLogin = null }
   }
 
   async function login({ force = false } = {}) {
-    if (pendingLogin || force || !isValid()) await (pendingLogin = pendingLogin || logIn())
+    if (pendingLogin || force || !currentToken()) await (pendingLogin = pendingLogin || logIn())
   }
 
-  async function token() {
-    if (state && state.code && !pendingLogin) throw endedError() // until a login() succeeds
-    await login().catch(error => { if (!isValid()) throw error }) // a forced login may fail while the token is valid
-    return currentToken()
+  // Return the token, after a login if needed. `previous` is the token of a request that is sent again.
+  async function tokenToSend(previous) {
+    const isLoggedOut = previous && !currentToken()
+    if ((state.code || isLoggedOut) && !pendingLogin) throw endedError() // until a login() succeeds
+    await login().catch(error => { if (!currentToken()) throw error }) // if a forced login fails, keep the token
+    return requireToken()
   }
 
-  // Replace the token `sent`, unless that has happened. Reject if the service asks not to log in silently.
+  // Replace the token `sent`. Return false if no login is due. Reject if the service asks not to log in silently.
   async function renewToken(sent, problem) {
-    // Another backend may not know why the session ended. Ask the service.
-    const reason = problem.assumed ? problemOf(await callService('GET', '/session', sent)) : problem
-    if (currentToken() !== sent) return
+    // Another backend may not know why the session ended: ask the service. If the session is alive, log in.
+    const answer = problem.assumed ? await callService('GET', '/session', sent).catch(() => ({})) : null
+    const reason = !answer || answer.statusCode === 200 ? problem : problemOf(answer, { action: 'none', assumed: true })
+    if (currentToken() !== sent) return true
     if (reason.action === 'ask' && !pendingLogin) {
-      setState(Object.assign({ code: 'session_revoked' }, reason))
-      Promise.resolve(state).then(onEnded) // an error in onEnded must not replace the error of the request
+      setState({ code: reason.code || 'session_revoked', detail: reason.detail })
+      Promise.resolve(Object.assign({}, reason, state)).then(onEnded) // its error must not replace the request's error
       throw endedError()
     }
-    if (reason.code === 'token_invalid') setState(null)
+    if (reason.action !== 'login' && !pendingLogin) return false
+    if (reason.code === 'token_invalid') setState({})
     await login({ force: true })
+    return true
   }
 
   async function call(name, options) {
     const url = ORIGIN.test(options.url) ? options.url : `${base}/${options.url.replace(/^\/+/, '')}`
-    if (!trusted.includes(originOf(url))) return callPlatform(name, options)
-    const isPost = name === 'uploadFile' || /^post$/i.test(options.method)
+    const isTrusted = trusted.includes(originOf(url))
+    const isIdempotent = name !== 'uploadFile' && !/^(post|patch|connect)$/i.test(options.method) // RFC 9110, 9.2.2
     let sent
     async function send() {
-      sent = await token()
+      if (isTrusted) sent = await tokenToSend(sent)
+      const header = isTrusted ? { header: withToken(options.header, sent) } : {}
       const data = typeof options.data === 'function' ? { data: await options.data() } : {}
-      return callPlatform(name, Object.assign({}, options, data, { url, header: withToken(options.header, sent) }))
+      return callPlatform(name, Object.assign({}, options, { url }, header, data))
     }
     async function prepare(problem) {
-      // The backend may have handled a POST before the gateway failed (RFC 9110, 9.2.2).
-      if (CODE_SPENT.includes(problem.code) || (problem.action === 'retry' && problem.assumed && isPost)) return false
-      if (problem.action !== 'retry') await renewToken(sent, problem)
-      return true
+      if (CODE_SPENT.includes(problem.code)) return false
+      if (problem.action === 'retry') return isIdempotent || !problem.assumed // the backend may have handled a POST
+      return renewToken(sent, problem)
     }
-    return fetchWithRetry(send, prepare, () => state !== null || pendingLogin !== null) // not after a logout
+    return isTrusted ? fetchWithRetry(send, prepare) : send()
   }
 
   async function logout() {
     if (pendingLogin) await pendingLogin.catch(() => {}) // or its token would be stored after the logout
     const ending = currentToken()
     if (!ending) return true
-    setState(null)
+    setState({})
     const send = () => callService('DELETE', '/session', ending)
-    const { statusCode } = await fetchWithRetry(send, ({ action }) => action === 'retry').catch(() => ({}))
-    return [204, 401, 403].includes(statusCode) // 403: a ban has ended it
+    const answer = await fetchWithRetry(send, ({ action }) => action === 'retry').catch(() => ({}))
+    return answer.statusCode === 204 || ENDED.includes(problemOf(answer).code)
   }
 
   async function phone(code) {
@@ -174,6 +173,7 @@ function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: 
     return valueOf(await call('request', { url: '/userdata/decrypt', method: 'POST', data }))
   }
   const [request, uploadFile, downloadFile] = ['request', 'uploadFile', 'downloadFile'].map(it => call.bind(null, it))
+  const token = () => request({ url: '/session' }).then(requireToken) // the request renews a token that has ended
   return { request, uploadFile, downloadFile, login, logout, token, phone, userData }
 }
 

@@ -26,7 +26,7 @@ async function introspect(token) {
   const session = await answer.json()
   if (session?.active === false) return null
   if (session?.active !== true || !session.sub) throw new Error('introspect answered something else')
-  return !WXAUTH_APPID || session.client_id === WXAUTH_APPID ? session : null
+  return session
 }
 
 function send(response, status, body, headers = {}) {
@@ -46,6 +46,9 @@ async function answer(request, response) {
   }
   // No `action`: /introspect does not say why a token is not active, so the client asks the service.
   if (!session) return send(response, 401, { error: 'invalid_token' }, { 'WWW-Authenticate': 'Bearer' })
+  if (WXAUTH_APPID && session.client_id !== WXAUTH_APPID) {
+    return send(response, 401, { code: 'other_appid', action: 'none' }, { 'WWW-Authenticate': 'Bearer' })
+  }
   return send(response, 200, { openid: session.sub, orders: [] })
 }
 

@@ -84,7 +84,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_package_has_the_client_and_nothing_else(package: Path) -> None:
     files = {path.name for path in (package / "node_modules" / "wxauth").iterdir()}
-    assert files == {"package.json", "wxauth.js", "wxauth.mjs", "wxauth.d.ts"}
+    code = {"wxauth.js", "wxauth.mjs", "wxauth.d.ts", "wxauth.d.mts"}
+    assert files == code | {"package.json", "README.md", "LICENSE"}
+
+
+def test_package_has_the_license_of_the_project() -> None:
+    assert (MINI_PROGRAM / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
 def test_package_has_the_version_of_the_service() -> None:
@@ -105,6 +110,12 @@ def test_package_gives_create_to_both_kinds_of_module(kind: str, code: str, pack
     assert (done.stdout, done.stderr) == ("function\n", "")
 
 
+def test_package_shows_its_version_to_tools(package: Path) -> None:
+    code = "console.log(require('wxauth/package.json').name)"
+    done = ran(program("node"), "--eval", code, folder=package)
+    assert (done.stdout, done.stderr) == ("wxauth\n", "")
+
+
 @pytest.mark.parametrize(
     ("module", "resolution"), [("es2022", "bundler"), ("node16", "node16"), ("commonjs", "node10")]
 )
@@ -116,6 +127,21 @@ def test_tsc_accepts_the_client_as_a_package(module: str, resolution: str, packa
         "export const start = (wx: Platform): Client => create({ baseURL: '', wx })\n"
     )
     options = ["--noEmit", "--strict", "--module", module, "--moduleResolution", resolution]
+    done = ran(program("tsc", TESTS / "node_modules" / ".bin"), *options, str(source), folder=package)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_types_of_the_es_module_are_those_of_an_es_module(package: Path) -> None:
+    """The ES module has no default export, so `tsc` must refuse to import one."""
+    program("node")
+    source = package / "module.mts"
+    source.write_text(
+        "import { create, Client, Platform } from 'wxauth'\n"
+        "export const start = (wx: Platform): Client => create({ baseURL: '', wx })\n"
+        "// @ts-expect-error: there is no default export\n"
+        "import wxauth from 'wxauth'\n"
+    )
+    options = ["--noEmit", "--strict", "--module", "node16", "--moduleResolution", "node16"]
     done = ran(program("tsc", TESTS / "node_modules" / ".bin"), *options, str(source), folder=package)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -74,14 +74,14 @@ def other_backend(wxauth_url: str, **more: str) -> Example:
     return Example([program("node"), "server.mjs"], environ, EXAMPLES / "other_backend")
 
 
-def fastapi_app(wxauth_url: str) -> Example:
+def fastapi_app(wxauth_url: str, **more: str) -> Example:
     command = [sys.executable, "-m", "uvicorn", "app:app", "--port", "{port}"]
-    return Example(command, {"WXAUTH_URL": wxauth_url}, EXAMPLES / "fastapi_app")
+    return Example(command, {"WXAUTH_URL": wxauth_url, **more}, EXAMPLES / "fastapi_app")
 
 
-def express_app(wxauth_url: str) -> Example:
+def express_app(wxauth_url: str, **more: str) -> Example:
     program("tsc", NODE_MODULES / ".bin")  # installed with Express by `make check`
-    environ = {"WXAUTH_URL": wxauth_url, "NODE_PATH": str(NODE_MODULES)}
+    environ = {"WXAUTH_URL": wxauth_url, "NODE_PATH": str(NODE_MODULES), **more}
     return Example([program("node"), "app.js"], environ, EXAMPLES / "express_app")
 
 
@@ -170,12 +170,31 @@ def test_token_without_a_scheme_is_accepted_by_all(applications: Applications) -
     assert {ask(url, token, scheme="").status_code for url in applications.urls().values()} == {200}
 
 
-def test_node_refuses_a_user_of_another_mini_program(applications: Applications) -> None:
-    """Openids of another mini program mean nothing to a backend."""
-    with other_backend(applications.service, WXAUTH_APPID="wxffffffffffffffff") as node:
-        assert ask(f"{node.url}/orders", applications.log_in()).status_code == 401
-    with other_backend(applications.service, WXAUTH_APPID=APPID) as node:
-        assert ask(f"{node.url}/orders", applications.log_in()).status_code == 200
+@pytest.mark.parametrize("start", [other_backend, fastapi_app, express_app])
+def test_example_refuses_a_user_of_another_mini_program(
+    start: Callable[..., Example], applications: Applications
+) -> None:
+    """Openids of another mini program mean nothing to a backend. A login does not help, so the action is none."""
+    token = applications.log_in()
+    with start(applications.service, WXAUTH_APPID="wxffffffffffffffff") as example:
+        answer = ask(f"{example.url}/orders", token)
+    body = answer.json()
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert body.get("detail", body) == {"code": "other_appid", "action": "none"}
+    with start(applications.service, WXAUTH_APPID=APPID) as example:
+        assert ask(f"{example.url}/orders", token).status_code == 200
+
+
+@pytest.mark.parametrize("start", [other_backend, fastapi_app, express_app])
+def test_example_sends_the_token_to_the_service_only(
+    start: Callable[..., Example], applications: Applications
+) -> None:
+    """A proxy of the environment would see each user's token."""
+    with Rogue(answering(b"the proxy")) as proxy:
+        proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy.url)
+        with start(applications.service, **proxies) as example:
+            assert ask(f"{example.url}/orders", applications.log_in()).status_code == 200
+    assert proxy.requests == []
 
 
 @pytest.mark.parametrize("name", ["flask", "fastapi", "express"])
@@ -245,8 +264,17 @@ REPLACED = b'{"code": "session_replaced", "action": "ask", "detail": "The user l
 VERIFY_UNKNOWN = {
     "nothing": saying(b""),
     "200": answer_of_verify(b"200 OK", b"{}", b"X-WX-OpenID: o1"),
+    "204-with-two-openids": answer_of_verify(b"204 No Content", b"", b"X-WX-OpenID: o1", b"X-WX-OpenID: o2"),
     "204-without-openid": answer_of_verify(b"204 No Content", b"", b"X-WX-AppID: wx1"),
     "401-of-a-proxy": answer_of_verify(b"401 Unauthorized", b"<html>", b"Content-Type: text/html"),
+    "401-problem-of-html": answer_of_verify(b"401 Unauthorized", b"<html>", PROBLEM),
+    "401-problem-of-nothing": answer_of_verify(b"401 Unauthorized", b"", PROBLEM),
+    "401-problem-of-null": answer_of_verify(b"401 Unauthorized", b"null", PROBLEM),
+    "401-problem-not-utf-8": answer_of_verify(b"401 Unauthorized", REPLACED.replace(b"user", b"us\xffer"), PROBLEM),
+    "401-problem-without-action": answer_of_verify(b"401 Unauthorized", b'{"code": "session_replaced"}', PROBLEM),
+    "401-challenge-not-ascii": answer_of_verify(
+        b"401 Unauthorized", REPLACED, PROBLEM, "WWW-Authenticate: Bearer 你".encode()
+    ),
     "404-problem": answer_of_verify(b"404 Not Found", b'{"code": "not_found"}', PROBLEM),
     "redirect": answer_of_verify(b"302 Found", b"", b"Location: /elsewhere"),
     "silent": Line.hold,

@@ -106,6 +106,7 @@ describe('a session that ended elsewhere', () => {
     await phone.request()
     await operator(service, 'PUT', `${await userPath(phone)}/ban`)
     assert.deepEqual([await phone.request(), await phone.request()], [403, 403])
+    assert.equal(await phone.client.logout(), true)
     assert.deepEqual([phone.told, phone.wx.logins], [[], 1])
   })
 
@@ -120,8 +121,8 @@ describe('a session that ended elsewhere', () => {
     const [phone, other] = [new Phone(service, 'dave'), new Phone(service, 'dave')]
     for (const one of [phone, other]) await one.request()
     await other.client.request({ url: '/sessions?keep=current', method: 'DELETE' })
+    const headers = { Authorization: `Bearer ${[...phone.wx.storage.values()][0].token}` }
     await ask(`${service.url}/sandbox/redis`, { method: 'DELETE' })
-    const headers = { Authorization: await phone.client.token() }
     const dark = await ask(`${service.url}/session`, { headers })
     assert.equal(dark.status, 503)
     await ask(`${service.url}/sandbox/redis`, { method: 'PUT' })

@@ -185,7 +185,7 @@ test('a wx.login that never answers is over after a while', async t => {
 })
 
 const NO_LOGINS = {
-  'a page': '<html>', nothing: '', null: 'null', 'no token': '{"expires_in": 9}', 'no end': '{"token": "wxa_x"}',
+  'a page': '<html>', nothing: '', null: 'null', 'no token': '{"expires_in": 9}', 'a number': '{"token": 7}',
 }
 
 for (const [what, body] of Object.entries(NO_LOGINS)) {
@@ -264,7 +264,7 @@ test('a login that fails after a 401 settles all ten, and the token is forgotten
   await front.arrived('GET /session', 10)
   release()
   const ends = (await requests).map(({ reason, value }) => (reason ? reason.code : value.statusCode))
-  assert.deepEqual(ends.filter(end => end !== 'user_blocked' && end !== 401), [])
+  assert.deepEqual(ends.filter(end => end !== 'user_blocked' && end !== 'logged_out'), [])
   assert.deepEqual([wx.logins, wx.storage.size], [2, 0])
 })
 
@@ -289,15 +289,12 @@ test('a forced login that fails takes nothing from a request with a live token',
   assert.equal((await request).statusCode, 200)
 })
 
-test('a token near its end is replaced before it is sent, and no earlier', async t => {
+test('a token is used until it is refused: its age alone is no reason to log in', async t => {
   const { auth, wx, clock } = await phoneLoggedIn(t)
-  clock.advance(0.5 * 604800e3)
+  clock.advance(365 * 86400e3)
   await auth.login()
-  assert.equal(wx.logins, 1)
-  clock.advance(0.45 * 604800e3)
-  await auth.request(SESSION)
-  assert.equal(wx.logins, 2)
-  assert.deepEqual([front.count('POST /login'), front.count('GET /session')], [1, 1])
+  assert.equal((await auth.request(SESSION)).statusCode, 200)
+  assert.deepEqual([wx.logins, front.seen.length], [1, 1])
 })
 
 test('a problem is one by its status: a success may speak of logins', async t => {
@@ -374,6 +371,27 @@ test('a replaced session is known after a restart, and onEnded is not called aga
   const { start, wx, told } = await phoneEnded(t)
   await assert.rejects(start().request(ORDERS), { code: 'session_replaced' })
   assert.deepEqual([wx.logins, told.length, front.seen], [1, 1, []])
+})
+
+test('a phone whose session was replaced while it slept is told so, and does not log in', async t => {
+  const told = []
+  const { start, wx, clock } = await phoneLoggedIn(t)
+  clock.advance(365 * 86400e3)
+  front.say('GET /session', 401, 'session_replaced', 'ask')
+  const auth = start({ onEnded: ({ code }) => told.push(code) })
+  await assert.rejects(auth.request(SESSION), { code: 'session_replaced' })
+  assert.deepEqual([wx.logins, told, front.count('POST /login')], [1, ['session_replaced'], 0])
+})
+
+test('an error in onEnded does not replace the error of the request', async t => {
+  const handlers = process.rawListeners('unhandledRejection')
+  process.removeAllListeners('unhandledRejection') // those of node:test would fail this test
+  t.after(() => handlers.forEach(it => process.on('unhandledRejection', it)))
+  const unhandled = new Promise(resolve => process.once('unhandledRejection', resolve))
+  const { auth } = await phoneLoggedIn(t, { onEnded: () => { throw new Error('a fault of the mini program') } })
+  front.say('GET /orders', 401, 'session_replaced', 'ask')
+  await assert.rejects(auth.request(ORDERS), { code: 'session_replaced' })
+  assert.equal((await unhandled).message, 'a fault of the mini program')
 })
 
 test('login() without force ends the silence', async t => {
@@ -533,10 +551,26 @@ test('a reason inside detail ends the session', async t => {
   assert.deepEqual([wx.logins, front.seen], [1, []])
 })
 
-test('a reason without a code has one', async t => {
-  const { orders, wx } = await phoneWithBackend(t, [401, { action: 'ask' }])
-  await endSession(wx)
-  await assert.rejects(orders(), { code: 'session_revoked' })
+for (const members of [{}, { code: null }, { code: '' }, { code: 7 }, { token: 'wxa_x', endsAt: 9e15 }]) {
+  test(`a reason with ${JSON.stringify(members)} ends the session as revoked, and is told once`, async t => {
+    const told = []
+    const { auth, wx } = await phoneLoggedIn(t, { onEnded: problem => told.push(problem) })
+    front.answer('GET /orders', 401, JSON.stringify({ action: 'ask', detail: 'ended', ...members }))
+    for (let times = 0; times < 2; times++) {
+      await assert.rejects(auth.request(ORDERS), { code: 'session_revoked', message: 'ended' })
+    }
+    assert.deepEqual(told.map(({ code, action }) => [code, action]), [['session_revoked', 'ask']])
+    assert.deepEqual([wx.logins, front.seen.length], [1, 1])
+    assert.deepEqual(stored(wx), { code: 'session_revoked', detail: 'ended' })
+  })
+}
+
+test('an object in detail does not hide the action beside it', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const body = { code: 'session_replaced', action: 'ask', detail: { action: 'login', zh: 'ended' } }
+  front.answer('GET /orders', 401, JSON.stringify(body))
+  await assert.rejects(auth.request(ORDERS), { code: 'session_replaced' })
+  assert.deepEqual([wx.logins, front.seen.length], [1, 1])
 })
 
 test('a 401 of another backend without a reason: the service is asked for it', async t => {
@@ -547,6 +581,33 @@ test('a 401 of another backend without a reason: the service is asked for it', a
   assert.deepEqual([wx.logins, front.count('GET /session')], [1, 1])
 })
 
+for (const [what, say] of Object.entries({
+  'that it can\'t tell': () => front.say('GET /session', 503, 'store_unavailable', 'retry'),
+  'that there is a limit': () => front.say('GET /session', 429, 'rate_limited', 'retry'),
+  'that the user is banned': () => front.say('GET /session', 403, 'user_banned', 'none'),
+  'that there is no such page': () => front.say('GET /session', 404, 'not_found', 'none'),
+  'with a page of a gateway': () => front.answer('GET /session', 502, '<html>'),
+  'with a 401 that names no reason': () => front.answer('GET /session', 401, '<html>'),
+})) {
+  test(`a 401 without a reason is handed on if the service answers ${what}`, async t => {
+    const { orders, wx } = await phoneWithBackend(t, [401, { error: 'invalid_token' }])
+    await endSession(wx)
+    say()
+    const { statusCode, data } = await orders()
+    assert.deepEqual([statusCode, data.error, wx.logins], [401, 'invalid_token', 1])
+    assert.deepEqual(front.seen.map(it => it.what), ['GET /session'])
+  })
+}
+
+test('a 401 without a reason is handed on if the service does not answer', async t => {
+  const { orders, wx } = await phoneWithBackend(t, [401, { error: 'invalid_token' }])
+  await endSession(wx)
+  const { request } = wx
+  wx.request = options => (options.url.endsWith('/session') ? options.fail({ errMsg: 'request:fail' }) : request(options))
+  assert.equal((await orders()).data.error, 'invalid_token')
+  assert.equal(wx.logins, 1)
+})
+
 test('a logout while the service is asked for the reason is not undone', async t => {
   const { auth, orders, wx } = await phoneWithBackend(t, [401, {}])
   await endSession(wx)
@@ -555,7 +616,7 @@ test('a logout while the service is asked for the reason is not undone', async t
   await front.arrived('GET /session', 1)
   await auth.logout()
   release()
-  assert.equal((await request).statusCode, 401)
+  await assert.rejects(request, { code: 'logged_out' })
   assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
 })
 
@@ -657,13 +718,32 @@ test('a gateway\'s 503 for a login is retried with a new code', async t => {
   assert.equal(new Set(front.all('POST /login').map(it => it.body.toString())).size, 2)
 })
 
-test('a gateway\'s 504 for a POST is not retried: the backend may have handled it', async t => {
+for (const method of ['POST', 'PATCH', 'patch']) {
+  test(`a gateway's 504 for a ${method} is not retried: the backend may have handled it`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    front.answer(`${method.toUpperCase()} /orders`, 504, '<html>')
+    assert.equal((await auth.request({ url: '/orders', method })).statusCode, 504)
+    assert.equal(front.seen.length, 1)
+  })
+}
+
+test('a gateway\'s 504 for an upload is not retried: the backend may have handled it', async t => {
   const { auth } = await phoneLoggedIn(t)
-  front.answer('POST /orders', 504, '<html>').answer('POST /upload', 504, '<html>')
-  const answers = [await auth.request({ url: '/orders', method: 'POST' }), await auth.uploadFile(FILE)]
-  assert.deepEqual(statuses(answers), [504, 504])
-  assert.equal(front.seen.length, 2)
+  front.answer('POST /upload', 504, '<html>')
+  assert.equal((await auth.uploadFile(FILE)).statusCode, 504)
+  assert.equal(front.seen.length, 1)
 })
+
+for (const method of ['DELETE', 'PUT']) {
+  test(`a gateway's 504 for a ${method} is retried`, async t => {
+    const { auth, clock } = await phoneLoggedIn(t)
+    front.answer(`${method} /orders`, 504, '<html>').answer(`${method} /orders`, 200, '{}')
+    const wait = clock.next(1000)
+    const request = auth.request({ url: '/orders', method })
+    clock.advance((await wait).ms)
+    assert.equal((await request).statusCode, 200)
+  })
+}
 
 test('a connection that is cut settles the request', async t => {
   const { auth } = await phoneLoggedIn(t)
@@ -725,8 +805,7 @@ test('a storage that can\'t be read is an empty one', async t => {
 })
 
 const SPOILT = [
-  '', 'wxa_x', null, 7, [], {}, { token: 'wxa_x' }, { token: 'wxa_x', endsAt: 'soon' },
-  { token: 7, endsAt: 9e15 }, { token: '', endsAt: 9e15 },
+  '', 'wxa_x', null, 7, [], {}, { endsAt: 9e15 }, { token: 7 }, { token: '' }, { token: { code: 'x' } }, { code: '' },
 ]
 
 for (const spoilt of SPOILT) {
@@ -791,6 +870,15 @@ test('a further origin gets the token, and no other', async t => {
   assert.deepEqual([orders.seen, other.seen], [[`Bearer ${stored(wx).token}`], ['']])
 })
 
+test('a body that a function returns is sent to an origin without the token too', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  let seen
+  wx.request = options => { seen = options; options.success({ statusCode: 200, data: {}, header: {} }) }
+  const header = { authorization: 'Basic YTpi' }
+  await auth.request({ url: 'https://other.example.com/', method: 'POST', header, data: async () => ({ tea: 1 }) })
+  assert.deepEqual([seen.data, seen.header], [{ tea: 1 }, { authorization: 'Basic YTpi' }])
+})
+
 test('origins are compared without case, and a name alone is none', async t => {
   const [orders] = await backends(t, 1, () => [200, {}])
   const seen = async origin => {
@@ -810,6 +898,21 @@ test('the token is given out for a socket, after a login, and none after a sessi
   front.say('GET /orders', 401, 'session_replaced', 'ask')
   await assert.rejects(auth.request({ url: '/orders' }))
   await assert.rejects(auth.token(), { code: 'session_replaced' })
+})
+
+test('the token that is given out is live: the service is asked first', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  const { token } = stored(wx)
+  assert.equal(await auth.token(), token)
+  await endSession(wx)
+  assert.equal(await statusOf(await auth.token()), 200)
+  assert.equal(wx.logins, 2)
+})
+
+test('an outage does not keep a token that is stored back', async t => {
+  const { auth, wx } = await phoneLoggedIn(t)
+  front.say('GET /session', 503, 'store_unavailable', 'retry', { 'Retry-After': '60' })
+  assert.equal(await auth.token(), stored(wx).token)
 })
 
 for (const name of ['Authorization', 'authorization', 'AUTHORIZATION']) {
@@ -848,6 +951,27 @@ test('a logout without a token, or of a session that has ended, is done', async 
   assert.deepEqual([await auth.logout(), await auth.logout(), front.count('DELETE /session')], [true, true, 1])
 })
 
+for (const code of ['token_invalid', 'session_replaced', 'session_revoked', 'user_banned']) {
+  test(`a logout of a session that does not exist is done: ${code}`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    front.say('DELETE /session', code === 'user_banned' ? 403 : 401, code, 'none')
+    assert.equal(await auth.logout(), true)
+  })
+}
+
+for (const [what, say] of Object.entries({
+  'a firewall\'s 403': () => front.answer('DELETE /session', 403, '<html>'),
+  'a 401 that is not the service\'s': () => front.answer('DELETE /session', 401, '<html>'),
+  'a 401 about another credential': () => front.say('DELETE /session', 401, 'client_unauthorized', 'none'),
+  'a 200': () => front.answer('DELETE /session', 200, '<html>'),
+})) {
+  test(`a logout is not confirmed by ${what}`, async t => {
+    const { auth, wx } = await phoneLoggedIn(t)
+    say()
+    assert.deepEqual([await auth.logout(), wx.storage.size], [false, 0])
+  })
+}
+
 test('a logout that the service does not hear of says so, and forgets the token all the same', async t => {
   for (const prepare of [
     () => front.say('DELETE /session', 500, 'internal_error', 'none'),
@@ -882,6 +1006,20 @@ test('a logout during a login ends what that login brings', async t => {
   assert.deepEqual([wx.storage.size, front.count('DELETE /session')], [0, 1])
 })
 
+test('a logout during the login of a request is not undone', async t => {
+  const { auth, wx } = phone(t)
+  const release = front.hold('POST /login')
+  const waiting = [auth.request(SESSION), auth.uploadFile(FILE), auth.token()]
+  await front.arrived('POST /login', 1)
+  const logout = auth.logout()
+  release()
+  const ends = await Promise.allSettled(waiting)
+  assert.deepEqual(ends.map(it => it.reason && it.reason.code), Array(3).fill('logged_out'))
+  assert.equal(await logout, true)
+  assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
+  assert.deepEqual(['GET /session', 'POST /upload', 'DELETE /session'].map(it => front.count(it)), [0, 0, 1])
+})
+
 test('a request that a logout overtakes logs nobody in again', async t => {
   const { auth, wx } = await phoneLoggedIn(t)
   const release = front.hold('GET /session')
@@ -890,7 +1028,7 @@ test('a request that a logout overtakes logs nobody in again', async t => {
   await front.arrived('GET /session', 1)
   await auth.logout()
   release()
-  assert.equal((await request).statusCode, 401)
+  await assert.rejects(request, { code: 'logged_out' })
   assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
 })
 
@@ -902,7 +1040,7 @@ test('a request that waits for its time to retry does not undo a logout', async 
   await pause
   await auth.logout()
   clock.advance(2000)
-  assert.equal((await request).statusCode, 503)
+  await assert.rejects(request, { code: 'logged_out' })
   assert.deepEqual([wx.logins, wx.storage.size], [1, 0])
 })
 
