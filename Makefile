@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Python 2.7 can run this too.
+CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit( \
+	"wxauth needs Python 3.11 or later; this is %d.%d. Name a newer one: make run PYTHON=python3.12" % v)'
+
 .PHONY: run test check lint faults fuzz bench bench-report screenshot clean
 
 run: $(VENV)/run
@@ -71,11 +75,13 @@ screenshot: $(VENV)/dev
 	pngquant --force --strip --ext .png docs/playground.png
 
 $(VENV)/run: requirements.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
 $(VENV)/dev: requirements.txt requirements-dev.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@ $(VENV)/run

@@ -29,7 +29,7 @@ from wxauth.settings import Settings
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
 from wxauth.web.app import create_app
-from wxauth.web.extension import wechat_client
+from wxauth.web.services import wechat_client
 from wxauth.wechat.transport import Transport
 
 APPID = "wx0123456789abcdef"

@@ -21,7 +21,7 @@ IMPORTERS = {
     "click": {"cli"},
     "cryptography": {"keys", "wechat.crypto", "sandbox.crypto"},
     "fakeredis": {"sandbox.fake_redis"},
-    "flask": {"web", "sandbox"},
+    "flask": {"web", "sandbox", "testing"},
     "granian": {"cli.server"},
     "itsdangerous": {"keys"},
     "limits": {"web"},

@@ -25,7 +25,7 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
-from wxauth.web.extension import wechat_client
+from wxauth.web.services import wechat_client
 from wxauth.wechat.transport import Transport
 
 Samples = dict[tuple[str, str], float]

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 
 import pytest
+from flask import Flask, jsonify, render_template_string
 
 from tests.conftest import ALICE, APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from wxauth.keys import KeyRing, SigningKey
@@ -143,3 +144,10 @@ def test_secrets_with_equal_texts_are_equal(text: str) -> None:
 )
 def test_secret_is_not_equal_to_another_text_or_a_str(other: object) -> None:
     assert other != SECRET
+
+
+def test_secret_in_json_or_a_template_raises_with_what_to_write() -> None:
+    with Flask("app").app_context():
+        for use in (lambda: jsonify(token=Secret("s")), lambda: render_template_string("{{ s }}", s=Secret("s"))):
+            with pytest.raises(TypeError, match=r"\.reveal\(\)"):
+                use()

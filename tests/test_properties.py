@@ -22,7 +22,7 @@ from wxauth.sandbox.fake_wechat import MOCK_CODE, FakeWeChat
 from wxauth.settings import Client, Settings
 from wxauth.storage.client import RedisClient
 from wxauth.web.app import create_app
-from wxauth.web.extension import session_store, wechat_client
+from wxauth.web.services import session_store, wechat_client
 from wxauth.wechat.transport import Transport
 
 DOCUMENTED = {(error.code, error.status, error.action) for error in answered()}

@@ -6,8 +6,9 @@ Reading order: `errors`, `models`, `settings`, `keys`; then the folders `storage
 from .errors import WxAuthError
 from .sessions.store import WxSession
 from .settings import Settings
-from .web.extension import WxAuth, logged_in, logged_out
-from .web.guard import login_required, wx_session
+from .web.actions import logged_in, logged_out
+from .web.extension import WxAuth
+from .web.guard import login_required, wx_session, wx_user
 
 __all__ = [
     "Settings",
@@ -18,4 +19,7 @@ __all__ = [
     "logged_out",
     "login_required",
     "wx_session",
+    "wx_user",
 ]
+
+__version__ = "0.1.0"

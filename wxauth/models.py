@@ -31,6 +31,12 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled")
 
+    def __html__(self) -> NoReturn:
+        """Refuse Flask's JSON and templates, which call this."""
+        raise TypeError(
+            "a Secret is in no answer: write .reveal() for a text that must be, such as a new token"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class User:

@@ -8,6 +8,7 @@ import sys
 from . import logs
 from .errors import ConfigurationError
 from .settings import Settings
+from .web.app import create_app
 
 try:
     settings = Settings.from_env(os.environ)
@@ -16,10 +17,5 @@ except ConfigurationError as error:
 
 settings.remove_secrets(os.environ)
 logs.configure(settings.log_level)
-
-if settings.sandbox:
-    from .sandbox import create_app
-else:
-    from .web.app import create_app
 
 app = create_app(settings)

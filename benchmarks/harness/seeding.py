@@ -17,7 +17,7 @@ from tests.support.servers import RedisServer
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.web.extension import redis_client, session_store
+from wxauth.web.services import redis_client, session_store
 
 #: Commands in one pipeline.
 BATCH: Final = 1000

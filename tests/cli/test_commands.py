@@ -20,7 +20,7 @@ from wxauth.cli.commands import main
 from wxauth.models import Identity, Secret
 from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS
-from wxauth.web.extension import Services
+from wxauth.web.services import Services
 
 OTHER_KEY = "ring-key-that-must-stay-secret-02"
 
@@ -282,3 +282,9 @@ def test_console_without_chinese_letters_changes_no_exit_code(
     failed = as_process(environ | {"WECHAT_SECRET": "0" * 32}, encoding, "check-session", APPID, openid)
     assert failed.returncode == 2
     assert b"40125" in failed.stderr
+
+
+def test_serve_without_the_server_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wxauth.cli.commands.find_spec", lambda name: None)
+    result = CliRunner().invoke(main, ["serve"])
+    assert (result.exit_code, "pip install 'wxauth[service]'" in result.stderr) == (2, True)

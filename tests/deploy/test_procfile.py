@@ -51,6 +51,10 @@ def check(service: Service, token: str) -> requests.Response:
     return requests.get(f"{service.url}/session", headers={"Authorization": f"Bearer {token}"}, timeout=5)
 
 
+def test_a_healthy_start_logs_no_warning(service: Service) -> None:
+    assert [line for line in service.output().splitlines()[:8] if '"level": "warning"' in line] == []
+
+
 def test_every_worker_accepts_a_token(service: Service, wechat_server: WeChatServer) -> None:
     token = log_in(service, wechat_server)
     assert {check(service, token).status_code for _ in range(20)} == {200}

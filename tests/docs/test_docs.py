@@ -19,9 +19,9 @@ from tests.support.error_classes import answered
 from tests.support.servers import RedisServer, program
 from tests.support.service import Sandbox, WeChatServer, environment
 from wxauth.errors import ConfigurationError
-from wxauth.sandbox import create_app as create_sandbox
 from wxauth.settings import REDIS_URL_NAMES, VARIABLES, Settings
 from wxauth.web.app import create_app
+from wxauth.web.app import create_app as create_sandbox
 from wxauth.wechat.errcodes import ERRCODES, HINTS
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from wxauth.sandbox import create_app
 from wxauth.sandbox.fake_wechat import MOCK_CODE, OUTCOMES
 from wxauth.settings import Settings
-from wxauth.web.extension import EXTENSION, Services
+from wxauth.web.app import create_app
+from wxauth.web.services import EXTENSION, Services
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from wxauth.sandbox import create_app
 from wxauth.settings import Settings
+from wxauth.web.app import create_app
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.settings import Settings
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import AnyClient, connector
-from wxauth.web.extension import Services
+from wxauth.web.services import Services
 
 #: Seconds that `SECURITY.md` promises for a cut network.
 BOUND = 3.0

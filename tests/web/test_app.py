@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def test_readyz_names_a_misconfigured_wechat_and_stays_200(app: Flask, phone: Ph
     apps: Any = app.extensions["wxauth"].settings.apps
     phone.log_in()
     apps["wxunknown"] = Secret("s")
-    phone.wechat._apps = {}
+    phone.wechat._apps = ChainMap({}, {})
     refused = phone.try_to_log_in(appid="wxunknown")
     assert refused.get_json()["code"] == "wechat_misconfigured"
     assert phone.client.get("/readyz").get_json() == {"redis": "ok", "wechat": "misconfigured"}

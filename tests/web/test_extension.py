@@ -14,7 +14,7 @@ from wxauth.errors import ConfigurationError, RateLimited
 from wxauth.models import Identity, Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
-from wxauth.web.extension import EXTENSION, Services, services, wechat_client
+from wxauth.web.services import EXTENSION, Services, services, wechat_client
 from wxauth.wechat.transport import Transport
 
 CONFIG: dict[str, Any] = {
@@ -189,3 +189,10 @@ def test_logins_outside_of_a_request_are_not_limited(limited: tuple[Flask, WxAut
     with app.app_context():
         tokens = [auth.log_in(fake.wx_login("alice"))[0] for _ in range(4)]
         assert services().store.resolve(tokens[-1].reveal()).appid == APPID
+
+
+def test_application_without_the_extension_raises_with_what_to_write() -> None:
+    app = shop()
+    app.testing = True
+    with pytest.raises(ConfigurationError, match=r"auth\.init_app\(app\)"):
+        app.test_client().get("/orders", headers={"Authorization": "x"})

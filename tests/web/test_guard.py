@@ -25,7 +25,7 @@ from wxauth.keys import KeyRing
 from wxauth.models import Identity
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.web.extension import Services
+from wxauth.web.services import Services
 
 FORGED = f"wxa_{'A' * 65}.{'A' * 43}"
 
@@ -314,7 +314,7 @@ def test_outage_inside_the_view_returns_503_in_any_application(
 
 def test_wx_session_raises_without_login_required(client: FlaskClient) -> None:
     client.application.testing = True
-    with pytest.raises(RuntimeError, match="login_required"):
+    with pytest.raises(LookupError, match="login_required"):
         client.get("/open")
 
 
@@ -323,7 +323,7 @@ def test_wx_session_ends_with_its_request(client: FlaskClient, token: str) -> No
     client.application.testing = True
     with client.application.app_context():
         assert get(client, "/orders", token).status_code == 200
-        with pytest.raises(RuntimeError, match="login_required"):
+        with pytest.raises(LookupError, match="login_required"):
             client.get("/open")
 
 

@@ -23,9 +23,9 @@ from wxauth.models import Secret
 from wxauth.sessions.cache import SessionCache
 from wxauth.settings import Client
 from wxauth.web.app import create_app
-from wxauth.web.extension import redis_client, session_store
 from wxauth.web.middleware import MAX_PER_ADDRESS, wrap
 from wxauth.web.requests import MAX_BODY
+from wxauth.web.services import redis_client, session_store
 
 THREADS = 24
 MAX_READERS = THREADS // 3

@@ -24,8 +24,8 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
 from wxauth.web.app import create_app
-from wxauth.web.extension import session_store, wechat_client
 from wxauth.web.rate_limits import RateLimits
+from wxauth.web.services import session_store, wechat_client
 from wxauth.wechat.transport import Transport
 
 Worker = Callable[..., FlaskClient]
@@ -212,7 +212,7 @@ class CountingRedis(RedisClient):
 
     calls = 0
 
-    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> int:
         self.calls += 1
         return super().count(key, seconds, amount)
 

@@ -44,7 +44,7 @@ PREFIX = f"wxa:{{{APPID}}}"
 EIGHT = """
 import sys
 from wxauth.wechat.access_tokens import AccessTokens
-from wxauth.web.extension import redis_client, wechat_client
+from wxauth.web.services import redis_client, wechat_client
 from wxauth.settings import Settings
 from wxauth.keys import KeyRing
 from wxauth.wechat.transport import Transport
@@ -151,7 +151,7 @@ def test_use_takes_a_token_stored_before_it_got_the_lock(
     """It does not fetch another."""
 
     class Late(RedisClient):
-        def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+        def count(self, key: str, seconds: int, amount: int = 1) -> int:
             token_of(worker())
             return super().count(key, seconds)
 

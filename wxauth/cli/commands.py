@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +25,8 @@ import click
 from ..errors import SessionKeyStale, SessionNotFound, StoreUnavailable, WeChatError, WxAuthError
 from ..models import User
 from ..settings import KEY_LENGTH, Settings, production_names
-from ..web.extension import Services
 from ..web.routes.sessions import session_json
+from ..web.services import Services
 from ..wechat.answers import OPENID
 from .doctor import CheckResult, explain, run_checks
 
@@ -84,12 +85,14 @@ def keygen() -> None:
 )
 def serve(port: int, workers: int) -> None:
     """Start the service. With WXAUTH_SANDBOX=1, start the sandbox, which listens on 127.0.0.1 only."""
+    if find_spec("granian") is None:
+        raise CommandFailed("The server is not installed: pip install 'wxauth[service]'.")
     with _click_errors():
         settings = Settings.from_env(os.environ)
     host, threads = "0.0.0.0", settings.threads  # noqa: S104 - a host routes its traffic to any address
     if settings.sandbox:
-        # Its Redis is in the memory of one process. Granian warns of more threads than this.
-        host, workers, threads = "127.0.0.1", 1, 2 * (os.cpu_count() or 1) + 1
+        # Its Redis is in the memory of one process.
+        host, workers = "127.0.0.1", 1
     _check_port(host, port)
     if settings.sandbox:
         click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")

@@ -18,7 +18,7 @@ from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
 from ..storage.client import FORBIDDEN, PROBE, RedisClient
 from ..storage.connections import login_and_hosts
 from ..storage.reasons import DANGERS, HINTS, dangers
-from ..web.extension import redis_client, wechat_client
+from ..web.services import redis_client, wechat_client
 from ..wechat.client import WeChatClient
 from ..wechat.errcodes import ERRCODES, MEANINGS, Text
 from ..wechat.transport import Transport

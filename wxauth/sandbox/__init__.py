@@ -4,6 +4,8 @@ The fakes share no code with `wxauth.wechat`: a misread rule of WeChat would oth
 fail. This folder is never imported if a mini program is configured.
 """
 
-from .app import create_app
+from .app import extend, mark_as_sandbox
+from .loopback import LoopbackOnly
+from .services import SandboxServices
 
-__all__ = ["create_app"]
+__all__ = ["LoopbackOnly", "SandboxServices", "extend", "mark_as_sandbox"]

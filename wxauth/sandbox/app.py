@@ -1,61 +1,39 @@
-"""The service with the fakes in place of WeChat and Redis, and the routes that the playground uses."""
+"""The sandbox's routes below `/sandbox`: what a phone and the playground ask of the fakes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, cast
 
-from flask import Blueprint, Flask, Response, current_app, request
+import requests
+import urllib3
+from flask import Blueprint, Response, request
 
 from ..errors import BadRequest
-from ..keys import KeyRing
 from ..logs import request_id
 from ..sessions.records import hash_name
-from ..settings import Settings
-from ..storage.client import RedisClient
-from ..web.app import create_app as create_service
-from ..web.extension import services, session_store, wechat_client
 from ..web.requests import bearer_token, json_object, text
-from ..wechat.transport import Transport
+from ..web.routes import RouteBlueprint
+from ..web.services import services
 from . import playground
 from .fake_api import OUTCOMES as PHONE_OUTCOMES
-from .fake_redis import FakeRedis
-from .fake_wechat import OUTCOMES, FakeWeChat
-from .loopback import LoopbackOnly
-from .trace import Trace
-from .watched_wechat import WatchedWeChat
+from .fake_wechat import OUTCOMES
+from .loopback import REFUSED, is_from_this_machine
+from .services import SandboxServices
 
-FAKES: Final = "wxauth_fakes"
 MAX_SESSIONS: Final = 1000
+#: Seconds. The fake WeChat of the outcome `stall` answers other processes after so long.
+STALL: Final = 10
 
-bp = Blueprint("sandbox", __name__, url_prefix="/sandbox")
-
-
-@dataclass(frozen=True, slots=True)
-class Fakes:
-    """The replacements for WeChat and Redis, and what the playground reads."""
-
-    wechat: FakeWeChat
-    redis: FakeRedis
-    trace: Trace
-    ring: KeyRing
+bp = RouteBlueprint("sandbox", __name__, url_prefix="/sandbox")
 
 
-def create_app(settings: Settings) -> Flask:
-    """Return the service with a fake WeChat and an in-memory Redis. Both exist in this process only."""
-    trace = Trace(request_id)
-    fakes = Fakes(FakeWeChat(settings.apps), FakeRedis(trace), trace, KeyRing(settings.secret_keys))
-    transport = Transport(settings.wechat_url, WatchedWeChat(fakes.wechat, trace))
-    app = create_service(
-        settings,
-        wechat=wechat_client(settings, transport),
-        store=session_store(settings, RedisClient(lambda: fakes.redis.client)),
-    )
-    app.extensions[FAKES] = fakes
-    app.register_blueprint(bp)
-    app.register_blueprint(playground.bp)
-    app.wsgi_app = LoopbackOnly(app.wsgi_app)  # type: ignore[method-assign]
-    return app
+def extend(mounted: Blueprint) -> None:
+    """Add the sandbox to the mounted routes: its own routes, the playground, and a mark on each answer."""
+    mounted.before_request(_refuse_other_machines)
+    mounted.after_request(mark_as_sandbox)
+    mounted.register_blueprint(bp)
+    mounted.register_blueprint(playground.bp)
 
 
 @bp.post("/wx.login")
@@ -67,14 +45,14 @@ def wx_login() -> dict[str, Any]:
         raise BadRequest(f"outcome must be one of {', '.join(OUTCOMES)}.")
     if not isinstance(new_key, bool):
         raise BadRequest("new_key must be true or false.")
-    return {"code": _fakes().wechat.wx_login(user or "visitor", outcome, new_key=new_key)}
+    return {"code": _fakes().fake_wechat.wx_login(user or "visitor", outcome, new_key=new_key)}
 
 
 @bp.post("/wx.getUserProfile")
 def wx_get_user_profile() -> dict[str, Any]:
     """Return a profile, as wx.getUserProfile does. The sandbox has exactly one app."""
     (appid,) = services().settings.apps
-    return _fakes().wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
+    return _fakes().fake_wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
 
 
 @bp.post("/getPhoneNumber")
@@ -84,7 +62,7 @@ def tap_phone_button() -> dict[str, Any]:
     user, outcome = text(body, "user", 64), text(body, "outcome", 16)
     if outcome is not None and outcome not in PHONE_OUTCOMES:
         raise BadRequest(f"outcome must be one of {', '.join(PHONE_OUTCOMES)}.")
-    return {"code": _fakes().wechat.tap_phone_button(user or "visitor", outcome=outcome)}
+    return {"code": _fakes().fake_wechat.tap_phone_button(user or "visitor", outcome=outcome)}
 
 
 @bp.get("/trace/<id>")
@@ -95,19 +73,19 @@ def show_trace(id: str) -> dict[str, Any]:
 
 @bp.get("/redis")
 def show_redis() -> dict[str, Any]:
-    redis = _fakes().redis
+    redis = _fakes().fake_redis
     return {"back_in": redis.starts_in, "holds": redis.content()}
 
 
 @bp.delete("/redis")
 def stop_redis() -> dict[str, Any]:
-    _fakes().redis.stop()
+    _fakes().fake_redis.stop()
     return show_redis()
 
 
 @bp.put("/redis")
 def start_redis() -> dict[str, Any]:
-    _fakes().redis.start()
+    _fakes().fake_redis.start()
     return show_redis()
 
 
@@ -128,16 +106,37 @@ def reset_max_sessions() -> tuple[str, int]:
 @bp.post("/expire")
 def expire() -> tuple[str, int]:
     """Expire the session of the token in `Authorization`, as its idle timeout does."""
-    fakes = _fakes()
-    token = fakes.ring.verify(bearer_token())
-    fakes.redis.expire(hash_name(token.hash_tag), token.id)
+    token = _fakes().ring.verify(bearer_token())
+    _fakes().fake_redis.expire(hash_name(token.hash_tag), token.id)
     return "", 204
 
 
-@bp.after_app_request
-def _mark_as_sandbox(response: Response) -> Response:
+@bp.route("/wechat/<path:path>", methods=["GET", "POST"])
+def ask_wechat(path: str) -> Response:
+    """Answer as WeChat's server does, so that WXAUTH_WECHAT_URL of another process can be this address.
+
+    An AppID that is new here is accepted with the AppSecret of its first request.
+    """
+    credential: dict[str, Any] = {**request.args, **(request.get_json(silent=True) or {})}
+    _fakes().fake_wechat.add_app(str(credential.get("appid", "")), str(credential.get("secret", "")))
+    url = f"http://{request.host}/{path}"
+    asked = requests.Request(request.method, url, params=request.args, data=request.get_data()).prepare()
+    try:
+        answer = _fakes().fake_wechat.send(asked, timeout=urllib3.Timeout(total=STALL))
+    except requests.Timeout:
+        return Response(status=504)
+    return Response(answer.content, answer.status_code, mimetype=answer.headers["Content-Type"])
+
+
+def _refuse_other_machines() -> None:
+    if not is_from_this_machine(request.environ):
+        raise BadRequest(REFUSED)
+
+
+def mark_as_sandbox(response: Response) -> Response:
+    """Add the headers by which the playground knows the sandbox and finds the trace of a request."""
     response.headers["X-WXAuth-Mode"] = "sandbox"
-    response.headers["X-WXAuth-Request"] = request_id() or ""
+    response.headers["X-WXAuth-Request"] = request_id(request.environ) or ""
     return response
 
 
@@ -151,6 +150,5 @@ def _limit_sessions(number: int) -> tuple[str, int]:
     return "", 204
 
 
-def _fakes() -> Fakes:
-    found: Fakes = current_app.extensions[FAKES]
-    return found
+def _fakes() -> SandboxServices:
+    return cast(SandboxServices, services())

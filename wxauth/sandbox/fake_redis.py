@@ -26,10 +26,11 @@ MAX_KEYS: Final = 24
 
 
 class _Server(fakeredis.FakeServer):
-    """Starts again by itself after OUTAGE seconds."""
+    """Starts again by itself after `outage` seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], outage: float) -> None:
         self._clock = clock
+        self._outage = outage
         self.starts_at = float("-inf")
         super().__init__(version=(7,))
 
@@ -39,20 +40,20 @@ class _Server(fakeredis.FakeServer):
 
     @connected.setter
     def connected(self, value: bool) -> None:
-        self.starts_at = float("-inf") if value else self._clock() + OUTAGE
+        self.starts_at = float("-inf") if value else self._clock() + self._outage
 
 
 class FakeRedis:
     """`client` is for the service. `trace` records each of its round trips."""
 
-    def __init__(self, trace: Trace, clock: Callable[[], float] = time.monotonic) -> None:
-        self._server = _Server(clock)
+    def __init__(self, trace: Trace, clock: Callable[[], float] = time.monotonic, outage: float = OUTAGE) -> None:
+        self._server = _Server(clock, outage)
         self._clock = clock
         self._observer = self._client(fakeredis.FakeRedisConnection)
         self.client = self._client(_WatchedConnection, trace=trace, content=self.content)
 
     def stop(self) -> None:
-        """Refuse connections for OUTAGE seconds. The data stays."""
+        """Refuse connections until `start`, or for the seconds of an outage. The data stays."""
         self._server.connected = False
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ import json
 import secrets
 import threading
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -56,12 +57,22 @@ class FakeWeChat(HTTPAdapter):
 
     def __init__(self, apps: Mapping[str, Secret], clock: Callable[[], float] = time.time) -> None:
         super().__init__()
-        self._apps = apps
+        self._apps: ChainMap[str, Secret] = ChainMap({}, apps)  # type: ignore[arg-type]  # never written
         self._clock = clock
+        self._next_errors: list[int] = []
         self._lock = threading.Lock()
         self._codes: dict[str, _Code] = {}
         self._session_keys: dict[tuple[str, str], tuple[str, float]] = {}
-        self.api = FakeAPI(apps, self, clock)
+        self.api = FakeAPI(self._apps, self, clock)
+
+    def add_app(self, appid: str, secret: str) -> None:
+        """Accept an AppID that is new here, with this AppSecret from now on."""
+        if appid and secret:
+            self._apps.setdefault(appid, Secret(secret))
+
+    def fail_next(self, errcode: int, times: int = 1) -> None:
+        """Answer the next `times` requests with `errcode`."""
+        self._next_errors += [errcode] * times
 
     def wx_login(self, user: str = "visitor", outcome: str | None = None, *, new_key: bool = False) -> str:
         """Return a code, as wx.login does on the phone of `user`. Its exchange ends in `outcome`, if given.
@@ -133,6 +144,8 @@ class FakeWeChat(HTTPAdapter):
         return self.build_response(request, raw)
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> dict[str, Any] | str:
+        if self._next_errors:
+            return error(self._next_errors.pop(0), "set by fail_next")
         if (method, path) == ("GET", "/sns/jscode2session"):
             return self._jscode2session(query)
         with self._lock:

@@ -18,21 +18,26 @@ REFUSED: Final = "The sandbox answers callers on this machine only, under a name
 
 
 class LoopbackOnly:
-    """Answers 400 unless both the caller's address and the Host are loopback, and no proxy forwarded the request.
-
-    By DNS rebinding a page of another site can send requests to 127.0.0.1. Its Host is the name of that site. A proxy
-    on this machine has a loopback address itself.
-    """
+    """Answers 400 to other machines. For the service, whose `/verify` is not in Flask."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        host = re.fullmatch(HOST, environ.get("HTTP_HOST", ""), re.ASCII)
-        is_local = host and is_loopback(host[1].strip("[]")) and is_loopback(environ.get("REMOTE_ADDR", ""))
-        if is_local and environ.keys().isdisjoint(FORWARDED):
+        if is_from_this_machine(environ):
             return self._app(environ, start_response)
         return to_response(BadRequest(REFUSED), environ)(environ, start_response)
+
+
+def is_from_this_machine(environ: WSGIEnvironment) -> bool:
+    """Say whether both the caller's address and the Host are loopback, and no proxy forwarded the request.
+
+    By DNS rebinding a page of another site can send requests to 127.0.0.1. Its Host is the name of that site. A proxy
+    on this machine has a loopback address itself.
+    """
+    host = re.fullmatch(HOST, environ.get("HTTP_HOST", ""), re.ASCII)
+    is_local = host and is_loopback(host[1].strip("[]")) and is_loopback(environ.get("REMOTE_ADDR", ""))
+    return bool(is_local) and environ.keys().isdisjoint(FORWARDED)
 
 
 def is_loopback(host: str) -> bool:

@@ -197,10 +197,10 @@ class SessionStore:
 
         Tries at the same time may exceed the limit by their number.
         """
-        name = records.failures_name(self._hashes(user)[0])
-        count, seconds_left = self.redis.count(name, FAILURE_WINDOW, 0)
-        if count >= MAX_FAILURES:
-            raise RateLimited(max(int(seconds_left) + 1, 1), MAX_FAILURES, FAILURE_WINDOW, "user")
+        number, age = divmod(int(self.now()), FAILURE_WINDOW)
+        name = f"{records.failures_name(self._hashes(user)[0])}:{number}"
+        if self.redis.count(name, FAILURE_WINDOW, 0) >= MAX_FAILURES:
+            raise RateLimited(FAILURE_WINDOW - age, MAX_FAILURES, FAILURE_WINDOW, "user")
         try:
             yield
         except SessionKeyStale:

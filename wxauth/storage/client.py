@@ -65,12 +65,12 @@ class Script:
 
 #: What a login needs: the clock, and a write.
 WRITE_PROBE: Final = Script("redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)")
-#: Adds 1, or only reads if ARGV[2] is 0. Returns the sum and the milliseconds until the counter ends.
+#: Adds 1, or only reads if ARGV[2] is 0. Returns the sum.
 COUNT: Final = Script("""
-if ARGV[2] == '0' then return {tonumber(redis.call('GET', KEYS[1]) or 0), redis.call('PTTL', KEYS[1])} end
+if ARGV[2] == '0' then return tonumber(redis.call('GET', KEYS[1]) or 0) end
 local sum = redis.call('INCR', KEYS[1])
 if sum == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
-return {sum, redis.call('PTTL', KEYS[1])}
+return sum
 """)
 
 
@@ -170,19 +170,11 @@ class RedisClient:
                 cursor, names = self.ask(probe, *command, parse=_scanned)
                 yield from names
 
-    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
-        """Count one, in a window that ends `seconds` after its first use. Return the sum and the seconds left.
-
-        With `amount` 0 this only reads.
-        """
+    def count(self, key: str, seconds: int, amount: int = 1) -> int:
+        """Add 1 to a counter that ends `seconds` after its first use, or 0 to read it only. Return the sum."""
         # The second try after a lost connection only reads: the first may have counted.
         amounts = iter((amount, 0))
-
-        def action(client: AnyClient) -> tuple[int, float]:
-            total, milliseconds = self._eval(client, COUNT, key, (seconds, next(amounts)), [])[0]
-            return int(total), int(milliseconds) / 1000
-
-        return self._call(key, action)
+        return self._call(key, lambda client: int(self._eval(client, COUNT, key, (seconds, next(amounts)), [])[0]))
 
     def health(self) -> str:
         """Return `ok`, or the reason that endangers sessions. Raises StoreUnavailable if no node keeps sessions."""

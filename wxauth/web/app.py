@@ -1,4 +1,4 @@
-"""`create_app(settings)` assembles the service."""
+"""`create_app(settings)` assembles the service: an application with the routes at "/", behind middleware."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..errors import ClientUnauthorized, NotFound
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..wechat.client import WeChatClient
-from .extension import EXTENSION, Services, WxAuth
+from .extension import WxAuth, sandbox
 from .middleware import wrap
-from .problems import NO_STORE, handle_http_errors
-from .requests import MAX_BODY
-from .routes import clients, health, push, sessions, userdata
+from .mount import add_headers
+from .problems import handle_http_errors
+from .routes import health
+from .services import EXTENSION, Services
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +34,20 @@ class Service(Flask):
 def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store: SessionStore | None = None) -> Flask:
     """Return the service as a Flask application. `wechat` and `store` are seams for fakes."""
     app = Service(__name__, static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROVIDE_AUTOMATIC_OPTIONS=False, PROPAGATE_EXCEPTIONS=False)
+    app.config["PROPAGATE_EXCEPTIONS"] = False
     # Flask would redirect a path with two slashes. The service has no redirects.
     app.url_map.merge_slashes = False
     app.before_request(_start_request)
-    app.after_request(_finish_request)
-    WxAuth(app, settings, partial(Services, wechat=wechat, store=store))
+    app.after_request(_log_request)
+    app.after_request(add_headers)
+    make = partial(Services, wechat=wechat, store=store) if wechat or store else None
+    WxAuth(app, settings, make, url_prefix="/")
     handle_http_errors(app)
-    for blueprint in (sessions.bp, userdata.bp, clients.bp, push.bp, health.bp):
-        app.register_blueprint(blueprint)
+    app.register_blueprint(health.bp)
     app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]
+    if settings.sandbox:
+        app.after_request(sandbox().mark_as_sandbox)
+        app.wsgi_app = sandbox().LoopbackOnly(app.wsgi_app)  # type: ignore[method-assign]
     if settings.redis_tls == "insecure":
         log.warning("redis_tls_insecure", extra={"hint": "set WXAUTH_REDIS_TLS to verify, or pin the certificate"})
     return app
@@ -55,11 +60,8 @@ def _start_request() -> None:
         raise NotFound
 
 
-def _finish_request(response: Response) -> Response:
-    """Add the headers that every answer has, and write the access log."""
-    response.headers.update(NO_STORE)
-    if response.status_code == 204:
-        response.headers.pop("Content-Type", None)
+def _log_request(response: Response) -> Response:
+    """Write the access log."""
     # A failed login of a client is a wrong configuration or an attack.
     level = logging.WARNING if g.get("wxauth_problem") == ClientUnauthorized.code else logging.INFO
     log.log(level, "request", extra=_access_fields(response))

@@ -1,24 +1,33 @@
-"""`login_required` and `wx_session`: which user sent this request."""
+"""`login_required`, `wx_session` and `wx_user`: which user sent this request."""
 
 from __future__ import annotations
 
 import functools
+import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, Final, NoReturn, TypeVar, cast, overload
 
-from flask import Response, after_this_request, current_app, request
+from flask import Flask, Response, after_this_request, current_app, request, request_started
 from werkzeug.local import LocalProxy
 
-from ..errors import LoginTooOld, WxAuthError
+from ..errors import LoginTooOld, TokenMissing, WxAuthError
 from ..sessions.store import WxSession
-from .extension import services
 from .problems import handle
 from .requests import bearer_token
+from .services import services
 
 #: Seconds by which the clocks of two servers may differ.
 CLOCK_SKEW: Final = 60
-#: The key of the session in the WSGI environment.
+#: The keys in the WSGI environment. Flask's `g` can outlive a request: tests may send several in one context.
 SESSION: Final = "wxauth.session"
+USER: Final = "wxauth.user"
+#: The key of the function that returns `wx_user`, in `app.extensions`.
+USER_LOADER: Final = "wxauth_user_loader"
+
+#: The views that `login_required` has wrapped, and the applications that were initialized.
+_wrapped: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+_apps: weakref.WeakSet[Flask] = weakref.WeakSet()
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -28,10 +37,19 @@ def login_required(view: View, /) -> View: ...
 
 
 @overload
-def login_required(*, fresh: int | None = None, touch: bool = True) -> Callable[[View], View]: ...
+def login_required(
+    *, fresh: int | None = None, touch: bool = True, optional: bool = False
+) -> Callable[[View], View]: ...
 
 
-def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | None = None, touch: bool = True) -> Any:
+def login_required(
+    view: Callable[..., Any] | None = None,
+    /,
+    *,
+    fresh: int | None = None,
+    touch: bool = True,
+    optional: bool = False,
+) -> Any:
     """Call the view only for a request with the token of a live session. `wx_session` is that session.
 
         @app.get("/orders")
@@ -40,7 +58,8 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
             return {"openid": wx_session.openid}
 
     `fresh` is the maximal age of the login in seconds (RFC 9470). With `touch=False` the request does not extend the
-    session's idle time. Without a session the answer is a problem: TokenMissing, TokenInvalid, SessionReplaced,
+    session's idle time. With `optional=True` a request without a token reaches the view too: `wx_session` is then
+    false. Otherwise, without a session, the answer is a problem: TokenMissing, TokenInvalid, SessionReplaced,
     SessionRevoked or LoginTooOld with 401, SessionBanned with 403, BadRequest (a token in the query string) with 400,
     StoreUnavailable with 503. An error of this package that the view raises becomes a problem too. The application's
     own error handlers are not called for these. Every answer of the view gets `Cache-Control: no-store` and
@@ -48,14 +67,14 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
     """
 
     if view is None:
-        return functools.partial(login_required, fresh=fresh, touch=touch)
+        return functools.partial(login_required, fresh=fresh, touch=touch, optional=optional)
+    _note_wrapped(view)
 
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         after_this_request(_forbid_caching)
         try:
-            # Flask's `g` can outlive a request: tests may send several in one application context.
-            request.environ[SESSION] = _resolve(fresh, touch)
+            request.environ[SESSION] = _resolve(fresh, touch, optional)
             return current_app.ensure_sync(view)(*args, **kwargs)
         except WxAuthError as error:
             # Flask-RESTful, Flask-RESTX and an application's handler for Exception answer a raised error with 500.
@@ -64,7 +83,9 @@ def login_required(view: Callable[..., Any] | None = None, /, *, fresh: int | No
     return guarded
 
 
-def _resolve(fresh: int | None, touch: bool) -> WxSession:
+def _resolve(fresh: int | None, touch: bool, optional: bool) -> WxSession:
+    if optional and not request.environ.get("HTTP_AUTHORIZATION"):
+        return NO_SESSION
     session = services().cache.resolve(bearer_token(), touch=touch)
     if fresh is not None and not -CLOCK_SKEW <= services().store.now() - session.created_at <= fresh:
         raise LoginTooOld(fresh)
@@ -78,12 +99,62 @@ def _forbid_caching(response: Response) -> Response:
     return response
 
 
+class _NoSession:
+    """`wx_session` and `wx_user` in a request without a token. It is false, and its attributes raise TokenMissing."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise TokenMissing
+
+    __getitem__ = __getattr__
+
+
+NO_SESSION: Final = cast(WxSession, _NoSession())
+
+
 def _current_session() -> WxSession:
     session: WxSession | None = request.environ.get(SESSION)
     if session is None:
-        raise RuntimeError("wx_session is there only in a view that has @login_required")
+        # Not a RuntimeError: Werkzeug's proxy would answer some questions in its place, such as bool().
+        raise LookupError("wx_session is there only in a view: write @login_required between the route and the view")
     return session
+
+
+def _current_user() -> Any:
+    session, environ = _current_session(), request.environ
+    if USER not in environ:
+        environ[USER] = current_app.extensions[USER_LOADER](session) if session else NO_SESSION
+    return environ[USER]
 
 
 #: The session of the current request.
 wx_session: WxSession = cast(WxSession, LocalProxy(_current_session))
+#: What `@auth.user_loader` returns for the session of the current request. It is called once in a request.
+wx_user: Any = LocalProxy(_current_user)
+
+
+def warn_of_open_views(app: Flask) -> None:
+    """Warn if a view is registered without its guard: now, when a guard is added, and at the first request."""
+    _apps.add(app)
+    _warn(app, _wrapped)
+    request_started.connect(_check_at_first_request, app)
+
+
+def _check_at_first_request(app: Flask, **_: Any) -> None:
+    request_started.disconnect(_check_at_first_request, app)
+    _warn(app, _wrapped)
+
+
+def _note_wrapped(view: Callable[..., Any]) -> None:
+    _wrapped.add(view)
+    for app in list(_apps):
+        _warn(app, {view})
+
+
+def _warn(app: Flask, views: weakref.WeakSet[Callable[..., Any]] | set[Callable[..., Any]]) -> None:
+    for endpoint, view in app.view_functions.items():
+        if view in views:
+            text = f"The route of {endpoint} is open: write @login_required below the decorator of the route."
+            warnings.warn(text, stacklevel=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
+from collections.abc import Callable
 from typing import Final
 
 from flask import has_request_context, request
@@ -27,11 +28,12 @@ class RateLimits:
     Users are counted in every call. Addresses are counted in a request only: a script's call has none.
     """
 
-    def __init__(self, settings: Settings, redis: RedisClient) -> None:
+    def __init__(self, settings: Settings, redis: RedisClient, clock: Callable[[], float] = time.time) -> None:
         self._login = parse(settings.login_rate)
         self._phone = parse(settings.phone_rate)
         self._client = parse(settings.client_rate)
         self._redis = redis
+        self._now = clock
         self.reset()
         self._key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
 
@@ -61,13 +63,15 @@ class RateLimits:
         caller = f"{user.appid} {user.openid}" if user else client_network(request.remote_addr or "")
         # An HMAC: a plain hash of an IPv4 address can be reversed by brute force.
         key = hmac.digest(self._key, limit.key_for(scope, source, caller).encode(), "sha256").hex()[:32]
-        name, window, failure = f"{PREFIX}{key}", limit.get_expiry(), None
+        window, failure = limit.get_expiry(), None
+        number, age = divmod(int(self._now()), window)
+        name = f"{PREFIX}{key}:{number}"
         try:
-            count, seconds_left = self._redis.count(name, window)
+            count = self._redis.count(name, window)
         except StoreUnavailable as error:
             failure = error
-            count, seconds_left = self._memory.incr(name, window), self._memory.get_expiry(name) - time.time()
+            count = self._memory.incr(name, window)
         if count > limit.amount:
-            raise RateLimited(max(int(seconds_left) + 1, 1), limit.amount, window, source)
+            raise RateLimited(window - age, limit.amount, window, source)
         if failure:
             raise failure

@@ -77,7 +77,7 @@ class AccessTokens:
         while not (token := self._stored(appid, refused)):
             # Not redis-py's Lock, which knows no breaker. Not SET NX: sent again after a lost connection, it would
             # find its own lock.
-            if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE))[0] == 1:
+            if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE)) == 1:
                 try:
                     # Another worker may have stored it before this one got the lock.
                     return self._stored(appid, refused) or self._fetch(appid, deadline, refused, can_force)
@@ -123,7 +123,7 @@ class AccessTokens:
 
     def _may_force(self, appid: str) -> bool:
         """Count an attempt to force. Return whether it is the first of its interval."""
-        return self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL)[0] == 1
+        return self._redis.count(f"wxa:{{{appid}}}:forced", FORCE_INTERVAL) == 1
 
     def _save(self, appid: str, token: AccessToken) -> None:
         key = self._ring.newest

@@ -18,7 +18,7 @@ from tests.support.servers import RedisServer
 from tests.support.service import environment
 from wxauth import Settings, WxAuth
 from wxauth.errors import WxAuthError
-from wxauth.web.extension import services
+from wxauth.web.services import services
 
 CHILDREN = 2
 #: Milliseconds. While WeChat takes this long, the other processes send their requests.

@@ -21,7 +21,7 @@ from tests.support.servers import RedisServer
 from tests.support.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
 from wxauth.settings import Settings
-from wxauth.web.extension import redis_client, session_store
+from wxauth.web.services import redis_client, session_store
 
 PASSWORD = "redis/password+that no one?may=see"
 CLIENT_SECRET = "client-secret-that-must-stay-secret"

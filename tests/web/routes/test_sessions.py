@@ -12,7 +12,7 @@ from tests.conftest import APPID, Phone
 from wxauth import logged_in, logged_out
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
-from wxauth.web.extension import auth
+from wxauth.web.actions import auth
 
 
 def problem(response: Any) -> tuple[int, str, str]:

@@ -27,7 +27,7 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import FAILURE_WINDOW, MAX_FAILURES, SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
-from wxauth.web.extension import EXTENSION, Services
+from wxauth.web.services import EXTENSION, Services
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
 
 STALE = (409, "session_key_stale", "login")
@@ -318,10 +318,10 @@ def test_failure_that_cannot_be_counted_returns_503(
     log_in(phone)
     redis = app.extensions[EXTENSION].redis
 
-    def read_only(key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+    def read_only(key: str, seconds: int, amount: int = 1) -> int:
         if amount:
             raise StoreUnavailable("read_only")
-        return 0, 0
+        return 0
 
     monkeypatch.setattr(redis, "count", read_only)
     assert problem(decrypt(phone, foreign_data(phone))) == (503, "store_unavailable", "retry")

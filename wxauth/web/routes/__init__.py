@@ -1,0 +1,15 @@
+"""The routes, each file a blueprint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+
+
+class RouteBlueprint(Blueprint):
+    """A blueprint whose rules follow no setting of the application: no redirects, and no automatic OPTIONS."""
+
+    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
+        """Add a rule, as Flask's blueprint does."""
+        super().add_url_rule(rule, *args, **{"merge_slashes": False, "provide_automatic_options": False} | options)

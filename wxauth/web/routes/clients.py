@@ -1,4 +1,4 @@
-"""The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users, metrics.
+"""The routes for the operator's backends: introspect and revoke tokens, list and end sessions, ban users.
 
 Each route asks for the client's id and secret. About other apps, a client that is limited to one app gets the same
 answers as about apps that are not configured.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, g
+from flask import g
 
 from ...errors import SessionNotFound, TokenInvalid
-from ...metrics import CONTENT_TYPE, exposition
 from ...models import User
 from ...sessions.store import WxSession
 from ...settings import Client
 from ...wechat.answers import OPENID
-from ..extension import auth, services
+from ..actions import auth
 from ..requests import authenticate_client, form_field
+from ..services import services
+from . import RouteBlueprint
 from .sessions import EMPTY, session_json
 
-bp = Blueprint("backends", __name__)
+bp = RouteBlueprint("backends", __name__)
 
 
 @bp.before_request
@@ -83,12 +84,6 @@ def ban(appid: str, openid: str) -> tuple[str, int]:
 def unban(appid: str, openid: str) -> tuple[str, int]:
     services().store.unban(_user(appid, openid))
     return EMPTY
-
-
-@bp.get("/metrics")
-def metrics() -> Response:
-    """The metrics in Prometheus' text format."""
-    return Response(exposition(), content_type=CONTENT_TYPE)
 
 
 def _session_of_token(*, touch: bool = True) -> WxSession | None:

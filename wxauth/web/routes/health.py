@@ -1,19 +1,22 @@
-"""The routes that ask for no credential: health, readiness and the contract."""
+"""The routes of the service alone: health, readiness, metrics and the contract."""
 
 from __future__ import annotations
 
 import logging
 from importlib import resources
 
-from flask import Blueprint, Response
+from flask import Response
 
 from ...errors import StoreUnavailable
+from ...metrics import CONTENT_TYPE, exposition
 from ...storage.reasons import HINTS
-from ..extension import services
+from ..services import services
+from . import RouteBlueprint
+from .clients import require_client
 
 log = logging.getLogger(__name__)
 
-bp = Blueprint("health", __name__)
+bp = RouteBlueprint("health", __name__)
 
 
 @bp.get("/healthz")
@@ -40,3 +43,10 @@ def openapi() -> Response:
     """The contract, from the file in the package."""
     contract = resources.files("wxauth").joinpath("openapi.yaml").read_bytes()
     return Response(contract, mimetype="application/yaml")
+
+
+@bp.get("/metrics")
+def metrics() -> Response:
+    """The metrics in Prometheus' text format, for a client."""
+    require_client()
+    return Response(exposition(), content_type=CONTENT_TYPE)

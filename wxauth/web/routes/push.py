@@ -8,20 +8,22 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from ...errors import BadRequest, NotFound
 from ...metrics import PUSHES
 from ...models import User
 from ...wechat.answers import OPENID
 from ...wechat.push import HINTS, InvalidMessage, Message, PushDecoder
-from ..extension import auth, services
+from ..actions import auth
 from ..problems import handle
 from ..requests import raw_body
+from ..services import services
+from . import RouteBlueprint
 
 log = logging.getLogger(__name__)
 
-bp = Blueprint("push", __name__)
+bp = RouteBlueprint("push", __name__)
 
 CANCELLED: Final = "user_authorization_cancellation"
 #: The events with a metric label of their own. Labels must not come from a request.

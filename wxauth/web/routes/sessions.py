@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from flask import Blueprint, request
+from flask import request
 
 from ...errors import BadRequest, CredentialError
 from ...sessions.records import SessionEntry
 from ...sessions.store import WxSession
-from ..extension import auth, services
+from ..actions import auth
 from ..guard import login_required, wx_session
 from ..requests import CODE, bearer_token, json_object, required_str, text
+from ..services import services
+from . import RouteBlueprint
 
-bp = Blueprint("login", __name__)
+bp = RouteBlueprint("login", __name__)
 
 #: A code of wx.login, or of DevTools without an AppID.
 LOGIN_CODE: Final = re.compile(rf"{CODE.pattern}|the code is a mock one")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint
-
-from ..extension import auth
+from ..actions import auth
 from ..guard import login_required, wx_session
 from ..requests import CODE, PRINTABLE, json_object, required_str
+from . import RouteBlueprint
 
-bp = Blueprint("userdata", __name__)
+bp = RouteBlueprint("userdata", __name__)
 
 
 @bp.post("/userdata/decrypt")

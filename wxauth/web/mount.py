@@ -1,0 +1,69 @@
+"""Mount the routes in an application, below a prefix. The rest of the application stays as its author made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NoReturn, cast
+
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import MapAdapter, Rule
+
+from ..errors import ConfigurationError, NotFound, WxAuthError
+from .problems import NO_STORE, from_http, handle
+from .requests import MAX_BODY
+from .routes import RouteBlueprint, clients, push, sessions, userdata
+from .services import services
+
+NAME: Final = "wxauth"
+FALLBACK: Final = f"{NAME}.fallback"
+METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+
+def mount(app: Flask, url_prefix: str, extend: Callable[[Blueprint], None] | None = None) -> None:
+    """Register the routes below `url_prefix`, with the limits, headers and problems of the service.
+
+    At "/" every other path belongs to the application. Below another prefix every path is answered here.
+    `extend` may add routes. Raises ConfigurationError if `url_prefix` does not begin with a slash.
+    """
+    if not url_prefix.startswith("/"):
+        raise ConfigurationError([f'url_prefix: write "/{url_prefix.strip("/")}", or None to mount no routes.'])
+    parent = RouteBlueprint(NAME, __name__)
+    parent.before_request(_limit_body)
+    parent.after_request(add_headers)
+    parent.register_error_handler(WxAuthError, handle)
+    parent.register_error_handler(HTTPException, lambda error: handle(from_http(error)))
+    for blueprint in (sessions.bp, userdata.bp, clients.bp, push.bp):
+        parent.register_blueprint(blueprint)
+    if extend:
+        extend(parent)
+    if url_prefix.strip("/"):
+        parent.before_request(_require_clients)
+        app.url_map.add(Rule(f"{url_prefix.rstrip('/')}/<path:_>", endpoint=FALLBACK, merge_slashes=False))
+        app.view_functions[FALLBACK] = _refuse
+    app.register_blueprint(parent, url_prefix=url_prefix)
+
+
+def add_headers(response: Response) -> Response:
+    """Add the headers that every answer has."""
+    response.headers.update(NO_STORE)
+    if response.status_code == 204:
+        response.headers.pop("Content-Type", None)
+    return response
+
+
+def _limit_body() -> None:
+    request.max_content_length = MAX_BODY
+
+
+def _require_clients() -> None:
+    """Hide the routes of clients where none is configured."""
+    if request.blueprint == f"{NAME}.{clients.bp.name}" and not services().settings.clients:
+        raise NotFound
+
+
+def _refuse(_: str) -> NoReturn:
+    """Answer 405 if the path is a route with other methods, else 404. Flask's own pages belong to the application."""
+    adapter = cast(MapAdapter, current_app.create_url_adapter(request))
+    allowed = [method for method in METHODS if adapter.match(method=method)[0] != FALLBACK]
+    raise from_http(MethodNotAllowed(allowed)) if allowed else NotFound

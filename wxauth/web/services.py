@@ -1,0 +1,79 @@
+"""What one application uses: settings, store, cache, limits, WeChat. `services()` returns them in a request."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Final
+
+from flask import current_app
+
+from ..clock import Clock
+from ..errors import ConfigurationError
+from ..keys import KeyRing
+from ..sessions.cache import SessionCache
+from ..sessions.revocations import RevocationListener
+from ..sessions.store import SessionPolicy, SessionStore
+from ..sessions.user_api import UserApi
+from ..settings import Settings
+from ..storage.client import RedisClient
+from ..storage.connections import connector
+from ..wechat.access_tokens import AccessTokens
+from ..wechat.client import WeChatClient
+from ..wechat.transport import Transport
+from .rate_limits import RateLimits
+
+#: The key in `app.extensions`.
+EXTENSION: Final = "wxauth"
+
+
+class Services:
+    """What one application uses. Nothing connects before its first use. `wechat` and `store` are seams for fakes."""
+
+    def __init__(
+        self, settings: Settings, wechat: WeChatClient | None = None, store: SessionStore | None = None
+    ) -> None:
+        self.settings = settings
+        self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
+        self.store = store or session_store(settings, redis_client(settings))
+        self.redis = self.store.redis
+        tokens = AccessTokens(self.redis, KeyRing(settings.secret_keys), self.wechat, self.store.now)
+        self.user_api = UserApi(self.wechat, tokens, self.store)
+        # The sandbox's Redis is in this process, so there is nothing to listen to.
+        listener = None if settings.sandbox else RevocationListener(self.redis)
+        self.cache = SessionCache(self.store, listener, settings.cache_size)
+        self.rate_limits = RateLimits(settings, self.redis, self.store.now)
+        reset = weakref.WeakMethod(self._reset)
+        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+
+    def _reset(self) -> None:
+        """Forget what a forked process must not share with its parent: connections, and locks that may be held."""
+        self.redis.reset()
+        self.wechat.reset()
+        self.cache.reset()
+        self.rate_limits.reset()
+
+
+def services() -> Services:
+    """Return the services of the current application. Raises ConfigurationError if it has no configuration."""
+    found: Services | ConfigurationError | None = current_app.extensions.get(EXTENSION)
+    if isinstance(found, Services):
+        return found
+    raise ConfigurationError(found.errors if found else ["write WxAuth(app), or auth.init_app(app) in its factory."])
+
+
+def redis_client(settings: Settings) -> RedisClient:
+    """Return the client for the Redis of `settings`."""
+    connect = connector(settings.redis_url.reveal(), settings.redis_tls, settings.redis_connections)
+    return RedisClient(connect, settings.wait_replicas)
+
+
+def session_store(settings: Settings, redis: RedisClient, clock: Clock | None = None) -> SessionStore:
+    """Return the session store over `redis`."""
+    policy = SessionPolicy(settings.idle_ttl, settings.max_ttl, settings.max_sessions, settings.userdata_max_age)
+    return SessionStore(redis, KeyRing(settings.secret_keys), policy, clock)
+
+
+def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
+    """Return the client for WeChat. At most half of the worker's threads wait for WeChat at the same time."""
+    return WeChatClient(settings.apps, transport, settings.wechat_timeout, max(settings.threads // 2, 1))
