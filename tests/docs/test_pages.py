@@ -121,12 +121,9 @@ def sandbox() -> testing.Sandbox:
 def test_flask_page_guards_each_view_but_the_optional_one(sandbox: testing.Sandbox) -> None:
     guarded = ["/orders", "/unread", "/me", "/account/addresses", "/cart"]
     stranger, alice = sandbox.app.test_client(), sandbox.client("alice")
-    answers = [(path, stranger.get(path)) for path in guarded]
-    assert [(path, it.status_code, it.json["code"]) for path, it in answers if it.json] == [
-        (path, 401, "token_missing") for path in guarded
-    ]
+    assert [(stranger.get(path).json or {}).get("code") for path in guarded] == ["token_missing"] * len(guarded)
     assert [alice.get(path).status_code for path in guarded] == [200] * len(guarded)
-    assert alice.get("/cart").json["openid"] == alice.openid
+    assert alice.get("/cart").json == {"openid": alice.openid, "cart": []}
     assert alice.get("/me").json == {"name": f"customer {alice.openid[-4:]}"}
     assert (stranger.get("/news").json, alice.get("/news").json) == ({"openid": None}, {"openid": alice.openid})
 
