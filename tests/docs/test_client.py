@@ -11,11 +11,11 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 from pathlib import Path
 
 import pytest
 
+import wxauth
 from tests.support.servers import program
 from tests.support.service import ROOT
 
@@ -93,8 +93,7 @@ def test_package_has_the_license_of_the_project() -> None:
 
 
 def test_package_has_the_version_of_the_service() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert json.loads((MINI_PROGRAM / "package.json").read_text())["version"] == project["version"]
+    assert json.loads((MINI_PROGRAM / "package.json").read_text())["version"] == wxauth.__version__
 
 
 @pytest.mark.parametrize(

@@ -357,15 +357,3 @@ def test_examples_are_short_and_import_little() -> None:
 def test_page_about_backends_links_to_each_example(name: str) -> None:
     linked = set(re.findall(r"\]\(([^)#:]+)\)", (DOCS / name).read_text(encoding="utf-8")))
     assert {f"../examples/{folder}" for folder in BACKENDS} <= linked
-    assert [link for link in linked if not (DOCS / link).exists()] == []
-
-
-def test_both_pages_about_backends_have_the_same_code_and_tables() -> None:
-    """Code blocks and the first column of the tables are not translated."""
-
-    def untranslated(name: str) -> list[str]:
-        text = (DOCS / name).read_text(encoding="utf-8")
-        code = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
-        return code + re.findall(r"^(\| `.*?\|)", text, re.MULTILINE) + re.findall(r"^#+ ", text, re.MULTILINE)
-
-    assert untranslated("other-backends.zh-CN.md") == untranslated("other-backends.md")

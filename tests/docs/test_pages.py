@@ -1,0 +1,226 @@
+"""Test the pages in `docs/`: compare the two languages, follow the links, and run the code blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask
+
+from tests.support.servers import RedisServer, Server, free_port, program
+from tests.support.service import BIN, ROOT, Sandbox, environment
+from wxauth import login_required, testing
+from wxauth.settings import SECRET_NAMES, VARIABLES
+
+DOCS = ROOT / "docs"
+CHINESE = ".zh-CN.md"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+ENGLISH_PAGES = [name for name in PAGES if not name.endswith(CHINESE)]
+NAMES_OF_A_SANDBOX = {"app"} | {name for name in vars(testing.Sandbox) if not name.startswith("_")}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+each_page = pytest.mark.parametrize("name", PAGES)
+each_english_page = pytest.mark.parametrize("name", ENGLISH_PAGES)
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def translation(name: str) -> str:
+    return name.removesuffix(".md") + CHINESE
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page(name)) if kind == language]
+
+
+@each_english_page
+def test_both_languages_have_the_same_code_headings_and_tables(name: str) -> None:
+    """Code blocks and code in the first column of a table are not translated."""
+
+    def untranslated(name: str) -> list[Any]:
+        prose = BLOCK.sub("", page(name))
+        headings, rows = (re.findall(form, prose, re.MULTILINE) for form in (r"^#+ ", r"^\| (`.*?`|[A-Z]\w+) \|"))
+        columns = [line.count("|") for line in prose.splitlines() if line.startswith("|")]
+        return [BLOCK.findall(page(name)), headings, rows, columns]
+
+    assert untranslated(translation(name)) == untranslated(name)
+
+
+@each_english_page
+def test_both_languages_link_to_each_other(name: str) -> None:
+    assert f"[简体中文]({translation(name)})" in page(name)
+    assert f"[English]({name})" in page(translation(name))
+
+
+@each_page
+def test_each_file_that_a_page_links_to_or_names_exists(name: str) -> None:
+    linked = re.findall(r"\]\(([^):]+)\)", page(name))
+    named = re.findall(r"`((?:deploy|docs|examples|tests)/[\w/.-]+)`", page(name))
+    assert linked
+    missing = [link for link in linked if not (DOCS / link).exists()]
+    assert missing + [path for path in named if not (ROOT / path).exists()] == []
+
+
+@each_page
+def test_page_names_only_variables_that_exist(name: str) -> None:
+    """An unknown WXAUTH_ name would be a configuration error."""
+    names_of_examples = {"WXAUTH_URL"}
+    assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", page(name))) <= VARIABLES | names_of_examples
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_readme_links_to_each_page_in_its_language(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    ours = [name for name in PAGES if name.endswith(CHINESE) == readme.endswith(CHINESE)]
+    assert [name for name in ours if f"](docs/{name})" not in text] == []
+
+
+# --- The application of flask.md
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that a reader of both pages saves."""
+    path = tmp_path_factory.mktemp("shop")
+    *application, wsgi = blocks("flask.md", "python")
+    (path / "shop.py").write_text("\n\n".join(application))
+    (path / "wsgi.py").write_text(wsgi)
+    (tests,) = blocks("testing.md", "python")
+    (path / "test_shop.py").write_text(tests)
+    return path
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in `folder`. It finds this package, and no variable of ours but `variables`."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def sandbox() -> testing.Sandbox:
+    """The application in this process, without the block for production."""
+    names: dict[str, Any] = {"__name__": "shop"}
+    for block in blocks("flask.md", "python")[:-1]:
+        exec(compile(block, "flask.md", "exec"), names)  # noqa: S102 - it is our own page
+    app = names["app"]
+    assert isinstance(app, Flask)
+    return testing.Sandbox(app)
+
+
+def test_flask_page_guards_each_view_but_the_optional_one(sandbox: testing.Sandbox) -> None:
+    guarded = ["/orders", "/unread", "/me", "/account/addresses", "/cart"]
+    stranger, alice = sandbox.app.test_client(), sandbox.client("alice")
+    assert [(stranger.get(path).json or {}).get("code") for path in guarded] == ["token_missing"] * len(guarded)
+    assert [alice.get(path).status_code for path in guarded] == [200] * len(guarded)
+    assert alice.get("/cart").json == {"openid": alice.openid, "cart": []}
+    assert alice.get("/me").json == {"name": f"customer {alice.openid[-4:]}"}
+    assert (stranger.get("/news").json, alice.get("/news").json) == ({"openid": None}, {"openid": alice.openid})
+
+
+def test_flask_page_lists_the_mounted_routes(sandbox: testing.Sandbox) -> None:
+    """Each mounted route begins with a path of the table. Those of WXAUTH_SANDBOX=1 are not mounted for tests."""
+    rows = re.findall(r"^\| (`/.*?) \|", page("flask.md"), re.MULTILINE)
+    listed = {path.rstrip("/…") for row in rows for path in re.findall(r"`([^`]+)`", row)} - {"", "/sandbox"}
+    rules = [rule for rule in sandbox.app.url_map.iter_rules() if rule.endpoint.startswith("wxauth.")]
+    mounted = {rule.rule.removeprefix("/auth").partition("/<")[0] for rule in rules}
+    assert mounted - {""} == listed
+
+
+@pytest.mark.parametrize("name", ["flask.md", "flask.zh-CN.md"])
+def test_flask_page_shows_the_warning_about_an_open_route(name: str, sandbox: testing.Sandbox) -> None:
+    (shown,) = blocks(name, "text")
+    with pytest.warns(UserWarning, match="is open") as caught:
+        login_required(sandbox.app.view_functions["orders"])
+    assert shown == f"UserWarning: {caught[0].message}\n"
+
+
+def test_wsgi_file_leaves_no_secret_in_the_environment(folder: Path, redis_server: RedisServer) -> None:
+    given = environment(redis_server.url, "https://api.weixin.qq.com")
+    done = run(folder, "-c", "import os, wsgi; print(wsgi.app.wsgi_app, *os.environ.values())", **given)
+    assert done.stdout.startswith("<werkzeug.middleware.proxy_fix.ProxyFix"), done.stderr
+    assert {name for name, text in given.items() if text not in done.stdout} == {*SECRET_NAMES} & {*given}
+
+
+def test_wsgi_file_does_not_start_without_a_configuration(folder: Path) -> None:
+    refused = run(folder, "-c", "import wsgi")
+    assert refused.returncode == 1
+    assert "  - WECHAT_SECRET: required" in refused.stderr
+
+
+def test_testing_page_passes_its_own_tests(folder: Path) -> None:
+    done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
+    assert re.search(r"^6 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(NAMES_OF_A_SANDBOX))
+def test_testing_page_describes_each_name_of_a_sandbox(name: str) -> None:
+    assert len(re.findall(rf"^\| `sandbox\.{name}[(`]", page("testing.md"), re.MULTILINE)) == 1
+
+
+# --- The lines for a shell
+
+
+class Shop(Server):
+    """The application of flask.md, started in `folder` by one of the page's lines, on a free port."""
+
+    def __init__(self, folder: Path, line: str, **variables: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        environ = {"PATH": path, "PYTHONPATH": str(ROOT), **variables}
+        super().__init__(["/bin/sh", "-c", f"exec env {line.strip()} --port {port}"], environ=environ, cwd=folder)
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/orders", timeout=5).status_code == 401
+        except requests.ConnectionError:
+            return False
+
+
+def line_with(command: str) -> str:
+    (found,) = (block for block in blocks("flask.md", "sh") if command in block)
+    return found
+
+
+def typed(name: str, server: str, url: str) -> Iterator[dict[str, Any]]:
+    """Run the page's lines with curl, and return their JSON. An earlier answer fills THE CODE and THE TOKEN in."""
+    seen = {"code": "", "token": ""}
+    for line in blocks(name, "sh"):
+        if line.startswith("curl "):
+            line = line.replace(server, url).replace("THE CODE", seen["code"]).replace("THE TOKEN", seen["token"])
+            line = line.replace("curl ", f"{program('curl')} --silent --show-error --fail ", 1)
+            answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True, timeout=30).stdout
+            seen |= json.loads(answer)
+            yield json.loads(answer)
+
+
+def test_flask_page_logs_in_by_hand(folder: Path) -> None:
+    with Shop(folder, line_with("flask --app")) as server:
+        login, orders = typed("flask.md", "http://127.0.0.1:5000", server.url)
+    assert login["token"].startswith("wxa_")
+    assert orders["openid"].startswith("oSANDBOX")
+
+
+def test_flask_page_starts_the_application_on_granian(folder: Path, redis_server: RedisServer) -> None:
+    given = environment(redis_server.url, "https://api.weixin.qq.com")
+    # One worker: a second one that is still starting would miss the signal to stop.
+    with Shop(folder, line_with("granian").replace("--workers 2", "--workers 1"), **given) as server:
+        answer = requests.get(f"{server.url}/auth/session", timeout=5)
+    assert answer.json()["code"] == "token_missing"
+
+
+def test_fake_wechat_answers_a_backend_in_the_printed_form() -> None:
+    with Sandbox() as server:
+        _, identity = typed("testing.md", "http://127.0.0.1:8000", server.url)
+    (shown,) = blocks("testing.md", "json")
+    assert identity.keys() == json.loads(shown).keys()
