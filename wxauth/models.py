@@ -33,9 +33,7 @@ class Secret:
 
     def __html__(self) -> NoReturn:
         """Refuse Flask's JSON and templates, which call this."""
-        raise TypeError(
-            "a Secret is in no answer: write .reveal() for a text that must be, such as a new token"
-        )
+        raise TypeError("a Secret is in no answer: write .reveal() for a text that must be, such as a new token")
 
 
 @dataclass(frozen=True, slots=True)

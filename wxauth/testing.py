@@ -24,10 +24,9 @@ from flask.testing import FlaskClient
 
 from .clock import Clock
 from .errors import ConfigurationError
-from .sandbox import SandboxServices
 from .settings import Settings, production_names
 from .web.actions import auth
-from .web.extension import configured
+from .web.extension import configured, sandbox
 from .web.services import EXTENSION
 
 
@@ -57,7 +56,7 @@ class Sandbox:
         self.app = app
         self._clock = Clock()
         settings = Settings.from_env(environ | {"WXAUTH_SANDBOX": "1", "WXAUTH_CACHE_SIZE": "0"})
-        self._services = SandboxServices(settings, self._clock, outage=math.inf)
+        self._services = sandbox().SandboxServices(settings, self._clock, outage=math.inf)
         app.extensions[EXTENSION] = self._services
 
     def client(self, user: str = "alice") -> LoggedInClient:

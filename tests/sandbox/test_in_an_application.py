@@ -180,3 +180,21 @@ def test_service_of_another_process_logs_in_at_the_fake_wechat(running: str) -> 
     )
     identity = wechat_client(settings, Transport(settings.wechat_url)).exchange("wx0123456789abcdef", code)
     assert identity.user.openid.startswith("oSANDBOX")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff"])
+def test_fake_wechat_over_http_answers_400_to_a_malformed_body(client: FlaskClient, body: bytes) -> None:
+    assert client.post("/auth/sandbox/wechat/cgi-bin/stable_token", data=body).status_code == 400
+
+
+def test_phone_code_of_another_mini_program_is_exchanged_over_http(client: FlaskClient) -> None:
+    wechat, app = "/auth/sandbox/wechat", {"appid": "wx0123456789abcdef", "secret": "a"}
+    token = json.loads(
+        client.post(f"{wechat}/cgi-bin/stable_token", json={"grant_type": "client_credential"} | app).data
+    )
+    code = client.post("/auth/sandbox/getPhoneNumber", json={"user": "alice", "appid": app["appid"]}).get_json()[
+        "code"
+    ]
+    query = {"access_token": token["access_token"]}
+    answer = client.post(f"{wechat}/wxa/business/getuserphonenumber", json={"code": code}, query_string=query)
+    assert json.loads(answer.data)["phone_info"]["countryCode"] == "86"

@@ -9,6 +9,7 @@ import requests
 import urllib3
 from flask import Blueprint, Response, request
 
+from .. import strict_json
 from ..errors import BadRequest
 from ..logs import request_id
 from ..sessions.records import hash_name
@@ -50,19 +51,20 @@ def wx_login() -> dict[str, Any]:
 
 @bp.post("/wx.getUserProfile")
 def wx_get_user_profile() -> dict[str, Any]:
-    """Return a profile, as wx.getUserProfile does. The sandbox has exactly one app."""
-    (appid,) = services().settings.apps
-    return _fakes().fake_wechat.wx_get_user_profile(appid, text(_body(), "user", 64) or "visitor")
+    """Return a profile, as wx.getUserProfile does in the mini program `appid`. The default is the sandbox's own."""
+    body = _body()
+    appid = text(body, "appid", 64) or next(iter(services().settings.apps))
+    return _fakes().fake_wechat.wx_get_user_profile(appid, text(body, "user", 64) or "visitor")
 
 
 @bp.post("/getPhoneNumber")
 def tap_phone_button() -> dict[str, Any]:
-    """Return a phone code, as the phone button does. A login rejects it."""
+    """Return a phone code, as the phone button does in the mini program `appid`. A login rejects it."""
     body = _body()
     user, outcome = text(body, "user", 64), text(body, "outcome", 16)
     if outcome is not None and outcome not in PHONE_OUTCOMES:
         raise BadRequest(f"outcome must be one of {', '.join(PHONE_OUTCOMES)}.")
-    return {"code": _fakes().fake_wechat.tap_phone_button(user or "visitor", outcome=outcome)}
+    return {"code": _fakes().fake_wechat.tap_phone_button(user or "visitor", text(body, "appid", 64), outcome)}
 
 
 @bp.get("/trace/<id>")
@@ -117,7 +119,10 @@ def ask_wechat(path: str) -> Response:
 
     An AppID that is new here is accepted with the AppSecret of its first request.
     """
-    credential: dict[str, Any] = {**request.args, **(request.get_json(silent=True) or {})}
+    try:
+        credential: dict[str, Any] = {**request.args, **strict_json.parse(request.get_data() or b"{}")}
+    except ValueError:
+        raise BadRequest("The body must be one JSON object.") from None
     _fakes().fake_wechat.add_app(str(credential.get("appid", "")), str(credential.get("secret", "")))
     url = f"http://{request.host}/{path}"
     asked = requests.Request(request.method, url, params=request.args, data=request.get_data()).prepare()

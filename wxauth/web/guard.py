@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar, cast, overload
 
-from flask import Flask, Response, after_this_request, current_app, request, request_started
+from flask import Flask, Response, after_this_request, current_app, has_request_context, request, request_started
 from werkzeug.local import LocalProxy
 
 from ..errors import LoginTooOld, TokenMissing, WxAuthError
@@ -149,6 +149,9 @@ def _check_at_first_request(app: Flask, **_: Any) -> None:
 
 def _note_wrapped(view: Callable[..., Any]) -> None:
     _wrapped.add(view)
+    if has_request_context():
+        # Flask-RESTful wraps its methods again in each request.
+        return
     for app in list(_apps):
         _warn(app, {view})
 
