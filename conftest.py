@@ -9,8 +9,9 @@ import pytest
 #: Tests of `make check`, by the beginning of their names. `make test` runs all others.
 CHECK = (
     "tests/deploy/",
-    "tests/docs/test_client.py::test_phones_of_one_user_settle",
+    "tests/docs/test_client.py::test_phones_of_one_user_settle_at_the_real_service",
     "tests/docs/test_client.py::test_tsc_accepts_the_client",
+    "tests/docs/test_client.py::test_types_of_the_es_module_are_those_of_an_es_module",
     "tests/docs/test_examples.py",  # `make check` installs Express
     "tests/faults/",
     "tests/sandbox/test_playground.py",  # clicks in a browser
