@@ -27,6 +27,8 @@ PLAIN_TIMEOUT: Final = 0.25
 TLS_TIMEOUT: Final = 1.0
 #: Seconds. After a failure to open a connection, the open ones have to do for so long.
 REFUSAL_PAUSE: Final = 0.5
+#: Seconds after which a thread that waits for a connection looks again.
+WAIT_STEP: Final = 0.05
 
 
 def connector(url: str, tls: str, connections: int = 8) -> Callable[[], AnyClient]:
@@ -110,9 +112,9 @@ class Pool(redis.BlockingConnectionPool):
     """
 
     def __init__(self, **options: Any) -> None:
-        self._wait = options["socket_timeout"] * 0.6
-        # The end of a pause wakes no thread, so none waits for longer than a pause at a time.
-        super().__init__(timeout=min(self._wait, REFUSAL_PAUSE), queue_class=OpenFirstQueue, **options)
+        self._wait = options["socket_timeout"] * 0.8
+        # Neither the end of a pause nor a connection that is lost wakes a thread, so each waits in steps.
+        super().__init__(timeout=WAIT_STEP, queue_class=OpenFirstQueue, **options)
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return an open connection. If Redis accepts no more, wait for one that is open."""
@@ -122,12 +124,14 @@ class Pool(redis.BlockingConnectionPool):
                 return super().get_connection()
             except redis.ConnectionError as error:
                 is_refused = reason(error) != "pool_exhausted"
-                if is_refused and not any(map(_is_open, self._connections)):
-                    self.pool.open_only_until = float("-inf")
+                is_last = time.monotonic() > deadline
+                none_open = not any(map(_is_open, self._connections))
+                if is_last or (is_refused and none_open):
                     raise
-                if time.monotonic() > deadline:
-                    raise
-            if is_refused:
+            if none_open:
+                # They were lost since the pause began. Only a new one can help.
+                self.pool.open_only_until = float("-inf")
+            elif is_refused:
                 self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
 
     def disconnect(self, inuse_connections: bool = True) -> None:

@@ -129,14 +129,16 @@ def test_logins_beyond_half_of_the_threads_get_wechat_busy_at_once(service: Serv
             return await beside(logins, 50, visitor.check)
 
     logins, checks = asyncio.run(crowd())
-    # The buffer for slow bodies refuses some of so many logins from one address.
-    busy = [login for login in logins if login.code in ("wechat_busy", "server_busy")]
+    # The buffer for slow bodies refuses some of so many logins from one address. Some wait too long for Redis.
+    busy = [login for login in logins if login.code in ("wechat_busy", "server_busy", "store_unavailable")]
     slowest = milliseconds(busy, 100)
     run.figure("250 logins in a stalled WeChat", "refused at once", len(busy), f">= {250 - WORKERS * 48}")
     run.figure("250 logins in a stalled WeChat", "the slowest of these, ms", slowest, "< 1000")
     assert len(busy) >= 250 - WORKERS * 48
     assert all("retry-after: 1" in login.head.lower() for login in busy)
-    assert {login.code for login in logins} - {"server_busy"} == {"wechat_busy", "wechat_unreachable"}
+    codes = {login.code for login in logins} - {"server_busy", "store_unavailable"}
+    assert codes == {"wechat_busy", "wechat_unreachable"}
+    assert sum(login.code == "store_unavailable" for login in logins) <= len(logins) // 20
     assert set(statuses(checks)) == {200}
     if FULL:
         assert slowest < 1000
