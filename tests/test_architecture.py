@@ -25,6 +25,7 @@ IMPORTERS = {
     "granian": {"cli.server"},
     "itsdangerous": {"keys"},
     "limits": {"web"},
+    "lupa": {"sandbox.fake_redis"},
     "prometheus_client": {"metrics"},
     "redis": {"storage", "sandbox.fake_redis"},
     "requests": {"wechat.transport", "sandbox"},

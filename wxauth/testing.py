@@ -56,7 +56,7 @@ class Sandbox:
         self.app = app
         self._clock = Clock()
         settings = Settings.from_env(environ | {"WXAUTH_SANDBOX": "1", "WXAUTH_CACHE_SIZE": "0"})
-        self._services = sandbox().SandboxServices(settings, self._clock, outage=math.inf)
+        self._services = sandbox().SandboxServices(settings, self._clock, math.inf, is_test=True)
         app.extensions[EXTENSION] = self._services
 
     def client(self, user: str = "alice") -> LoggedInClient:

@@ -261,3 +261,13 @@ def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: 
     result = CliRunner().invoke(main, ["serve"], env=environ, catch_exceptions=False)
     assert "No folder for temporary files" in result.stderr
     assert [(command[-1].isdigit(), folder) for command, folder in started] == [(True, None)]
+
+
+def test_of_two_starts_at_the_same_moment_one_gets_the_port() -> None:
+    """Granian shares a port with another Granian, so half of the requests would go to each."""
+    environ = BARE | {"WXAUTH_SANDBOX": "1", "PORT": str(free_port())}
+    command = [sys.executable, "-m", "wxauth", "serve"]
+    with Server(command, environ=environ, cwd=ROOT) as one, Server(command, environ=environ, cwd=ROOT) as two:
+        wait_until(lambda: {one.process.poll(), two.process.poll()} == {None, 2}, "one of them ends")
+        loser = one if one.process.poll() == 2 else two
+        assert "Cannot listen on port" in loser.output()

@@ -82,6 +82,17 @@ def test_another_machine_gets_400_from_mounted_routes_alone(client: FlaskClient)
     assert client.get("/orders", environ_base=environ).status_code == 401
 
 
+def test_login_in_a_view_of_the_application_is_for_this_machine_only() -> None:
+    """A sandbox that is left on by accident logs no stranger in."""
+    app = Flask("shop")
+    app.config["WXAUTH_SANDBOX"] = True
+    auth = WxAuth(app)
+    app.add_url_rule("/in", "in", lambda: auth.log_in("the code is a mock one")[0].reveal(), methods=["POST"])
+    assert app.test_client().post("/in").text.startswith("wxa_")
+    response = app.test_client().post("/in", environ_base={"REMOTE_ADDR": "192.0.2.1"})
+    assert (response.status_code, response.get_json()["code"]) == (400, "bad_request")
+
+
 def test_sandbox_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith(("wxauth.sandbox", "fakeredis"))]:
         monkeypatch.delitem(sys.modules, name)
@@ -182,7 +193,7 @@ def test_service_of_another_process_logs_in_at_the_fake_wechat(running: str) -> 
     assert identity.user.openid.startswith("oSANDBOX")
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b'{"appid": ["x"]}'])
 def test_fake_wechat_over_http_answers_400_to_a_malformed_body(client: FlaskClient, body: bytes) -> None:
     assert client.post("/auth/sandbox/wechat/cgi-bin/stable_token", data=body).status_code == 400
 

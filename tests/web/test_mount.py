@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, abort
+from flask import Blueprint, Flask, abort, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -92,6 +92,8 @@ def test_login_below_the_prefix_opens_a_guarded_view(phone: Phone) -> None:
         ("GET", "/auth/nothing", (404, "not_found")),
         ("GET", "/auth/session/", (404, "not_found")),
         ("POST", "/auth/userdata", (404, "not_found")),
+        ("GET", "/auth/", (404, "not_found")),
+        ("POST", "/auth//login", (404, "not_found")),
         ("GET", "/auth/login", (405, "method_not_allowed")),
         ("OPTIONS", "/auth/login", (405, "method_not_allowed")),
         ("PUT", "/auth/session", (405, "method_not_allowed")),
@@ -170,6 +172,33 @@ def test_prefix_of_several_parts_and_a_slash_at_its_end(store: SessionStore, wec
     assert answer(client.get("/api/v1/session")) == (401, "token_missing")
     assert answer(client.get("/api/v1/none")) == (404, "not_found")
     assert answer(client.get("/api/none")) == (404, "our own page")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+def test_abort_of_a_hook_of_the_application_keeps_its_status(
+    store: SessionStore, wechat: FakeWeChat, status: int
+) -> None:
+    app = mounted(store, wechat)
+    app.before_request(lambda: abort(status))
+    assert app.test_client().get("/auth/session").status_code == status
+
+
+def test_body_that_a_hook_has_read_has_the_limit_too(store: SessionStore, wechat: FakeWeChat) -> None:
+    app = mounted(store, wechat)
+    app.before_request(lambda: request.get_data() and None)
+    body = json.dumps({"code": "the code is a mock one", "more": "x" * MAX_BODY})
+    response = app.test_client().post("/auth/login", data=body, content_type="application/json")
+    assert answer(response) == (413, "too_large")
+
+
+def test_second_mount_raises_with_what_to_write(store: SessionStore, wechat: FakeWeChat) -> None:
+    with pytest.raises(ConfigurationError, match="init_app once"):
+        WxAuth(mounted(store, wechat), Settings.from_env(CONFIG), url_prefix="/again")
+
+
+def test_prefix_slash_hides_routes_of_unconfigured_clients(store: SessionStore, wechat: FakeWeChat) -> None:
+    client = mounted(store, wechat, "/").test_client()
+    assert client.post("/introspect", data={"token": "x"}).status_code == 404
 
 
 def test_prefix_slash_leaves_the_other_paths_to_the_application(store: SessionStore, wechat: FakeWeChat) -> None:

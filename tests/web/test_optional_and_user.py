@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,7 @@ def test_optional_view_with_a_bad_token_is_not_called() -> None:
     response = sandbox.app.test_client().get("/", headers={"Authorization": "Bearer x"})
     assert (response.status_code, response.json["code"]) == (401, "token_invalid")  # type: ignore[index]
     response = sandbox.app.test_client().get("/?access_token=x")
-    assert response.text == "called"
+    assert (response.status_code, response.json["code"]) == (400, "bad_request")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("view", [lambda: wx_session.openid, lambda: wx_user.name, lambda: wx_user["name"]])
@@ -47,6 +48,31 @@ def test_session_outside_of_a_guarded_view_raises_with_what_to_write(use: Callab
     app = application(lambda: "").app
     with app.test_request_context("/"), pytest.raises(LookupError, match="@login_required"):
         use(proxy)
+
+
+def test_false_session_cannot_be_written() -> None:
+    """One object stands for all requests without a token: a value in it would be seen by others."""
+
+    def view() -> str:
+        wx_session.openid = "oATTACK"  # type: ignore[misc]
+        return "written"
+
+    response = application(view, optional=True).app.test_client().get("/")
+    assert (response.status_code, response.json["code"]) == (401, "token_missing")  # type: ignore[index]
+
+
+def test_loader_that_fails_does_not_make_a_false_user() -> None:
+    """Werkzeug's proxy answers bool() with False after a RuntimeError."""
+    auth = WxAuth()
+
+    @auth.user_loader
+    def load(session: Any) -> None:
+        raise NotImplementedError
+
+    sandbox = application(lambda: {"known": bool(wx_user)}, auth, touch=True)
+    sandbox.app.testing = True
+    with pytest.raises(LookupError, match="user_loader failed"):
+        sandbox.client().get("/")
 
 
 def test_user_is_loaded_once_in_a_request_and_only_if_it_is_used() -> None:
@@ -124,6 +150,21 @@ def test_guard_above_the_route_of_a_blueprint_warns_at_the_first_request() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         app.test_client().get("/")
+
+
+def test_guard_above_another_decorator_and_the_route_warns() -> None:
+    WxAuth(app := Flask("shop"))
+
+    def audited(view: Callable[[], str]) -> Callable[[], str]:
+        return functools.wraps(view)(lambda: view())
+
+    with pytest.warns(UserWarning, match=OPEN):
+
+        @login_required
+        @audited
+        @app.get("/orders")
+        def orders() -> str:
+            return ""
 
 
 def test_guard_below_the_route_does_not_warn() -> None:

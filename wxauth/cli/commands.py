@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import io
 import json
@@ -25,6 +26,7 @@ import click
 from ..errors import SessionKeyStale, SessionNotFound, StoreUnavailable, WeChatError, WxAuthError
 from ..models import User
 from ..settings import KEY_LENGTH, Settings, production_names
+from ..web.extension import sandbox
 from ..web.routes.sessions import session_json
 from ..web.services import Services
 from ..wechat.answers import OPENID
@@ -89,10 +91,13 @@ def serve(port: int, workers: int) -> None:
         raise CommandFailed("The server is not installed: pip install 'wxauth[service]'.")
     with _click_errors():
         settings = Settings.from_env(os.environ)
+        if settings.sandbox:
+            sandbox()
     host, threads = "0.0.0.0", settings.threads  # noqa: S104 - a host routes its traffic to any address
     if settings.sandbox:
         # Its Redis is in the memory of one process.
         host, workers = "127.0.0.1", 1
+    _lock_port(port)
     _check_port(host, port)
     if settings.sandbox:
         click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
@@ -220,6 +225,20 @@ def _check_port(host: str, port: int) -> None:
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise CommandFailed(f"Cannot listen on port {port}: {reason}; set PORT to use another.") from None
+
+
+def _lock_port(port: int) -> None:
+    """Hold a lock until the server ends. Of two starts at the same moment both would find the port free."""
+    path = Path(tempfile.gettempdir(), f"wxauth-{os.getuid()}-{port}.lock")
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CommandFailed(f"Cannot listen on port {port}: another start has it; set PORT to use another.") from None
+    os.set_inheritable(lock, True)
 
 
 def _metrics_folder(port: int) -> list[str]:

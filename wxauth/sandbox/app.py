@@ -123,9 +123,11 @@ def ask_wechat(path: str) -> Response:
         credential: dict[str, Any] = {**request.args, **strict_json.parse(request.get_data() or b"{}")}
     except ValueError:
         raise BadRequest("The body must be one JSON object.") from None
+    if not all(isinstance(value, str | bool) for value in credential.values()):
+        raise BadRequest("Each value must be a string, true or false.")
     _fakes().fake_wechat.add_app(str(credential.get("appid", "")), str(credential.get("secret", "")))
-    url = f"http://{request.host}/{path}"
-    asked = requests.Request(request.method, url, params=request.args, data=request.get_data()).prepare()
+    url, body = f"http://sandbox/{path}", request.get_data()
+    asked = requests.Request(request.method, url, params=request.args, data=body).prepare()
     try:
         answer = _fakes().fake_wechat.send(asked, timeout=urllib3.Timeout(total=STALL))
     except requests.Timeout:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import fakeredis
+import lupa  # type: ignore[import-untyped]  # noqa: F401  # fakeredis runs no script without it
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry

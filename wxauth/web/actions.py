@@ -35,6 +35,7 @@ class Actions:
         """
         current = services()
         try:
+            current.check_caller()
             current.rate_limits.check_login()
             identity = current.wechat.exchange(self.known_appid(appid), code)
             token, session = current.store.create(identity, label(device), replacing)

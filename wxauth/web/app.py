@@ -15,7 +15,7 @@ from ..settings import Settings
 from ..wechat.client import WeChatClient
 from .extension import WxAuth, sandbox
 from .middleware import wrap
-from .mount import add_headers
+from .mount import add_headers, mount
 from .problems import handle_http_errors
 from .routes import health
 from .services import EXTENSION, Services
@@ -41,7 +41,8 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.after_request(_log_request)
     app.after_request(add_headers)
     make = partial(Services, wechat=wechat, store=store) if wechat or store else None
-    WxAuth(app, settings, make, url_prefix="/")
+    WxAuth(app, settings, make)
+    mount(app, "/", sandbox().extend if settings.sandbox else None)
     handle_http_errors(app)
     app.register_blueprint(health.bp)
     app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]

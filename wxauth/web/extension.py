@@ -79,7 +79,7 @@ class WxAuth(Actions):
         warn_of_open_views(app)
         if url_prefix is not None:
             in_sandbox = isinstance(found, Services) and found.settings.sandbox
-            mount(app, url_prefix, sandbox().extend if in_sandbox else None)
+            mount(app, url_prefix, sandbox().extend if in_sandbox else None, hide_unconfigured=True)
 
     def user_loader(self, load: Loader) -> Loader:
         """Register the function that returns the application's own user for a session. `wx_user` is its result.
@@ -132,4 +132,6 @@ def environment(app: Flask) -> dict[str, str]:
 def configured(app: Flask) -> dict[str, str]:
     """Return the keys of `app.config` that are this package's."""
     ours = {name: value for name, value in app.config.items() if OURS.match(name) or name in REDIS_URL_NAMES}
-    return {name: str(value) for name, value in ours.items() if value is not None}
+    flags = {True: "1", False: None}
+    texts = {name: flags[value] if isinstance(value, bool) else value for name, value in ours.items()}
+    return {name: str(value) for name, value in texts.items() if value is not None}

@@ -84,9 +84,13 @@ def login_required(
 
 
 def _resolve(fresh: int | None, touch: bool, optional: bool) -> WxSession:
-    if optional and not request.environ.get("HTTP_AUTHORIZATION"):
-        return NO_SESSION
-    session = services().cache.resolve(bearer_token(), touch=touch)
+    try:
+        token = bearer_token()
+    except TokenMissing:
+        if optional:
+            return NO_SESSION
+        raise
+    session = services().cache.resolve(token, touch=touch)
     if fresh is not None and not -CLOCK_SKEW <= services().store.now() - session.created_at <= fresh:
         raise LoginTooOld(fresh)
     return session
@@ -110,6 +114,10 @@ class _NoSession:
 
     __getitem__ = __getattr__
 
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        # One object serves all requests: what is written here would be seen by others.
+        raise TokenMissing
+
 
 NO_SESSION: Final = cast(WxSession, _NoSession())
 
@@ -125,8 +133,16 @@ def _current_session() -> WxSession:
 def _current_user() -> Any:
     session, environ = _current_session(), request.environ
     if USER not in environ:
-        environ[USER] = current_app.extensions[USER_LOADER](session) if session else NO_SESSION
+        environ[USER] = _load_user(session) if session else NO_SESSION
     return environ[USER]
+
+
+def _load_user(session: WxSession) -> Any:
+    try:
+        return current_app.extensions[USER_LOADER](session)
+    except RuntimeError as error:
+        # Werkzeug's proxy would take it for a request without a user.
+        raise LookupError("the function of @auth.user_loader failed") from error
 
 
 #: The session of the current request.
@@ -148,12 +164,18 @@ def _check_at_first_request(app: Flask, **_: Any) -> None:
 
 
 def _note_wrapped(view: Callable[..., Any]) -> None:
-    _wrapped.add(view)
     if has_request_context():
         # Flask-RESTful wraps its methods again in each request.
         return
+    views = set[Callable[..., Any]]()
+    inner: Callable[..., Any] | None = view
+    while inner is not None and inner not in views:
+        # A decorator between the guard and the route has the registered view below it.
+        views.add(inner)
+        inner = getattr(inner, "__wrapped__", None)
+    _wrapped.update(views)
     for app in list(_apps):
-        _warn(app, {view})
+        _warn(app, views)
 
 
 def _warn(app: Flask, views: weakref.WeakSet[Callable[..., Any]] | set[Callable[..., Any]]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError, NotFound, WxAuthError
@@ -17,31 +17,50 @@ from .services import services
 
 NAME: Final = "wxauth"
 FALLBACK: Final = f"{NAME}.fallback"
+#: The errors of a mounted route that are problems. Others are the answers of the application's own hooks.
+STATUSES: Final = (400, 404, 405, 413, 415, 500)
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
-def mount(app: Flask, url_prefix: str, extend: Callable[[Blueprint], None] | None = None) -> None:
+def mount(
+    app: Flask,
+    url_prefix: str,
+    extend: Callable[[Blueprint], None] | None = None,
+    *,
+    hide_unconfigured: bool = False,
+) -> None:
     """Register the routes below `url_prefix`, with the limits, headers and problems of the service.
 
     At "/" every other path belongs to the application. Below another prefix every path is answered here.
-    `extend` may add routes. Raises ConfigurationError if `url_prefix` does not begin with a slash.
+    `extend` may add routes. With `hide_unconfigured` the routes of clients are 404 if none is configured. Raises
+    ConfigurationError if `url_prefix` does not begin with a slash, or if routes are mounted already.
     """
     if not url_prefix.startswith("/"):
         raise ConfigurationError([f'url_prefix: write "/{url_prefix.strip("/")}", or None to mount no routes.'])
+    if NAME in app.blueprints:
+        raise ConfigurationError(["url_prefix: the routes are mounted already; call init_app once."])
     parent = RouteBlueprint(NAME, __name__)
     parent.before_request(_limit_body)
+    if hide_unconfigured:
+        parent.before_request(_require_clients)
     parent.after_request(add_headers)
     parent.register_error_handler(WxAuthError, handle)
-    parent.register_error_handler(HTTPException, lambda error: handle(from_http(error)))
+    for status in STATUSES:
+        parent.register_error_handler(status, lambda error: handle(from_http(error)))
     for blueprint in (sessions.bp, userdata.bp, clients.bp, push.bp):
         parent.register_blueprint(blueprint)
     if extend:
         extend(parent)
-    if url_prefix.strip("/"):
-        parent.before_request(_require_clients)
-        app.url_map.add(Rule(f"{url_prefix.rstrip('/')}/<path:_>", endpoint=FALLBACK, merge_slashes=False))
-        app.view_functions[FALLBACK] = _refuse
     app.register_blueprint(parent, url_prefix=url_prefix)
+    if prefix := url_prefix.rstrip("/"):
+        _add_fallback(app, prefix)
+
+
+def _add_fallback(app: Flask, prefix: str) -> None:
+    # After the routes: of two rules for a path the first wins.
+    for path in ("/", "/<path:_>", "//<path:_>"):
+        app.url_map.add(Rule(prefix + path, endpoint=FALLBACK, merge_slashes=False, strict_slashes=False))
+    app.view_functions[FALLBACK] = _refuse
 
 
 def add_headers(response: Response) -> Response:
@@ -62,7 +81,7 @@ def _require_clients() -> None:
         raise NotFound
 
 
-def _refuse(_: str) -> NoReturn:
+def _refuse(_: str = "") -> NoReturn:
     """Answer 405 if the path is a route with other methods, else 404. Flask's own pages belong to the application."""
     adapter = cast(MapAdapter, current_app.create_url_adapter(request))
     allowed = [method for method in METHODS if adapter.match(method=method)[0] != FALLBACK]

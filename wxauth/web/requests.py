@@ -12,7 +12,7 @@ from flask import request
 from werkzeug.datastructures import Authorization, MultiDict
 
 from .. import strict_json
-from ..errors import BadRequest, ClientUnauthorized, ConflictingClients, TokenMissing, UnsupportedMediaType
+from ..errors import BadRequest, ClientUnauthorized, ConflictingClients, TokenMissing, TooLarge, UnsupportedMediaType
 from ..metrics import CLIENT_FAILURES
 from ..models import Secret
 from ..settings import Client
@@ -69,11 +69,11 @@ def form_field(name: str) -> str:
 
 
 def raw_body() -> bytes:
-    """Return the body as bytes. Raises BadRequest if the connection ended before the body did.
-
-    Flask answers 413 if the body is larger than MAX_CONTENT_LENGTH.
-    """
+    """Return the body as bytes. Raises TooLarge, or BadRequest if the connection ended before the body did."""
     raw = request.get_data()
+    if max(len(raw), request.content_length or 0) > MAX_BODY:
+        # A hook of the application has read it, before the limit of this route was set.
+        raise TooLarge
     if request.content_length is not None and len(raw) < request.content_length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw

@@ -46,6 +46,9 @@ class Services:
         reset = weakref.WeakMethod(self._reset)
         os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
 
+    def check_caller(self) -> None:
+        """Raise an error if the caller of this request may not log in. The sandbox answers this machine only."""
+
     def _reset(self) -> None:
         """Forget what a forked process must not share with its parent: connections, and locks that may be held."""
         self.redis.reset()
