@@ -21,6 +21,7 @@ from wxauth.settings import Settings
 ROOT = Path(__file__).parents[2]
 GRANIAN = Path(sys.executable).with_name("granian")
 BARE = {"PATH": "/usr/bin:/bin"}
+METRICS = "wxauth-metrics-*"
 CONFIGURED = {"WECHAT_APPID": "wx0123456789abcdef", "WECHAT_SECRET": "a-secret", "REDIS_URL": "redis://127.0.0.1:1/0"}
 
 
@@ -232,18 +233,18 @@ def test_serve_makes_one_folder_of_metrics_for_its_workers_and_removes_it(tmp_pa
         wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
         os.killpg(server.process.pid, signal.SIGKILL)
         wait_until(lambda: listening(port) == [], "the end of the workers")
-        (folder,) = tmp_path.iterdir()
+        (folder,) = tmp_path.glob(METRICS)
         left = folder / "counter_1.db"
         left.touch()
     with Server(SERVE, environ=environ, cwd=ROOT) as server:
         wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
-        assert list(tmp_path.iterdir()) == [folder]
+        assert list(tmp_path.glob(METRICS)) == [folder]
         assert not left.exists()
         assert folder.stat().st_mode & 0o777 == 0o700
         requests.get(f"http://127.0.0.1:{port}/session", headers={"Authorization": "nonsense"}, timeout=5)
         assert list(folder.glob("counter_*.db"))
         assert server.stop() == 0
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.glob(METRICS)) == []
 
 
 def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,13 +84,14 @@ def login_required(
 
 
 def _resolve(fresh: int | None, touch: bool, optional: bool) -> WxSession:
+    cache = services().cache
     try:
         token = bearer_token()
     except TokenMissing:
         if optional:
             return NO_SESSION
         raise
-    session = services().cache.resolve(token, touch=touch)
+    session = cache.resolve(token, touch=touch)
     if fresh is not None and not -CLOCK_SKEW <= services().store.now() - session.created_at <= fresh:
         raise LoginTooOld(fresh)
     return session
