@@ -22,6 +22,22 @@ ROOT = Path(__file__).parents[2]
 GRANIAN = Path(sys.executable).with_name("granian")
 BARE = {"PATH": "/usr/bin:/bin"}
 METRICS = "wxauth-metrics-*"
+#: What Python lacks on Windows is removed, as far as this package could use it.
+ON_WINDOWS = """
+import os, sys
+sys.modules |= dict.fromkeys(("fcntl", "resource"))
+del os.fork, os.register_at_fork, os.getuid, os.O_NOFOLLOW
+from click.testing import CliRunner
+from flask import Flask
+from wxauth import WxAuth
+from wxauth.cli.commands import main
+from wxauth.testing import Sandbox
+WxAuth(app := Flask("shop"), url_prefix="/auth")
+print(Sandbox(app).client().get("/auth/session").status)
+for command in ("keygen", "serve"):
+    result = CliRunner().invoke(main, [command])
+    print(result.exit_code, result.output)
+"""
 CONFIGURED = {"WECHAT_APPID": "wx0123456789abcdef", "WECHAT_SECRET": "a-secret", "REDIS_URL": "redis://127.0.0.1:1/0"}
 
 
@@ -42,6 +58,14 @@ def test_keygen_prints_another_key_each_time() -> None:
 def test_keygen_needs_no_configuration() -> None:
     with Server([sys.executable, "-m", "wxauth", "keygen"], environ=BARE, cwd=ROOT) as process:
         assert (process.process.wait(10), len(process.output().strip())) == (0, 43)
+
+
+def test_on_windows_everything_but_serve_works() -> None:
+    with Server([sys.executable, "-c", ON_WINDOWS], environ=BARE, cwd=ROOT) as process:
+        process.process.wait(30)
+        session, keygen, _, serve, *_ = process.output().splitlines()
+    assert (session, keygen[:2]) == ("200 OK", "0 ")
+    assert serve == "2 Error: The server runs on Linux and macOS; on Windows use WSL."
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import io
 import json
@@ -31,6 +30,11 @@ from ..web.routes.sessions import session_json
 from ..web.services import Services
 from ..wechat.answers import OPENID
 from .doctor import CheckResult, explain, run_checks
+
+try:
+    import fcntl
+except ImportError:  # Windows, where all commands but `serve` work
+    fcntl = None  # type: ignore[assignment]
 
 #: A skipped check is no problem.
 EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
@@ -87,6 +91,8 @@ def keygen() -> None:
 )
 def serve(port: int, workers: int) -> None:
     """Start the service. With WXAUTH_SANDBOX=1, start the sandbox, which listens on 127.0.0.1 only."""
+    if fcntl is None:
+        raise CommandFailed("The server runs on Linux and macOS; on Windows use WSL.")
     if find_spec("granian") is None:
         raise CommandFailed("The server is not installed: pip install 'wxauth[service]'.")
     with _click_errors():

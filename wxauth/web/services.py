@@ -44,7 +44,8 @@ class Services:
         self.cache = SessionCache(self.store, listener, settings.cache_size)
         self.rate_limits = RateLimits(settings, self.redis, self.store.now)
         reset = weakref.WeakMethod(self._reset)
-        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        if hasattr(os, "register_at_fork"):  # Windows cannot fork
+            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
 
     def check_caller(self) -> None:
         """Raise an error if the caller of this request may not log in. The sandbox answers this machine only."""
