@@ -1,7 +1,7 @@
 -- Ends the named sessions, or all but the named. Returns the ids of those that were alive.
 -- The session_keys go with the last session.
--- ARGV[3]: 'these' or 'others'.  ARGV[4]: reason, or ''.  ARGV[5]: id of the caller's own session, which gets no reason, or ''.
--- ARGV[6...]: ids.
+-- ARGV[3]: 'these' or 'others'.  ARGV[4]: reason, or ''.
+-- ARGV[5]: id of the caller's own session, which gets no reason, or ''.  ARGV[6...]: ids.
 local named, ended, left = {}, {}, {}
 for i = 6, #ARGV do named[ARGV[i]] = true end
 for _, session in ipairs(live_sessions()) do

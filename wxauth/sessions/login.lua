@@ -1,6 +1,7 @@
--- Adds a session. Ends the replaced session, and the oldest ones above the limit. Returns the ids of the ended sessions.
+-- Adds a session. Ends the replaced session, and the oldest ones above the limit. Returns the ids of the ended.
 -- ARGV[3]: limit.  ARGV[4]: id.  ARGV[5]: idle life in microseconds.  ARGV[6]: login time in microseconds.
--- ARGV[7]: the rest of the value.  ARGV[8]: fingerprint and sealed session_key.  ARGV[9]: id of the replaced session, or ''.
+-- ARGV[7]: the rest of the value.  ARGV[8]: fingerprint and sealed session_key.
+-- ARGV[9]: id of the replaced session, or ''.
 local limit, id, ends, login = tonumber(ARGV[3]), ARGV[4], now + ARGV[5], tonumber(ARGV[6])
 local live, others, ended = live_sessions(), {}, {}
 -- The session_keys of expired sessions go with them.

@@ -70,7 +70,8 @@ local function reasons(forgotten)
   return kept
 end
 
--- Writes the newest 20 reasons: beyond that, a phone is told no reason. Lets the hash live as long as the sessions `left` and the reasons; deletes it if none is left.
+-- Writes the newest 20 reasons: beyond that, a phone is told no reason. Lets the hash live as long as the sessions `left`
+-- and the reasons; deletes it if none is left.
 local function keep(left, kept)
   local last, texts = now, {}
   for i = math.max(#kept - MAX_ENTRIES, 0) + 1, #kept do
@@ -88,8 +89,8 @@ local function keep(left, kept)
   redis.call('PEXPIRE', KEYS[1], math.ceil((last - now) / 1000))
 end
 
--- Deletes the sessions `ended`, and tells all workers. Keeps the `reason` of a session that has one, the oldest login first.
--- Returns the ids.
+-- Deletes the sessions `ended`, and tells all workers. Keeps the `reason` of a session that has one, the oldest login
+-- first. Returns the ids.
 local function finish(ended, left)
   local ids, kept = {}, reasons()
   table.sort(ended, function(a, b) return a.login < b.login end)
