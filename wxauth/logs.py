@@ -60,8 +60,8 @@ def hide_queries(record: logging.LogRecord) -> bool:
 class LogHandler(logging.StreamHandler[TextIO]):
     """Writes lines to `stream`, but at most MAX_REFUSALS lines about each of REFUSALS per second. Counts the others.
 
-    The first line of a later second, of any kind, comes after a line `requests_refused` with `problem` and `count`. So
-    a flood of forged tokens or guessed secrets fills no disk, and no request is missing from the log without a trace.
+    The first line of a later second, of any kind, comes after a line `requests_refused` with `problem` and `count`.
+    So a flood of forged tokens or guessed secrets fills no disk, and each request leaves a trace in the log.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
