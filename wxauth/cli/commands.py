@@ -103,8 +103,8 @@ def serve(port: int, workers: int) -> None:
     if settings.sandbox:
         # Its Redis is in the memory of one process.
         host, workers = "127.0.0.1", 1
-    _lock_port(port)
     _check_port(host, port)
+    _lock_port(port)
     if settings.sandbox:
         click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
         click.echo(f"Open http://127.0.0.1:{port}/ in a browser.\n")
