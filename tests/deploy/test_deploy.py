@@ -15,7 +15,7 @@ from tests.conftest import APPID, RING_KEY
 from tests.support.clients import BACKEND, CLIENT_SECRET, basic
 from tests.support.proxies import Application, Headers, Proxy
 from tests.support.servers import RedisServer
-from tests.support.service import ROOT, Service, WeChatServer, environment
+from tests.support.service import ROOT, Service, WeChatServer, await_end, environment
 from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
@@ -296,6 +296,7 @@ def test_the_mini_program_logs_in_and_out(
     assert application.seen == []
     assert requests.get(f"{proxy.url}/", headers=headers, timeout=5).status_code == 200
     assert requests.delete(f"{proxy.url}/sessions/{id}", headers=headers, timeout=5).status_code == 204
+    await_end(f"{proxy.url}/session", headers)
     assert requests.get(f"{proxy.url}/", headers=headers, timeout=5).status_code == 401
 
 

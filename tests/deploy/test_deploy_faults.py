@@ -11,7 +11,7 @@ import requests
 
 from tests.support.proxies import Application, Proxy
 from tests.support.servers import RedisServer, free_port, wait_until
-from tests.support.service import Service, WeChatServer, environment
+from tests.support.service import Service, WeChatServer, await_end, environment
 
 KINDS = ["nginx", "caddy"]
 UNAVAILABLE = {"status": 503, "code": "store_unavailable", "action": "retry"}
@@ -182,5 +182,5 @@ def test_after_a_logout_the_cache_returns_401(cache: Proxy, wechat_server: WeCha
     alice = bearer(log_in(cache.url, wechat_server))
     assert requests.get(cache.url, headers=alice, timeout=5).status_code == 200
     assert requests.delete(f"{cache.url}/session", headers=alice, timeout=5).status_code == 204
+    await_end(f"{cache.url}/session", alice)
     assert requests.get(cache.url, headers=alice, timeout=5).status_code == 401
-    assert requests.get(f"{cache.url}/session", headers=alice, timeout=5).status_code == 401

@@ -13,7 +13,7 @@ import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY, SESSION_KEY
 from tests.support.servers import RedisServer, wait_until
-from tests.support.service import ROOT, Service, WeChatServer, environment
+from tests.support.service import ROOT, Service, WeChatServer, await_end, environment
 
 PASSWORD = "redis-password-that-must-stay-secret"
 
@@ -63,6 +63,7 @@ def test_every_worker_accepts_a_token(service: Service, wechat_server: WeChatSer
 def test_every_worker_rejects_a_token_after_logout(service: Service, wechat_server: WeChatServer) -> None:
     token = log_in(service, wechat_server)
     requests.delete(f"{service.url}/session", headers={"Authorization": token}, timeout=5)
+    await_end(f"{service.url}/session", {"Authorization": token})
     assert {check(service, token).status_code for _ in range(20)} == {401}
 
 

@@ -17,7 +17,7 @@ import requests
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.support.rogue import Line, Place, Rogue, Script, answering, at, dripping, nobody, saying
 from tests.support.servers import RedisServer, Server, free_port, program
-from tests.support.service import ROOT, Service, WeChatServer, environment
+from tests.support.service import ROOT, Service, WeChatServer, await_end, environment
 
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
@@ -151,6 +151,7 @@ def test_logout_in_one_application_ends_the_session_in_all(place: str, applicati
     assert applications.statuses(token) == EVERYWHERE
     root = {"service": applications.service, **applications.examples}[place]
     assert requests.delete(f"{root}/session", headers={"Authorization": token}, timeout=5).status_code == 204
+    await_end(f"{applications.service}/session", {"Authorization": token})
     assert applications.statuses(token) == NOWHERE
 
 

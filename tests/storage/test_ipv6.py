@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.support.clusters import SLOTS, ClusterSet, bus_ports
+from tests.faults.support.clusters import SLOTS, ClusterSet
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.support.servers import free_port, wait_until
 from wxauth.storage.client import RedisClient
@@ -47,7 +47,7 @@ def test_primary_behind_a_sentinel_is_reached(form: str) -> None:
 @pytest.mark.parametrize("form", ["[::1]:{port}", "127.0.0.1:{dead},[::1]:{port}", "[::1]:{dead},[::1]:{port}"])
 def test_cluster_is_reached(form: str) -> None:
     announced = ("--cluster-announce-ip", "::1")
-    with Node(*ClusterSet.OPTIONS, *BIND, *announced, port=next(bus_ports(1))) as node:
+    with Node(*ClusterSet.OPTIONS, *BIND, *announced) as node:
         node.ask("CLUSTER", "ADDSLOTS", *range(SLOTS))
         wait_until(lambda: b"cluster_state:ok" in node.ask("CLUSTER", "INFO"), "a cluster")
         assert is_reached(f"redis+cluster://{form.format(port=node.port, dead=free_port())}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,17 +15,36 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import pytest
 import redis
 
 
+def _port_range() -> range:
+    """Return the ports of this process of pytest-xdist, below those that the system gives to outgoing connections.
+
+    Port + 10,000, the bus of a node of Redis Cluster, is below them too.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw15").removeprefix("gw")) % 16
+    return range(10_240 + 600 * worker, 10_240 + 600 * (worker + 1))
+
+
+PORTS: Final = itertools.cycle(random.sample(_port_range(), 600))
+
+
 def free_port() -> int:
+    """Return a port that nobody listens on. No other test process takes it before the server starts."""
+    return next(port for port in PORTS if _is_free(port) and _is_free(port + 10_000))
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def program(name: str, folder: Path | None = None) -> str:
@@ -77,6 +98,13 @@ class Server:
         """Say whether the server is ready. Subclasses that need time to start override this."""
         return True
 
+    def _is_ready(self) -> bool:
+        if self.answers():
+            return True
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self._command[0]} has ended: {self.output()[-2000:]}")
+        return False
+
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -92,7 +120,7 @@ class Server:
     def __enter__(self) -> Self:
         self.start()
         try:
-            wait_until(self.answers, self._command[0])
+            wait_until(self._is_ready, self._command[0])
         except BaseException:
             self.__exit__(None, None, None)
             raise

@@ -8,16 +8,18 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import requests
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.support.servers import Server, free_port
+from tests.support.servers import Server, free_port, wait_until
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 
 ROOT = Path(__file__).parents[2]
+#: Seconds after which a logout holds in every worker, as SECURITY.md says.
+REVOCATION_LIMIT: Final = 3.0
 BIN = Path(sys.executable).parent
 
 
@@ -108,6 +110,15 @@ class Sandbox(Server):
             return requests.get(f"{self.url}/healthz", timeout=1).ok
         except requests.RequestException:
             return False
+
+
+def await_end(url: str, headers: dict[str, str]) -> None:
+    """Wait until `url` returns 401 ten times: another worker learns of a logout some milliseconds later."""
+
+    def has_ended() -> bool:
+        return {requests.get(url, headers=headers, timeout=5).status_code for _ in range(10)} == {401}
+
+    wait_until(has_ended, f"the end of the session at {url}", REVOCATION_LIMIT)
 
 
 def environment(redis_url: str, wechat_url: str, **more: str) -> dict[str, str]:

@@ -66,12 +66,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
+    """One worker: another one learns of a logout some milliseconds later."""
     wechat = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=wechat.serve_forever, args=(0.05,))
     thread.start()
     try:
         address = f"http://127.0.0.1:{wechat.server_address[1]}"
-        with RedisServer() as redis, Service(environment(redis.url, address)) as service:
+        with RedisServer() as redis, Service(environment(redis.url, address, WEB_CONCURRENCY="1")) as service:
             yield service.url
     finally:
         wechat.shutdown()

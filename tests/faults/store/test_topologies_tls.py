@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.store.test_tls import read_on_new_connection
 from tests.faults.support.certificates import write_certificates
-from tests.faults.support.clusters import SLOTS, bus_ports
+from tests.faults.support.clusters import SLOTS
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.support.servers import free_port, wait_until
 from wxauth.errors import StoreUnavailable
@@ -42,7 +42,7 @@ def as_arguments(options: list[tuple[str, str]]) -> list[str]:
 @pytest.fixture(scope="module")
 def cluster_url(authority: Path) -> Iterator[str]:
     """A cluster of one node."""
-    (port,) = bus_ports(1)
+    port = free_port()
     options = as_arguments(tls_options(port, authority))
     with Node(*options, "--cluster-enabled", "yes", "--tls-cluster", "yes") as node:
         node.ask("CLUSTER", "ADDSLOTS", *range(SLOTS))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Final
 
 import redis
 
 from tests.faults.support.topologies import PROMOTION_LIMIT, Node, Topology, text_of
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 
 SLOTS: Final = 16384
 
@@ -25,7 +24,7 @@ class ClusterSet(Topology):
     def __init__(self, *options: str, password: str = "") -> None:
         self._options = (*self.OPTIONS, *options)
         super().__init__([])
-        self.nodes += [Node(*self._options, password=password, port=port) for port in bus_ports(6)]
+        self.nodes += [Node(*self._options, password=password) for _ in range(6)]
         self._partners = {a: b for i in range(3) for a, b in _both_ways(self.nodes[i], self.nodes[i + 3])}
 
     @property
@@ -55,7 +54,7 @@ class ClusterSet(Topology):
 
     def join(self) -> Node:
         """Add a primary without slots."""
-        node = Node(*self._options, password=self.password, port=next(bus_ports(1)))
+        node = Node(*self._options, password=self.password)
         self._stack.enter_context(node)
         self._introduce(node)
         self.nodes.append(node)
@@ -102,16 +101,6 @@ class ClusterSet(Topology):
 
     def _await_acquaintance(self) -> None:
         wait_until(lambda: all(_knows(node, len(self.nodes)) for node in self.nodes), "nodes that know one another")
-
-
-def bus_ports(count: int) -> Iterator[int]:
-    """Yield free ports for which port + 10,000, the cluster bus, is valid too."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = free_port()
-        if port < 65536 - 10000 and port not in found:
-            found.add(port)
-            yield port
 
 
 def _both_ways(a: Node, b: Node) -> list[tuple[Node, Node]]:

@@ -27,12 +27,9 @@ DOWN_AFTER: Final = 2000
 class Node(RedisServer):
     """A redis-server that can be killed, stalled and started again."""
 
-    def __init__(self, *options: str, password: str = "", port: int | None = None) -> None:
+    def __init__(self, *options: str, password: str = "") -> None:
         secured = ("--requirepass", password, "--masterauth", password) if password else ()
-        # Redis takes the last of two options with the same name.
-        moved = ("--port", str(port)) if port else ()
-        super().__init__("--repl-diskless-sync-delay", "0", *moved, *secured, *options)
-        self.port = port or self.port
+        super().__init__("--repl-diskless-sync-delay", "0", *secured, *options)
         self.password = password
         self._first_command = tuple(self._command)
         self._client = self.client()
