@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -269,6 +270,25 @@ def test_serve_makes_one_folder_of_metrics_for_its_workers_and_removes_it(tmp_pa
         assert list(folder.glob("counter_*.db"))
         assert server.stop() == 0
         assert list(tmp_path.glob(METRICS)) == []
+
+
+def test_serve_exits_with_0_if_a_worker_gets_sigterm_first() -> None:
+    """Heroku sends SIGTERM to every process."""
+    environ = BARE | CONFIGURED | {"PORT": str(free_port()), "WXAUTH_SECRET_KEYS": keygen()}
+    with Server(SERVE, environ=environ, cwd=ROOT) as server:
+        wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
+        worker = min(int(pid) for pid in re.findall(r"worker-\d with PID: (\d+)", server.output()))
+        server.process.send_signal(signal.SIGSTOP)
+        os.kill(worker, signal.SIGTERM)
+        wait_until(lambda: has_ended(worker), "the end of the worker")
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        assert server.process.wait(15) == 0
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether only its exit code is left, which the stopped parent has not read."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

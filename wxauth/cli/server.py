@@ -54,6 +54,10 @@ def run(target: str, host: str, port: str, workers: str, threads: str, folder: s
     )
     try:
         server.serve()
+    except SystemExit:
+        # A host sends SIGTERM to the workers too. Granian takes one that ends early for a crash.
+        if not server.interrupt_signal:
+            raise
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
