@@ -31,6 +31,11 @@ class Contender:
     seeding: SeedMethod = "http"
     environ: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_login(self) -> bool:
+        """Whether the requests are logins, and no checks."""
+        return self.path == "/login"
+
 
 OURS: Final = {
     "WECHAT_APPID": APPID,
@@ -106,5 +111,9 @@ CONTENDERS: Final = (
     Contender("express-session", "express-session, connect-redis", node("express_session.js"), environ=NODE),
     Contender("koa-ioredis", "Koa, ioredis, opaque tokens", node("koa_ioredis.js"), "/verify", environ=NODE),
     Contender("nginx-lua", "nginx, Lua, Redis", NGINX, "/verify", "redis"),
+    Contender("login", "wxauth `/login`", SERVE, "/login", "none", OURS),
+    Contender("flask-login", "Flask view of eight lines (Granian)", granian(f"{IN_PYTHON}.flask_login:app"), "/login",
+              "none", ONE),
+    Contender("koa-login", "Koa, ioredis", node("koa_login.js"), "/login", "none", NODE),
 )  # fmt: skip
 BY_NAME: Final = {contender.name: contender for contender in CONTENDERS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import subprocess
 import time
 from collections.abc import Sequence
@@ -44,10 +45,8 @@ def drive(server: ContenderServer, headers: Sequence[str], seconds: int) -> Load
 
     Raises WrongAnswer if more than one request in REQUESTS_PER_FAILURE fails.
     """
-    lines = server.folder / "headers"
-    lines.write_text("".join(f"{line}\n" for line in headers))
     url = f"http://127.0.0.1:{server.port}{server.contender.path}"
-    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--", str(lines)]
+    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--", *_requests(server, headers)]
     command = [*pinned(LOAD_CORE), "wrk", *options]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60).stdout
     figures = json.loads(printed.strip().splitlines()[-1])
@@ -56,6 +55,15 @@ def drive(server: ContenderServer, headers: Sequence[str], seconds: int) -> Load
     per_second = figures["requests"] / figures["microseconds"] * 1e6
     latencies = (figures[name] / 1000 for name in ("p50", "p99", "worst"))
     return Load(figures["requests"], figures["failed"], per_second, *latencies)
+
+
+def _requests(server: ContenderServer, headers: Sequence[str]) -> tuple[str, str]:
+    """Return the arguments of the script. Each login is of a new user."""
+    if server.contender.is_login:
+        return "logins", str(secrets.randbelow(10**12))
+    lines = server.folder / "headers"
+    lines.write_text("".join(f"{line}\n" for line in headers))
+    return "checks", str(lines)
 
 
 def warm_up(server: ContenderServer, headers: Sequence[str], at_least: int) -> None:
@@ -69,6 +77,8 @@ def warm_up(server: ContenderServer, headers: Sequence[str], at_least: int) -> N
 
 def check_answers(server: ContenderServer, headers: Sequence[str]) -> None:
     """Raise WrongAnswer unless the first user is accepted and forged credentials are refused."""
+    if server.contender.is_login:
+        _check_logins(server)
     if not headers:
         return
     status, text = _ask(server, headers[0])
@@ -77,6 +87,24 @@ def check_answers(server: ContenderServer, headers: Sequence[str]) -> None:
     for line in ("X-None: 0", "Authorization: Bearer forged", "Cookie: session=forged"):
         if _ask(server, line)[0] not in (401, 422):
             raise WrongAnswer(f"{server.contender.name} accepts {line}")
+
+
+def _check_logins(server: ContenderServer) -> None:
+    """Raise WrongAnswer unless a valid code gets a new token, and an invalid one gets none."""
+    answers = [_log_in(server, code) for code in ("user-1", "user-1", "invalid")]
+    tokens = {body["token"] for status, body in answers if status == 200}
+    with server.redis.client() as client:
+        if len(tokens) != 2 or not client.dbsize():
+            raise WrongAnswer(f"{server.contender.name} answers logins with {[status for status, _ in answers]}")
+
+
+def _log_in(server: ContenderServer, code: str) -> tuple[int, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", "/login", json.dumps({"code": code}), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    return response.status, json.loads(text) if response.status == 200 else {}
 
 
 def _ask(server: ContenderServer, line: str) -> tuple[int, str]:

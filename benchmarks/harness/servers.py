@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.contenders.table import Contender
+from benchmarks.contenders.table import NGINX, Contender
 from benchmarks.harness.host import BENCHMARKS, BIN, LOAD_CORE, ROOT, SERVER_CORE, pinned
 from tests.support.servers import RedisServer, Server, free_port, wait_until
 
@@ -45,7 +44,8 @@ class ContenderServer(Server):
             **contender.environ,
             **(extra_environ or {}),
         }
-        self._write_nginx_conf()
+        conf = BENCHMARKS / "contenders" / "nginx.conf"
+        write_nginx_conf(conf, self.folder, port=self.port, redis_port=redis.port)
 
     def start(self) -> None:
         began = time.perf_counter()
@@ -63,23 +63,24 @@ class ContenderServer(Server):
             time.sleep(POLL_INTERVAL)
             return False
 
-    def _write_nginx_conf(self) -> None:
-        values = {"folder": self.folder, "port": self.port, "redis_port": self.redis.port}
-        text = (BENCHMARKS / "contenders" / "nginx.conf").read_text()
-        for name, value in values.items():
-            text = text.replace(f"{{{name}}}", str(value))
-        Path(self.folder, "nginx.conf").write_text(text)
-
 
 class FakeWeChat(Server):
-    """A fake WeChat that answers after `delay` milliseconds."""
+    """A fake WeChat that answers after `delay` milliseconds: nginx, so that it is faster than every contender."""
 
     def __init__(self, delay: int) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "benchmarks.harness.fake_wechat", str(self.port), str(delay)]
-        super().__init__([*pinned(LOAD_CORE), *command], cwd=ROOT)
+        super().__init__([*pinned(LOAD_CORE), *NGINX])
+        write_nginx_conf(BENCHMARKS / "harness" / "wechat.conf", self.folder, port=self.port, delay=delay / 1000)
 
     def answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def write_nginx_conf(source: Path, folder: Path, **values: object) -> None:
+    """Write `source` to `folder`, with `values` in place of their names in braces."""
+    text = source.read_text().replace("{folder}", str(folder))
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", str(value))
+    Path(folder, "nginx.conf").write_text(text)

@@ -1,9 +1,16 @@
--- Sends one request for each header line of the file named after `--`, in a loop. Prints the figures as JSON.
+-- Sends requests in a loop and prints the figures as JSON. The arguments after `--`:
+--   checks FILE    a GET with each header line of FILE in turn
+--   logins NUMBER  a login of user NUMBER, then of the next one, and so on
 
-local requests, turn = {}, 0
+local requests, turn, user = {}, 0, nil
+local json = { ["Content-Type"] = "application/json" }
 
 function init(args)
-  for line in io.lines(args[1]) do
+  if args[1] == "logins" then
+    user = tonumber(args[2])
+    return
+  end
+  for line in io.lines(args[2]) do
     local name, value = line:match("^([^:]+): (.*)$")
     requests[#requests + 1] = wrk.format("GET", nil, { [name] = value })
   end
@@ -13,6 +20,10 @@ function init(args)
 end
 
 function request()
+  if user then
+    user = user + 1
+    return wrk.format("POST", nil, json, string.format('{"code":"user-%d"}', user))
+  end
   turn = turn % #requests + 1
   return requests[turn]
 end

@@ -16,7 +16,7 @@ from benchmarks.contenders.table import CONTENDERS, Contender
 from benchmarks.harness.load import WrongAnswer, check_answers, drive, warm_up
 from benchmarks.harness.procs import processor_seconds, tree
 from benchmarks.harness.seeding import log_in
-from benchmarks.harness.servers import ContenderServer, PinnedRedis
+from benchmarks.harness.servers import ContenderServer, FakeWeChat, PinnedRedis
 
 SESSIONS: Final = 1000
 #: Requests of each user before the first measurement.
@@ -50,7 +50,8 @@ def measure(
     order = list(rounds(count, seed, contenders))
     for first in range(0, count, ROUNDS_PER_START):
         with contextlib.ExitStack() as stack:
-            servers = {contender.name: _start(contender, stack) for contender in contenders}
+            wechat = stack.enter_context(FakeWeChat(0))
+            servers = {contender.name: _start(contender, wechat, stack) for contender in contenders}
             for contender in itertools.chain(*order[first : first + ROUNDS_PER_START]):
                 progress(contender.title)
                 server, headers = servers[contender.name]
@@ -78,10 +79,12 @@ def measure_turn(server: ContenderServer, headers: Sequence[str], seconds: int) 
     return Turn(load.per_second, processor, redis, load.p50, load.p99, server.started_in, load.failed)
 
 
-def _start(contender: Contender, stack: contextlib.ExitStack) -> tuple[ContenderServer, Sequence[str]]:
+def _start(
+    contender: Contender, wechat: FakeWeChat, stack: contextlib.ExitStack
+) -> tuple[ContenderServer, Sequence[str]]:
     """Start a contender, log SESSIONS users in, check its answers and warm it up. Returns it and the header lines."""
     redis = stack.enter_context(PinnedRedis())
-    server = stack.enter_context(ContenderServer(contender, redis))
+    server = stack.enter_context(ContenderServer(contender, redis, {"WXAUTH_WECHAT_URL": wechat.url}))
     headers = log_in(server, SESSIONS)
     check_answers(server, headers)
     warm_up(server, headers, WARM_UP_VISITS * SESSIONS)
