@@ -99,7 +99,9 @@ class SigningKey:
         self._key = hashlib.sha256(secret.reveal().encode()).digest()
         #: Four characters, at the front of each hash tag.
         self.id = _base64(derive(self._key, b"", "wxauth key id", 3))
-        self._signer = Signer(self._key, salt=b"wxauth.token.2", key_derivation="hmac", digest_method=hashlib.sha256)
+        signer = Signer(self._key, salt=b"wxauth.token.2", key_derivation="hmac", digest_method=hashlib.sha256)
+        # A Signer derives its key for each signature, unless it is told that this has been done.
+        self._signer = Signer(signer.derive_key(), key_derivation="none", digest_method=hashlib.sha256)
 
     def signature(self, body: str) -> str:
         """Return the 43 characters that sign `body`."""

@@ -14,7 +14,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 import redis
 from redis.cluster import PRIMARY, ClusterNode, RedisCluster
@@ -99,7 +99,7 @@ class RedisClient:
     @property
     def is_cluster(self) -> bool:
         """Whether two keys may lie on two nodes."""
-        return self._unless_unavailable(lambda: isinstance(self._connected(), RedisCluster))
+        return self._unless_unavailable(lambda: _is_cluster(self._connected()))
 
     def ask(self, key: str, *command: str | bytes | int, parse: Callable[[Any], T], fresh: bool = False) -> T:
         """Send a command to the node of `key`. Return `parse` of the reply. `fresh`: on a new connection."""
@@ -191,7 +191,7 @@ class RedisClient:
     def probes(self) -> list[str]:
         """Return one key on each node that takes writes."""
         client = self._unless_unavailable(self._connected)
-        if not isinstance(client, RedisCluster):
+        if not _is_cluster(client):
             return [PROBE]
         owners = client.nodes_manager.slots_cache
         return list({str((owners.get(client.keyslot(key)) or [])[:1]): key for key in CLUSTER_PROBES}.values())
@@ -220,22 +220,24 @@ class RedisClient:
         """Return the name and the connection pool of each node that takes writes. Raises errors of redis-py."""
         client = self._connected()
         self._follow_primary(client)
-        if not isinstance(client, RedisCluster):
-            # Sentinel's pool knows the primary, so that a new primary has a new name.
-            return [(str(getattr(client.connection_pool, "master_address", "")), client.connection_pool)]
-        return [(node.name, client.get_redis_connection(node).connection_pool) for node in client.get_primaries()]
+        if _is_cluster(client):
+            nodes = client.get_primaries()
+            return [(node.name, client.get_redis_connection(node).connection_pool) for node in nodes]
+        # Sentinel's pool knows the primary, so that a new primary has a new name.
+        pool = cast(redis.Redis, client).connection_pool
+        return [(str(getattr(pool, "master_address", "")), pool)]
 
     def refresh(self) -> None:
         """Learn the nodes of a cluster again. Raises errors of redis-py."""
         client = self._connected()
-        if isinstance(client, RedisCluster):
+        if _is_cluster(client):
             # By default redis-py would also close the connections to the node that it asks.
             client.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
             for gone in set(self._breakers) - {node.name for node in client.get_primaries()}:
                 self._breakers.pop(gone, CircuitBreaker()).succeeded()
 
     def _refresh_soon(self, client: AnyClient) -> None:
-        if isinstance(client, RedisCluster) and not (self._refresher and self._refresher.is_alive()):
+        if _is_cluster(client) and not (self._refresher and self._refresher.is_alive()):
             self._refresher = threading.Thread(target=self._refresh, daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread is available
                 self._refresher.start()
@@ -250,9 +252,9 @@ class RedisClient:
         deadline, node, asking = time.monotonic() + REDIRECT_TIMEOUT, self._node(client, key), False
         while True:
             try:
-                return _exchange(node, commands, asking)
+                return _exchange(node.connection_pool, commands, asking)
             except REDIRECTIONS as error:
-                if time.monotonic() > deadline or not isinstance(client, RedisCluster):
+                if time.monotonic() > deadline or not _is_cluster(client):
                     raise
                 node, asking = self._redirected(client, key, error)
 
@@ -269,9 +271,9 @@ class RedisClient:
         return self._node(client, key), False
 
     def _node(self, client: AnyClient, key: str) -> redis.Redis:
-        if not isinstance(client, RedisCluster):
-            return client
-        return client.get_redis_connection(client.get_node_from_key(key))
+        if _is_cluster(client):
+            return client.get_redis_connection(client.get_node_from_key(key))
+        return cast(redis.Redis, client)
 
     def _call(self, key: str, action: Callable[[AnyClient], T], *, fresh: bool = False) -> T:
         with REDIS_SECONDS.time():
@@ -322,7 +324,7 @@ class RedisClient:
         self._node(client, key).connection_pool.disconnect(inuse_connections=False)
 
     def _breaker(self, client: AnyClient, key: str) -> CircuitBreaker:
-        name = client.get_node_from_key(key).name if isinstance(client, RedisCluster) else ""
+        name = client.get_node_from_key(key).name if _is_cluster(client) else ""
         return self._breakers.setdefault(name, CircuitBreaker())
 
     def _follow_primary(self, client: AnyClient) -> None:
@@ -360,15 +362,38 @@ class RedisClient:
         return self._client
 
 
-def _exchange(node: redis.Redis, commands: Sequence[Command], asking: bool) -> list[Any]:
-    if len(commands) == 1 and not asking:
-        return [node.execute_command(*commands[0])]
+def _is_cluster(client: AnyClient) -> TypeGuard[RedisCluster]:
+    # isinstance takes some microseconds here: the classes of redis-py are Protocols.
+    return hasattr(client, "nodes_manager")
+
+
+def _exchange(pool: Any, commands: Sequence[Command], asking: bool) -> list[Any]:
+    """Send the commands in one round trip, and return their replies. Raises the first error reply, if there is one.
+
+    execute_command and the pipeline of redis-py do the same, but need twice the processor time.
+    """
     sent = [it for command in commands for it in (("ASKING",), command)] if asking else commands
-    with node.pipeline(transaction=False) as pipeline:
-        for command in sent:
-            pipeline.execute_command(*command)
-        replies: list[Any] = pipeline.execute()
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command(connection.pack_commands(sent))
+        replies = [_reply(connection) for _ in sent]
+    except BaseException:
+        # A reply that was not read would be taken for that of the next command.
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError):
+            raise reply
     return replies[1::2] if asking else replies
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def _scanned(reply: Any) -> tuple[int, list[str]]:

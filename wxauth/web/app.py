@@ -15,7 +15,7 @@ from ..settings import Settings
 from ..wechat.client import WeChatClient
 from .extension import WxAuth, sandbox
 from .middleware import wrap
-from .mount import add_headers, mount
+from .mount import mount
 from .problems import handle_http_errors
 from .routes import health
 from .services import EXTENSION, Services
@@ -39,7 +39,6 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.url_map.merge_slashes = False
     app.before_request(_start_request)
     app.after_request(_log_request)
-    app.after_request(add_headers)
     make = partial(Services, wechat=wechat, store=store) if wechat or store else None
     WxAuth(app, settings, make)
     mount(app, "/", sandbox().extend if settings.sandbox else None)

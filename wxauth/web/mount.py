@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NoReturn, cast
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError, NotFound, WxAuthError
-from .problems import NO_STORE, from_http, handle
+from .problems import add_headers, from_http, handle
 from .requests import MAX_BODY
 from .routes import RouteBlueprint, clients, push, sessions, userdata
 from .services import services
@@ -61,14 +61,6 @@ def _add_fallback(app: Flask, prefix: str) -> None:
     for path in ("/", "/<path:_>", "//<path:_>"):
         app.url_map.add(Rule(prefix + path, endpoint=FALLBACK, merge_slashes=False, strict_slashes=False))
     app.view_functions[FALLBACK] = _refuse
-
-
-def add_headers(response: Response) -> Response:
-    """Add the headers that every answer has."""
-    response.headers.update(NO_STORE)
-    if response.status_code == 204:
-        response.headers.pop("Content-Type", None)
-    return response
 
 
 def _limit_body() -> None:

@@ -72,3 +72,11 @@ def handle(error: WxAuthError) -> Response:
         raise error
     g.wxauth_problem = error.code
     return to_response(error, request.environ)
+
+
+def add_headers(response: Response) -> Response:
+    """Add the headers that every answer has."""
+    response.headers.update(NO_STORE)
+    if response.status_code == 204:
+        response.headers.pop("Content-Type", None)
+    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -166,6 +167,7 @@ def _proven_client(id: str, secrets: list[list[str]], clients: Mapping[str, Clie
     return client if right and all(right) and client is not DUMMY_CLIENT else None
 
 
+@functools.lru_cache(maxsize=4096)
 def client_network(address: str) -> str:
     """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or UNKNOWN."""
     found = ADDRESS.fullmatch(address)

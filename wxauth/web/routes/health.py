@@ -10,6 +10,7 @@ from flask import Response
 from ...errors import StoreUnavailable
 from ...metrics import CONTENT_TYPE, exposition
 from ...storage.reasons import HINTS
+from ..problems import add_headers
 from ..services import services
 from . import RouteBlueprint
 from .clients import require_client
@@ -17,6 +18,7 @@ from .clients import require_client
 log = logging.getLogger(__name__)
 
 bp = RouteBlueprint("health", __name__)
+bp.after_request(add_headers)
 
 
 @bp.get("/healthz")
