@@ -36,7 +36,7 @@ DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_MAX_SESSIONS": ("max_sessions", 10),
     "WXAUTH_CLIENTS": ("clients", {}),
     "WXAUTH_LOGIN_RATE": ("login_rate", "300/minute"),
-    "WXAUTH_THREADS": ("threads", 96),
+    "WXAUTH_THREADS": ("threads", 256),
     "WXAUTH_TRUSTED_PROXIES": ("trusted_proxies", 0),
     "WXAUTH_WECHAT_URL": ("wechat_url", "https://api.weixin.qq.com"),
     "WXAUTH_WECHAT_TIMEOUT": ("wechat_timeout", 4.0),

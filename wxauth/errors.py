@@ -91,10 +91,10 @@ class StoreUnavailable(WxAuthError):
 
 
 class ServerBusy(WxAuthError):
-    """Too many request bodies arrive slowly at the same time."""
+    """Too many request bodies arrive slowly, or too many logins wait for Redis."""
 
     code, status, action = "server_busy", 503, "retry"
-    detail = "Too many request bodies arrive at the same time. Try again."
+    detail = "Too many requests arrive at the same time. Try again."
     retry_after = 1
 
 

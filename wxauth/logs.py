@@ -6,10 +6,12 @@ code, an openid, a unionid or a session_key.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import secrets
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -57,7 +59,7 @@ def hide_queries(record: logging.LogRecord) -> bool:
     return not any(f"{name}=" in record.getMessage() for name in ("secret", "access_token"))
 
 
-class LogHandler(logging.StreamHandler[TextIO]):
+class LogHandler(logging.Handler):
     """Writes lines to `stream`, but at most MAX_REFUSALS lines about each of REFUSALS per second. Counts the others.
 
     The first line of a later second, of any kind, comes after a line `requests_refused` with `problem` and `count`.
@@ -65,29 +67,56 @@ class LogHandler(logging.StreamHandler[TextIO]):
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(stream)
+        super().__init__()
         self.setFormatter(JSONFormatter())
+        self._stream = stream
         self._clock = clock
+        self._counting = threading.Lock()
         self._second = 0
         self._refusals: Counter[str] = Counter()
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write or count `record`, without the lock of `logging`.
+
+        To write, a thread lets others run. If it held a lock meanwhile, they would all wait for their log lines.
+        """
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write or count `record`. `logging` holds the lock of the handler."""
+        """Write or count `record`."""
+        with self._counting:
+            records = [*self._counts(), *([record] if self._is_wanted(record) else [])]
+        for each in records:
+            try:
+                self._stream.write(f"{self.format(each)}\n")
+            except Exception:
+                self.handleError(each)
+
+    def _counts(self) -> list[logging.LogRecord]:
+        """At the first line of a second, return the counts of the one before."""
         second = int(self._clock())
-        if second != self._second:
-            self._write_count()
-            self._second, self._refusals = second, Counter()
+        if second == self._second:
+            return []
+        surplus = self._refusals - Counter(dict.fromkeys(REFUSALS, MAX_REFUSALS))
+        self._second, self._refusals = second, Counter()
+        line = {"msg": "requests_refused", "levelname": "INFO", "request_id": None}
+        return [logging.makeLogRecord(line | {"problem": it, "count": count}) for it, count in surplus.items()]
+
+    def _is_wanted(self, record: logging.LogRecord) -> bool:
         problem = getattr(record, "problem", "")
         self._refusals[problem] += problem in REFUSALS
-        if self._refusals[problem] <= MAX_REFUSALS:
-            super().emit(record)
-
-    def _write_count(self) -> None:
-        for problem, count in (self._refusals - Counter(dict.fromkeys(REFUSALS, MAX_REFUSALS))).items():
-            line = {"msg": "requests_refused", "levelname": "INFO", "request_id": None, "problem": problem}
-            super().emit(logging.makeLogRecord(line | {"count": count}))
+        return self._refusals[problem] <= MAX_REFUSALS
 
 
-def configure(level: str, stream: TextIO = sys.stdout) -> None:
-    """Write every line of this process to `stream`. For the service alone: an application has its own handlers."""
-    logging.basicConfig(level=level.upper(), handlers=[LogHandler(stream)], force=True)
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Write every line of this process to `stream`, or to stdout.
+
+    For the service alone: an application has its own handlers.
+    """
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler(stream or _stdout())], force=True)
+
+
+def _stdout() -> TextIO:
+    """Return stdout without its buffer, which has a lock too."""
+    return io.TextIOWrapper(io.FileIO(sys.stdout.fileno(), "w", closefd=False), "utf-8", write_through=True)

@@ -169,7 +169,7 @@ class Settings:
     login_rate: Annotated[str, RATE] = "300/minute"
     phone_rate: Annotated[str, RATE] = "10/hour"
     client_rate: Annotated[str, RATE] = "60000/minute"
-    threads: Annotated[int, _number(1, 1000)] = 96
+    threads: Annotated[int, _number(1, 1000)] = 256
     trusted_proxies: Annotated[int, _number(0, 10)] = 0
     wechat_url: Annotated[str, WECHAT_URL] = "https://api.weixin.qq.com"
     wechat_timeout: Annotated[float, _number(0.1, 30.0)] = 4.0
@@ -180,6 +180,11 @@ class Settings:
     push_aes_key: Annotated[Secret | None, PUSH_AES_KEY] = None
     log_level: Annotated[str, LOG_LEVEL] = "info"
     sandbox: Annotated[bool, FLAG] = False
+
+    @property
+    def max_logins(self) -> int:
+        """How many threads of a worker may wait for WeChat at the same time. The others are for checks."""
+        return max(self.threads * 3 // 4, 1)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:

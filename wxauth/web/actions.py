@@ -36,9 +36,11 @@ class Actions:
         current = services()
         try:
             current.check_caller()
-            current.rate_limits.check_login()
+            with current.login_turn():
+                current.rate_limits.check_login()
             identity = current.wechat.exchange(self.known_appid(appid), code)
-            token, session = current.store.create(identity, label(device), replacing)
+            with current.login_turn():
+                token, session = current.store.create(identity, label(device), replacing)
         except WxAuthError as error:
             LOGINS.labels(error.code).inc()
             raise

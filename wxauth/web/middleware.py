@@ -1,18 +1,19 @@
 """WSGI middleware: request id, forward auth at `/verify`, address of the caller, buffer for slow request bodies.
 
 Neither Granian nor gunicorn has a timeout for request bodies, and a body that does not arrive blocks a thread. So
-bodies are read before the application is called, in at most a third of the worker's threads and at most
+bodies are read before the application is called, in at most an eighth of the worker's threads and at most
 MAX_PER_ADDRESS at a time for one address. Requests without a body, such as checks, never wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import threading
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
+from weakref import WeakValueDictionary
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Response
@@ -31,13 +32,13 @@ VERIFY: Final = "/verify"
 #: Elsewhere, whether a body is exempt would show whether a guessed secret is right, without a count.
 CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/")
 MAX_PER_ADDRESS: Final = 4
-#: Seconds that a request waits for other bodies of its address. A body that came with its headers takes less.
-MAX_WAIT: Final = 0.1
+#: Seconds that a request waits for other bodies. In a storm, bodies that came with their headers take less.
+MAX_WAIT: Final = 0.5
 
 
 def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache) -> WSGIApplication:
     """Return `app` behind the middleware of the service, the outermost last."""
-    app = BodyBuffer(app, max(settings.threads // 3, 1), settings.clients)
+    app = BodyBuffer(app, settings.threads, settings.clients)
     if settings.trusted_proxies:
         app = ClientAddress(app, settings.trusted_proxies)
     return RequestId(ForwardAuth(app, cache, sandbox=settings.sandbox))
@@ -115,17 +116,18 @@ class ClientAddress:
 class BodyBuffer:
     """Reads each request body before it calls `app`, and gives `app` nothing else to read.
 
-    Answers ServerBusy if `max_readers` threads read bodies already. The bodies of `clients` are not counted: a
-    backend sends many at the same time, all from one address.
+    At most an eighth of the `threads` read, and at most half of them wait for that. The next gets ServerBusy. The
+    bodies of `clients` are not counted: a backend sends many at the same time, all from one address.
     """
 
-    def __init__(self, app: WSGIApplication, max_readers: int, clients: Mapping[str, Client]) -> None:
+    def __init__(self, app: WSGIApplication, threads: int, clients: Mapping[str, Client]) -> None:
         self._app = app
-        self._max_readers = max_readers
         self._clients = clients
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._reading: Counter[str] = Counter()
+        self._readers = threading.Semaphore(max(threads // 8, 1))
+        self._waiting = threading.Semaphore(max(threads // 2, 1))
+        self._lock = threading.Lock()
+        #: An address is in here while one of its bodies is read.
+        self._addresses: WeakValueDictionary[str, threading.Semaphore] = WeakValueDictionary()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
@@ -146,35 +148,32 @@ class BodyBuffer:
         is_for_clients = environ["PATH_INFO"].startswith(CLIENT_PATHS)
         if is_for_clients and find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients):
             return bytes(stream.read(size))
-        address = client_network(environ.get("REMOTE_ADDR", ""))
-        self._enter(address)
-        try:
+        quota = self._quota(client_network(environ.get("REMOTE_ADDR", "")))
+        with self._turn(quota), self._turn(self._readers):
             return bytes(stream.read(size))
+
+    def _quota(self, address: str) -> threading.Semaphore:
+        with self._lock:
+            return self._addresses.setdefault(address, threading.Semaphore(MAX_PER_ADDRESS))
+
+    @contextlib.contextmanager
+    def _turn(self, slots: threading.Semaphore) -> Iterator[None]:
+        """Hold one of the slots in the block. Raises ServerBusy if none gets free in MAX_WAIT, or too many wait."""
+        if not slots.acquire(blocking=False):
+            self._wait_for(slots)
+        try:
+            yield
         finally:
-            self._leave(address)
+            slots.release()
 
-    def _enter(self, address: str) -> None:
-        """Wait for a slot. Raises ServerBusy if there is none."""
-        with self._changed:
-            # An address over its quota may use only 3/4 of the slots.
-            slots = self._max_readers if self._has_quota(address) else self._max_readers * 3 // 4
-            if self._readers >= slots:
+    def _wait_for(self, slots: threading.Semaphore) -> None:
+        if not self._waiting.acquire(blocking=False):
+            raise ServerBusy
+        try:
+            if not slots.acquire(timeout=MAX_WAIT):
                 raise ServerBusy
-            self._readers += 1
-            if not self._changed.wait_for(lambda: self._has_quota(address), MAX_WAIT):
-                self._readers -= 1
-                raise ServerBusy
-            self._reading[address] += 1
-
-    def _has_quota(self, address: str) -> bool:
-        return self._reading[address] < MAX_PER_ADDRESS
-
-    def _leave(self, address: str) -> None:
-        with self._changed:
-            self._readers -= 1
-            # This removes the address if the count is 0.
-            self._reading -= Counter([address])
-            self._changed.notify_all()
+        finally:
+            self._waiting.release()
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import weakref
+from collections.abc import Iterator
 from typing import Final
 
 from flask import current_app
 
 from ..clock import Clock
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ServerBusy
 from ..keys import KeyRing
 from ..sessions.cache import SessionCache
 from ..sessions.revocations import RevocationListener
@@ -25,6 +28,8 @@ from .rate_limits import RateLimits
 
 #: The key in `app.extensions`.
 EXTENSION: Final = "wxauth"
+#: Seconds that a login waits for its turn.
+TURN_WAIT: Final = 2.0
 
 
 class Services:
@@ -34,7 +39,7 @@ class Services:
         self, settings: Settings, wechat: WeChatClient | None = None, store: SessionStore | None = None
     ) -> None:
         self.settings = settings
-        self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url))
+        self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url, pool_size=settings.max_logins))
         self.store = store or session_store(settings, redis_client(settings))
         self.redis = self.store.redis
         tokens = AccessTokens(self.redis, KeyRing(settings.secret_keys), self.wechat, self.store.now)
@@ -43,19 +48,38 @@ class Services:
         listener = None if settings.sandbox else RevocationListener(self.redis)
         self.cache = SessionCache(self.store, listener, settings.cache_size)
         self.rate_limits = RateLimits(settings, self.redis, self.store.now)
+        self._free_all_turns()
         reset = weakref.WeakMethod(self._reset)
         if hasattr(os, "register_at_fork"):  # Windows cannot fork
             os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+
+    @contextlib.contextmanager
+    def login_turn(self) -> Iterator[None]:
+        """Ask Redis for a login inside the block, one of a few at the same time.
+
+        In a storm most logins wait here, so that checks get a connection to Redis and the processor. Raises
+        ServerBusy after TURN_WAIT.
+        """
+        if not self._turns.acquire(timeout=TURN_WAIT):
+            raise ServerBusy
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def check_caller(self) -> None:
         """Raise an error if the caller of this request may not log in. The sandbox answers this machine only."""
 
     def _reset(self) -> None:
         """Forget what a forked process must not share with its parent: connections, and locks that may be held."""
+        self._free_all_turns()
         self.redis.reset()
         self.wechat.reset()
         self.cache.reset()
         self.rate_limits.reset()
+
+    def _free_all_turns(self) -> None:
+        self._turns = threading.Semaphore(max(self.settings.redis_connections * 3 // 4, 1))
 
 
 def services() -> Services:
@@ -79,5 +103,5 @@ def session_store(settings: Settings, redis: RedisClient, clock: Clock | None = 
 
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
-    """Return the client for WeChat. At most half of the worker's threads wait for WeChat at the same time."""
-    return WeChatClient(settings.apps, transport, settings.wechat_timeout, max(settings.threads // 2, 1))
+    """Return the client for WeChat."""
+    return WeChatClient(settings.apps, transport, settings.wechat_timeout, settings.max_logins)

@@ -41,8 +41,14 @@ class SlowWeChat(Server):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    @property
+    def connections(self) -> int:
+        """How many connections were opened, those of `answers` too. With TLS each had its handshake."""
+        return self.output().count("connected")
+
 
 async def _serve(used: set[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    print("connected", flush=True)  # noqa: T201 - `connections` counts the lines
     try:
         while True:
             await _answer(used, await reader.readuntil(b"\r\n\r\n"), writer)
