@@ -28,6 +28,7 @@ REQUEST_ID: Final = "wxauth.request_id"
 MAX_REFUSALS: Final = 25
 REFUSALS: Final = ("token_invalid", "client_unauthorized")
 
+ENCODE: Final = json.JSONEncoder(default=str).encode
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -51,7 +52,7 @@ class JSONFormatter(logging.Formatter):
         line: dict[str, object] = own | request | extra | own
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return ENCODE(line)
 
 
 def hide_queries(record: logging.LogRecord) -> bool:

@@ -278,8 +278,8 @@ class SessionStore:
         with self._reporting(ended):
             found, banned = self._login(user_hash, arguments, records.ban_name(record.user))
             ended += found
-        ENDED.labels("logout").inc(sum(id in replaced for id in ended))
-        ENDED.labels("cap").inc(sum(id not in replaced for id in ended))
+        for id in ended:
+            ENDED.labels("logout" if id in replaced else "cap").inc()
         if older:
             self._end(record.user, "these", replaced, "logout")
             surplus = self.sessions_of(record.user)[: -self.policy.max_sessions]

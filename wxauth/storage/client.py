@@ -39,6 +39,7 @@ PROBE: Final = "wxa:{ready}:p"
 CLUSTER_PROBES: Final = [f"wxa:{{ready{number}}}:p" for number in range(100)]
 #: Seconds that other threads wait for the first one to connect to a cluster.
 CONNECT_WAIT: Final = 0.3
+#: An idle Redis looks for ended waits every 100 ms, and the reply must come within the timeout of a read.
 WAIT_MILLISECONDS: Final = 150
 #: Seconds. A command is sent again for so long while its slot is moving.
 REDIRECT_TIMEOUT: Final = 0.3
@@ -325,7 +326,7 @@ class RedisClient:
 
     def _breaker(self, client: AnyClient, key: str) -> CircuitBreaker:
         name = client.get_node_from_key(key).name if _is_cluster(client) else ""
-        return self._breakers.setdefault(name, CircuitBreaker())
+        return self._breakers.get(name) or self._breakers.setdefault(name, CircuitBreaker())
 
     def _follow_primary(self, client: AnyClient) -> None:
         """Ask the sentinels now and then: their pool asks only when it connects, and a demoted primary answers on."""

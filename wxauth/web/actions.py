@@ -120,5 +120,6 @@ auth: Final = Actions()
 
 
 def _send(signal: NamedSignal, **fields: Any) -> None:
-    # Receivers are registered for the application itself, not for Flask's proxy.
-    signal.send(current_app._get_current_object(), **fields)  # type: ignore[attr-defined]  # typed as Flask
+    if signal.receivers:
+        # They are registered for the application itself, not for Flask's proxy.
+        signal.send(current_app._get_current_object(), **fields)  # type: ignore[attr-defined]  # typed as Flask
