@@ -317,3 +317,31 @@ def test_configure_limits_the_lines_about_refusals(root: logging.Logger) -> None
     refuse(20 * MAX_REFUSALS)
     seconds = int(time.monotonic()) - int(start) + 1
     assert len(stream.getvalue().splitlines()) <= seconds * (MAX_REFUSALS + 1)
+
+
+class BlockedStream(io.StringIO):
+    """The first line waits until `go_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_written, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        if not self.is_written.is_set():
+            self.is_written.set()
+            assert self.go_on.wait(5)
+        return super().write(text)
+
+
+def test_thread_that_writes_a_line_delays_no_other(root: logging.Logger) -> None:
+    """In a storm hundreds of threads would wait for the one that writes."""
+    stream = BlockedStream()
+    root.addHandler(logs.LogHandler(stream))
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(logging.getLogger("somebody").warning, "slow")
+        assert stream.is_written.wait(5)
+        logging.getLogger("somebody").warning("quick")
+        assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["quick"]
+        stream.go_on.set()
+        slow.result()
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["quick", "slow"]

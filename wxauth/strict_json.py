@@ -13,9 +13,7 @@ def parse(raw: bytes, *, controls: bool = False) -> dict[str, Any]:
     With `controls`, strings may hold control characters: WeChat sends nicknames that do.
     """
     try:
-        text = raw.decode()
-        hooks: dict[str, Any] = {"object_pairs_hook": _unique, "parse_constant": _finite, "parse_float": _finite}
-        found = json.loads(text, strict=not controls, **hooks)
+        found = (LENIENT if controls else STRICT).decode(raw.decode())
     except RecursionError:
         found = None
     if not isinstance(found, dict):
@@ -35,3 +33,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is too large, or not a number")
     return number
+
+
+def _decoder(strict: bool) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, strict=strict)
+
+
+STRICT, LENIENT = _decoder(True), _decoder(False)

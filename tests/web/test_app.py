@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import ChainMap
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.servers import free_port
 from wxauth.models import Secret
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
+from wxauth.web.services import services
 
 JSON = "application/json"
 
@@ -124,6 +126,21 @@ def test_readyz_names_a_misconfigured_wechat_and_stays_200(app: Flask, phone: Ph
     assert refused.get_json()["code"] == "wechat_misconfigured"
     assert phone.client.get("/readyz").get_json() == {"redis": "ok", "wechat": "misconfigured"}
     assert phone.get("/session").status_code == 200
+
+
+def test_login_without_a_turn_returns_server_busy_and_does_not_use_its_code(
+    app: Flask, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three quarters of the connections to Redis are for logins."""
+    monkeypatch.setattr("wxauth.web.services.TURN_WAIT", 0.05)
+    body = {"code": phone.wechat.wx_login()}
+    with app.app_context(), contextlib.ExitStack() as stack:
+        for _ in range(6):
+            stack.enter_context(services().login_turn())
+        refused = phone.client.post("/login", json=body)
+    assert (refused.status_code, refused.get_json()["code"]) == (503, "server_busy")
+    assert refused.headers["Retry-After"] == "1"
+    assert phone.client.post("/login", json=body).status_code == 200
 
 
 def test_bug_returns_internal_error_and_logs_the_traceback(app: Flask, caplog: pytest.LogCaptureFixture) -> None:

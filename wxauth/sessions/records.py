@@ -37,6 +37,7 @@ REASONS: Final = "r"
 ENTRY: Final = struct.Struct(">Qc22s")
 SINCE: Final = struct.Struct(">Q4s")  # microseconds, fingerprint; the sealed session_key follows
 MICROSECONDS: Final = 1_000_000
+ENCODE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ def seal_record(token: Token, record: Record) -> bytes:
     """Return the record, sealed for the token."""
     user = record.user
     payload = [user.appid, user.openid, record.unionid, record.device, record.created_at]
-    text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
-    return seal(token.seal_key, _context(token.hash_tag, token.id), record.ends_at, text.encode())
+    return seal(token.seal_key, _context(token.hash_tag, token.id), record.ends_at, ENCODE(payload).encode())
 
 
 def open_session(token: Token, value: bytes) -> tuple[Record, float]:

@@ -81,9 +81,9 @@ def test_logins_in_parent_and_children_get_their_own_users(settings: Settings, r
 
 
 def test_child_has_slots_of_its_own(settings: Settings) -> None:
-    """The parent waits for WeChat at the moment of the fork, and takes the only slot."""
-    auth = WxAuth(app := Flask("shop"), dataclasses.replace(settings, threads=2))
+    """At the moment of the fork the parent waits for WeChat and asks Redis, and takes the only slot and turn."""
+    auth = WxAuth(app := Flask("shop"), dataclasses.replace(settings, threads=2, redis_connections=1))
     with app.app_context():
-        with services().wechat.slot():
+        with services().wechat.slot(), services().login_turn():
             pid = forked(lambda: wrong_logins(auth, "slots", 1))
         assert exit_code(pid) == 0
