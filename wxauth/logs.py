@@ -6,18 +6,17 @@ code, an openid, a unionid or a session_key.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
+import os
 import secrets
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Final, Protocol
 from wsgiref.types import WSGIEnvironment
 
 #: The WSGI environment of the request that this thread is processing.
@@ -39,6 +38,13 @@ def request_id(environ: WSGIEnvironment | None = None) -> str | None:
     """
     environ = current_environ.get(environ)
     return None if environ is None else environ.setdefault(REQUEST_ID, secrets.token_hex(8))
+
+
+class Stream(Protocol):
+    """What log lines are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write the text."""
 
 
 class JSONFormatter(logging.Formatter):
@@ -63,21 +69,20 @@ def hide_queries(record: logging.LogRecord) -> bool:
 class LogHandler(logging.Handler):
     """Writes lines to `stream`, but at most MAX_REFUSALS lines about each of REFUSALS per second. Counts the others.
 
-    The first line of a later second, of any kind, comes after a line `requests_refused` with `problem` and `count`.
+    With the first line of a later second, of any kind, comes a line `requests_refused` with `problem` and `count`.
     So a flood of forged tokens or guessed secrets fills no disk, and each request leaves a trace in the log.
     """
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: Stream, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.setFormatter(JSONFormatter())
         self._stream = stream
         self._clock = clock
-        self._counting = threading.Lock()
         self._second = 0
         self._refusals: Counter[str] = Counter()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write or count `record`, without the lock of `logging`.
+        """Write or count `record`. The lock of `logging` is not held while a line is written.
 
         To write, a thread lets others run. If it held a lock meanwhile, they would all wait for their log lines.
         """
@@ -86,8 +91,11 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write or count `record`."""
-        with self._counting:
+        self.acquire()
+        try:
             records = [*self._counts(), *([record] if self._is_wanted(record) else [])]
+        finally:
+            self.release()
         for each in records:
             try:
                 self._stream.write(f"{self.format(each)}\n")
@@ -110,14 +118,18 @@ class LogHandler(logging.Handler):
         return self._refusals[problem] <= MAX_REFUSALS
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
+class _Stdout:
+    """stdout without its buffer, which has a lock too."""
+
+    def write(self, text: str) -> None:
+        rest = text.encode()
+        while rest:
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
+
+
+def configure(level: str, stream: Stream | None = None) -> None:
     """Write every line of this process to `stream`, or to stdout.
 
     For the service alone: an application has its own handlers.
     """
-    logging.basicConfig(level=level.upper(), handlers=[LogHandler(stream or _stdout())], force=True)
-
-
-def _stdout() -> TextIO:
-    """Return stdout without its buffer, which has a lock too."""
-    return io.TextIOWrapper(io.FileIO(sys.stdout.fileno(), "w", closefd=False), "utf-8", write_through=True)
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler(stream or _Stdout())], force=True)

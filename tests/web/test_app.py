@@ -132,11 +132,11 @@ def test_login_without_a_turn_returns_server_busy_and_does_not_use_its_code(
     app: Flask, phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three quarters of the connections to Redis are for logins."""
-    monkeypatch.setattr("wxauth.web.services.TURN_WAIT", 0.05)
+    monkeypatch.setattr("wxauth.web.actions.TURN_WAIT", 0.05)
     body = {"code": phone.wechat.wx_login()}
     with app.app_context(), contextlib.ExitStack() as stack:
         for _ in range(6):
-            stack.enter_context(services().login_turn())
+            stack.enter_context(services().login_turn(0))
         refused = phone.client.post("/login", json=body)
     assert (refused.status_code, refused.get_json()["code"]) == (503, "server_busy")
     assert refused.headers["Retry-After"] == "1"

@@ -30,6 +30,7 @@ from wxauth.web.services import redis_client, session_store
 THREADS = 64
 MAX_READERS = THREADS // 8
 MAX_WAITING = THREADS // 2
+MAX_REQUESTS = THREADS * 7 // 8
 QUICK = MAX_WAIT + 0.3
 
 
@@ -92,6 +93,19 @@ class Echo:
         return [environ["wsgi.input"].read()]
 
 
+class Stuck(Echo):
+    """An application that waits for WeChat while it has a body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        answer = super().__call__(environ, start_response)
+        assert answer == [b""] or self.go_on.wait(10)
+        return answer
+
+
 def request(body: io.BytesIO | None, address: str, headers: dict[str, str]) -> WSGIEnvironment:
     method = "GET" if body is None else "POST"
     known = {"REQUEST_METHOD": method, "PATH_INFO": "/", "REMOTE_ADDR": address}
@@ -134,9 +148,9 @@ def echo() -> Echo:
     return Echo()
 
 
-def wrapped(echo: Echo, **more: Any) -> WSGIApplication:
+def wrapped(echo: Echo, threads: int = THREADS, **more: Any) -> WSGIApplication:
     """Return `echo` behind the middleware. The cache is not used: no request goes to /verify."""
-    settings = dataclasses.replace(settings_with_clients(), threads=THREADS, **more)
+    settings = dataclasses.replace(settings_with_clients(), threads=threads, **more)
     store = session_store(settings, redis_client(settings))
     return wrap(echo, settings, SessionCache(store, None, 0))
 
@@ -151,6 +165,11 @@ def calling(app: Any) -> Iterator[Caller]:
 @pytest.fixture
 def caller(echo: Echo) -> Iterator[Caller]:
     yield from calling(wrapped(echo))
+
+
+@pytest.fixture
+def of_few_threads(echo: Echo) -> Iterator[Caller]:
+    yield from calling(wrapped(echo, threads=16))
 
 
 @pytest.fixture
@@ -268,6 +287,26 @@ def test_at_most_an_eighth_of_the_threads_read_bodies(caller: Caller) -> None:
     """Beyond that, a new address is refused too."""
     fill(caller)
     assert refused(caller.call(io.BytesIO(b"x"), "10.9.0.1"))
+
+
+def test_requests_with_a_body_leave_an_eighth_of_the_threads_to_checks() -> None:
+    """Whatever they wait for."""
+    stuck = Stuck()
+    for caller in calling(wrapped(stuck)):
+        with ThreadPoolExecutor(MAX_REQUESTS) as pool:
+            held = [pool.submit(caller.call, io.BytesIO(b"x"), f"10.0.{number}.1") for number in range(MAX_REQUESTS)]
+            wait_until(lambda: stuck.calls == MAX_REQUESTS, "all of them wait")
+            assert refused(caller.call(io.BytesIO(b"x"), "10.9.0.1"))
+            assert caller.call().status == "200 OK"
+            stuck.go_on.set()
+        assert {answer.result().status for answer in held} == {"200 OK"}
+        assert caller.call(io.BytesIO(b"x"), "10.9.0.1").status == "200 OK"
+
+
+def test_with_few_threads_one_address_cannot_use_all_slots(of_few_threads: Caller) -> None:
+    of_few_threads.begin("10.0.0.1", MAX_PER_ADDRESS)
+    wait_until(lambda: refused(of_few_threads.call(io.BytesIO(b"x"))), "the address has used its quota")
+    assert of_few_threads.call(io.BytesIO(b"x"), "10.0.0.2").status == "200 OK"
 
 
 def test_flood_from_one_address_leaves_slots_to_others(caller: Caller) -> None:

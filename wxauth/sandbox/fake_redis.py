@@ -127,7 +127,7 @@ class _WatchedConnection(fakeredis.FakeRedisConnection):
             raise
 
     def send_command(self, *command: Any, **options: Any) -> None:
-        # A single command. Those of a pipeline come through pack_commands.
+        # A command of redis-py's client. Those of the store come through pack_commands.
         self._start([command], self._command_packer.pack(*command))
         super().send_command(*command, **options)
 

@@ -15,6 +15,10 @@ from ..sessions.store import WxSession
 from .requests import label
 from .services import services
 
+#: Seconds that a login waits for its turn at Redis: before its code is used, and after that.
+TURN_WAIT: Final = 1.0
+TURN_WAIT_AFTER_CODE: Final = 2.0
+
 #: Sent by the application after a login, with `session`.
 logged_in = NamedSignal("wxauth-logged-in")
 #: Sent by the application after a logout, ban or purge, with `user`. Not if the limit or the time ended a session.
@@ -31,15 +35,15 @@ class Actions:
 
         `appid` may be None if one app is configured. `device` is any text: see `label`. The login ends the session
         `replacing`. Counts against WXAUTH_LOGIN_RATE of the address. Raises BadRequest, RateLimited, UserBanned,
-        WeChatError or StoreUnavailable.
+        WeChatError, ServerBusy or StoreUnavailable.
         """
         current = services()
         try:
             current.check_caller()
-            with current.login_turn():
+            with current.login_turn(TURN_WAIT):
                 current.rate_limits.check_login()
             identity = current.wechat.exchange(self.known_appid(appid), code)
-            with current.login_turn():
+            with current.login_turn(TURN_WAIT_AFTER_CODE):
                 token, session = current.store.create(identity, label(device), replacing)
         except WxAuthError as error:
             LOGINS.labels(error.code).inc()

@@ -116,14 +116,17 @@ class ClientAddress:
 class BodyBuffer:
     """Reads each request body before it calls `app`, and gives `app` nothing else to read.
 
-    At most an eighth of the `threads` read, and at most half of them wait for that. The next gets ServerBusy. The
-    bodies of `clients` are not counted: a backend sends many at the same time, all from one address.
+    Requests with a body hold at most 7/8 of the `threads`, from the body to the answer. So whatever they wait for, a
+    body, Redis or WeChat, threads remain for checks. Within that an eighth reads, and at most half of the threads
+    wait for other bodies of the same address. The next request gets ServerBusy. Those of `clients` are not counted: a
+    backend sends many at the same time, all from one address.
     """
 
     def __init__(self, app: WSGIApplication, threads: int, clients: Mapping[str, Client]) -> None:
         self._app = app
         self._clients = clients
-        self._readers = threading.Semaphore(max(threads // 8, 1))
+        self._requests = threading.Semaphore(max(threads * 7 // 8, 1))
+        self._readers = threading.Semaphore(max(threads // 8, 2 * MAX_PER_ADDRESS))
         self._waiting = threading.Semaphore(max(threads // 2, 1))
         self._lock = threading.Lock()
         #: An address is in here while one of its bodies is read.
@@ -131,11 +134,18 @@ class BodyBuffer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
+        if not size:
+            return self._pass(environ, start_response, b"")
         try:
-            body = self._read(environ, size) if size else b""
+            if self._is_for_clients(environ):
+                return self._pass(environ, start_response, _read(environ, size))
+            with _held(self._requests, 0):
+                return self._pass(environ, start_response, self._read_in_turn(environ, size))
         except ServerBusy as error:
-            log.warning("too_many_slow_bodies")
+            log.warning("too_many_bodies")
             return to_response(error)(environ, start_response)
+
+    def _pass(self, environ: WSGIEnvironment, start_response: StartResponse, body: bytes) -> Iterable[bytes]:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.input_terminated"] = True
         if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
@@ -143,37 +153,45 @@ class BodyBuffer:
             environ["CONTENT_LENGTH"] = str(len(body))
         return self._app(environ, start_response)
 
-    def _read(self, environ: WSGIEnvironment, size: int) -> bytes:
-        stream = environ["wsgi.input"]
+    def _is_for_clients(self, environ: WSGIEnvironment) -> bool:
         is_for_clients = environ["PATH_INFO"].startswith(CLIENT_PATHS)
-        if is_for_clients and find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients):
-            return bytes(stream.read(size))
+        return is_for_clients and bool(find_client(environ.get("HTTP_AUTHORIZATION", ""), self._clients))
+
+    def _read_in_turn(self, environ: WSGIEnvironment, size: int) -> bytes:
+        """Read the body, one of a few of its address. Raises ServerBusy."""
         quota = self._quota(client_network(environ.get("REMOTE_ADDR", "")))
-        with self._turn(quota), self._turn(self._readers):
-            return bytes(stream.read(size))
+        if not quota.acquire(blocking=False):
+            # So one address can use only a part of the threads.
+            with _held(self._waiting, 0):
+                _acquire(quota, MAX_WAIT)
+        try:
+            with _held(self._readers, MAX_WAIT):
+                return _read(environ, size)
+        finally:
+            quota.release()
 
     def _quota(self, address: str) -> threading.Semaphore:
         with self._lock:
             return self._addresses.setdefault(address, threading.Semaphore(MAX_PER_ADDRESS))
 
-    @contextlib.contextmanager
-    def _turn(self, slots: threading.Semaphore) -> Iterator[None]:
-        """Hold one of the slots in the block. Raises ServerBusy if none gets free in MAX_WAIT, or too many wait."""
-        if not slots.acquire(blocking=False):
-            self._wait_for(slots)
-        try:
-            yield
-        finally:
-            slots.release()
 
-    def _wait_for(self, slots: threading.Semaphore) -> None:
-        if not self._waiting.acquire(blocking=False):
-            raise ServerBusy
-        try:
-            if not slots.acquire(timeout=MAX_WAIT):
-                raise ServerBusy
-        finally:
-            self._waiting.release()
+def _read(environ: WSGIEnvironment, size: int) -> bytes:
+    return bytes(environ["wsgi.input"].read(size))
+
+
+@contextlib.contextmanager
+def _held(semaphore: threading.Semaphore, seconds: float) -> Iterator[None]:
+    """Hold the semaphore in the block. Raises ServerBusy if that is not possible in `seconds`."""
+    _acquire(semaphore, seconds)
+    try:
+        yield
+    finally:
+        semaphore.release()
+
+
+def _acquire(semaphore: threading.Semaphore, seconds: float) -> None:
+    if not semaphore.acquire(timeout=seconds):
+        raise ServerBusy
 
 
 def _size_to_read(environ: WSGIEnvironment) -> int:

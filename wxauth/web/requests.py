@@ -38,6 +38,7 @@ BASIC: Final = re.compile(r"basic( |$)", re.IGNORECASE)
 DUMMY_CLIENT: Final = Client(Secret(""), frozenset())
 #: Some proxies add the port to the addresses in X-Forwarded-For. A scope id has a meaning on its own machine only.
 ADDRESS: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::[0-9]+)?|([0-9a-f:.]+)", re.IGNORECASE)
+MAX_ADDRESS: Final = 64
 UNKNOWN: Final = "unknown"
 
 
@@ -167,9 +168,13 @@ def _proven_client(id: str, secrets: list[list[str]], clients: Mapping[str, Clie
     return client if right and all(right) and client is not DUMMY_CLIENT else None
 
 
-@functools.lru_cache(maxsize=4096)
 def client_network(address: str) -> str:
     """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or UNKNOWN."""
+    return _network(address) if len(address) <= MAX_ADDRESS else UNKNOWN
+
+
+@functools.lru_cache(maxsize=4096)
+def _network(address: str) -> str:
     found = ADDRESS.fullmatch(address)
     try:
         parsed = ipaddress.ip_address((found[1] or found[2] or found[3]) if found else "")

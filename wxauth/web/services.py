@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -26,10 +27,10 @@ from ..wechat.client import WeChatClient
 from ..wechat.transport import Transport
 from .rate_limits import RateLimits
 
+log = logging.getLogger(__name__)
+
 #: The key in `app.extensions`.
 EXTENSION: Final = "wxauth"
-#: Seconds that a login waits for its turn.
-TURN_WAIT: Final = 2.0
 
 
 class Services:
@@ -54,13 +55,14 @@ class Services:
             os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
 
     @contextlib.contextmanager
-    def login_turn(self) -> Iterator[None]:
+    def login_turn(self, seconds: float) -> Iterator[None]:
         """Ask Redis for a login inside the block, one of a few at the same time.
 
         In a storm most logins wait here, so that checks get a connection to Redis and the processor. Raises
-        ServerBusy after TURN_WAIT.
+        ServerBusy after `seconds`.
         """
-        if not self._turns.acquire(timeout=TURN_WAIT):
+        if not self._turns.acquire(timeout=seconds):
+            log.warning("too_many_logins")
             raise ServerBusy
         try:
             yield

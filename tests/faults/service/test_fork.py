@@ -84,6 +84,6 @@ def test_child_has_slots_of_its_own(settings: Settings) -> None:
     """At the moment of the fork the parent waits for WeChat and asks Redis, and takes the only slot and turn."""
     auth = WxAuth(app := Flask("shop"), dataclasses.replace(settings, threads=2, redis_connections=1))
     with app.app_context():
-        with services().wechat.slot(), services().login_turn():
+        with services().wechat.slot(), services().login_turn(0):
             pid = forked(lambda: wrong_logins(auth, "slots", 1))
         assert exit_code(pid) == 0
