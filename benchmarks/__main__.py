@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from benchmarks.contenders.table import BY_NAME, CONTENDERS
 from benchmarks.harness.host import BENCHMARKS, LOAD_CORE, ROOT
-from benchmarks.measure import footprint, keyspace, login, machine, revocations, throughput
+from benchmarks.measure import footprint, keyspace, machine, revocations, storm, throughput
 from benchmarks.report import bars, charts, pages, scale, tables
 
-#: Steps besides turns: revocations, memory of a worker, each login delay, and each contender with sessions.
-FIXED_STEPS: Final = 2 + len(login.DELAYS) + len(footprint.WITH_SESSIONS)
+#: Steps besides turns: revocations, memory of a worker, the storm, and each contender with sessions.
+FIXED_STEPS: Final = 3 + len(footprint.WITH_SESSIONS)
 SUMMARY: Final = ("per_second", "processor", "redis", "p99")
 
 
@@ -29,7 +29,7 @@ class Size:
 
     rounds: int
     seconds: int
-    logins: int = 500
+    logins: int = 6000
     revocations: int = 20_000
     sessions: tuple[int, ...] = (1_000, 100_000, 1_000_000)
 
@@ -38,7 +38,7 @@ class Size:
         return FIXED_STEPS + self.rounds * len(CONTENDERS) + (self.rounds + 1) * len(self.sessions)
 
 
-QUICK: Final = Size(rounds=1, seconds=1, logins=50, revocations=2_000, sessions=(1_000, 20_000))
+QUICK: Final = Size(rounds=1, seconds=1, logins=600, revocations=2_000, sessions=(1_000, 20_000))
 
 
 class Progress:
@@ -69,7 +69,7 @@ def measure(size: Size, seed: int, progress: Callable[[str], None]) -> dict[str,
         "revocations": revocations.measure(size.revocations, progress),
         "bytes": footprint.bytes_in_redis(progress),
         "memory": footprint.worker_memory(progress),
-        "login": login.measure(size.logins, progress),
+        "storm": storm.measure(size.logins, progress),
         "turns": throughput.measure(size.rounds, size.seconds, seed, CONTENDERS, progress),
         "keyspace": keyspace.measure(size.sessions, size.rounds, size.seconds, progress),
     }

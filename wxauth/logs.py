@@ -84,7 +84,7 @@ class LogHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """Write or count `record`. The lock of `logging` is not held while a line is written.
 
-        To write, a thread lets others run. If it held a lock meanwhile, they would all wait for their log lines.
+        To write, a thread lets others run. If it held a lock, they would all wait for it at their log lines.
         """
         self.emit(record)
         return True

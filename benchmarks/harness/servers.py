@@ -26,15 +26,20 @@ class PinnedRedis(RedisServer):
 
 
 class ContenderServer(Server):
-    """A contender and its own Redis. `started_in` is the time to the first answer in seconds."""
+    """A contender, with `pin` on a core of its own. `started_in` is the time to the first answer in seconds."""
 
     def __init__(
-        self, contender: Contender, redis: RedisServer, extra_environ: Mapping[str, str] | None = None
+        self,
+        contender: Contender,
+        redis: RedisServer,
+        extra_environ: Mapping[str, str] | None = None,
+        *,
+        pin: bool = True,
     ) -> None:
         self.contender = contender
         self.redis = redis
         self.port = free_port()
-        super().__init__([*pinned(SERVER_CORE), *contender.command], cwd=ROOT)
+        super().__init__([*(pinned(SERVER_CORE) if pin else []), *contender.command], cwd=ROOT)
         self._environ = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "HOME": os.environ.get("HOME", "/"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 Results = Mapping[str, Any]
 
-OURS: Final = ("verify", "verify-uncached", "decorator", "decorator-uncached")
+OURS: Final = ("verify", "verify-uncached", "decorator", "decorator-uncached", "login")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ def growth(results: Results) -> float:
     return check_cost(results, sizes[-1]) / check_cost(results, sizes[0])
 
 
+def of_storm(figure: str) -> Callable[[Results], float]:
+    """Return a function that reads a figure of the storm."""
+    return lambda results: float(results["storm"][figure])
+
+
+def worker_mebibytes(results: Results) -> float:
+    """Return the memory of a worker with a full session cache."""
+    return float(results["memory"]["full"]) / 2**20
+
+
 def bytes_per_user(results: Results) -> float:
     return float(results["bytes"]["verify"]["usage"])
 
@@ -61,6 +71,12 @@ BARS: Final = (
     Bar("`@login_required` / express-session", 2.5, ratio("decorator", "express-session")),
     Bar("`@login_required`, cache off / Flask-Session, both on Granian", 1,
         ratio("decorator-uncached", "flask-session")),
+    Bar("`/verify`, cache off / Koa with ioredis", 0.3, ratio("verify-uncached", "koa-ioredis")),
+    Bar("login / Flask view of eight lines, both on Granian", 0.9, ratio("login", "flask-login")),
+    Bar("storm: refused logins", 0, of_storm("refused"), at_most=True),
+    Bar("storm: logins per second", 600, of_storm("per_second")),
+    Bar("storm: p95 of a check, ms", 60, of_storm("check_p95"), at_most=True),
+    Bar("memory of a worker, MiB", 90, worker_mebibytes, at_most=True),
     Bar("bytes in Redis for a user with one session and one session_key", 520, bytes_per_user, at_most=True),
     Bar("cost of a check at 1,000,000 sessions / at 1,000", 1.1, growth, at_most=True),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""An estimate of the machines for 100 million users: the figures of one machine, multiplied. Nothing is measured."""
+"""An estimate of the machines for many users: the figures of one machine, multiplied. Nothing is measured."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Assumptions:
     visit_seconds: float = 300
     logins_per_day: float = 1  # of each active user; each login ends an older session
     peak: float = 3  # the busiest hour divided by the mean
+    pushed_share: float = 0.02  # of all users, who open the mini program because of a push message
+    push_seconds: float = 120  # in which they do
     busy: float = 0.6  # how busy a core may be at the peak
     node_bytes: float = 32 * GIB
     node_fill: float = 0.6
@@ -54,13 +56,13 @@ class Measured:
 
     @classmethod
     def read(cls, results: Results) -> Measured:
-        login, channel, memory = results["login"]["0"], results["revocations"], results["memory"]
+        channel, memory = results["revocations"], results["memory"]
         return cls(
             hit=median(results, "verify", "processor"),
             miss=median(results, "verify-uncached", "processor"),
             redis_per_miss=median(results, "verify-uncached", "redis"),
-            login=login["processor"],
-            redis_per_login=login["redis"],
+            login=median(results, "login", "processor"),
+            redis_per_login=median(results, "login", "redis"),
             receive=channel["worker"],
             publish=channel["publish"],
             deliver=channel["deliver"],
@@ -112,6 +114,15 @@ class Plan:
         tried = [self._fleet(self.primaries_for_memory + extra, same_worker) for extra in range(MAX_EXTRA_PRIMARIES)]
         enough = (fleet for fleet in tried if fleet.busiest <= self.assumed.busy)
         return next(enough, None) or min(tried, key=lambda fleet: fleet.busiest)
+
+    @property
+    def push_logins(self) -> float:
+        """Logins per second after a push message to all users."""
+        return self.assumed.users * self.assumed.pushed_share / self.assumed.push_seconds
+
+    def workers_for_logins(self, per_second: float) -> int:
+        """Return how many workers do nothing but so many logins."""
+        return math.ceil(per_second * self.measured.login / MICROSECONDS / self.assumed.busy)
 
     def revocations_that_fill(self, share: float) -> float:
         """Return the revocations per second that use `share` of every worker."""

@@ -48,7 +48,7 @@ def draw(results: Results, folder: Path) -> list[str]:
 
 
 def _turns(results: Results, figure: str, label: str) -> Figure:
-    measured = [contender for contender in CONTENDERS if results["turns"].get(contender.name)]
+    measured = [it for it in CONTENDERS if results["turns"].get(it.name) and not it.is_login]
     return _bar_chart([_turns_row(results, contender, figure) for contender in measured], label)
 
 

@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from benchmarks.report.bars import Results
-from benchmarks.report.capacity import GIB, Fleet, Plan
+from benchmarks.report.capacity import GIB, Assumptions, Fleet, Plan
 from benchmarks.report.pages import table
+
+#: Users with a live session.
+SIZES: Final = (1e6, 10e6, 100e6)
 
 
 def blocks(results: Results) -> dict[str, str]:
     """Return the text of each block of the page."""
-    plan = Plan(results)
+    plans = [Plan(results, Assumptions(users=users)) for users in SIZES]
     run = f"The measured figures are of the run of {results['date']}, commit {results['commit']}.\n"
-    return {"run": run, "assumed": _assumed(plan), "measured": _measured(plan), "needed": _needed(plan)}
+    return {
+        "run": run,
+        "assumed": _assumed(plans[-1]),
+        "measured": _measured(plans[-1]),
+        "sizes": _sizes(plans),
+        "needed": _needed(plans[-1]),
+    }
 
 
 def _assumed(plan: Plan) -> str:
     it = plan.assumed
     visit = f"{it.checks_per_visit} in {it.visit_seconds:.0f} s"
     node = f"{it.node_bytes / GIB:.0f} GiB, filled to {it.node_fill:.0%}"
+    pushed = f"{it.pushed_share:.0%} in {it.push_seconds:.0f} s"
     rows = [
-        ("users with a live session", f"{it.users:,.0f}"),
         ("users who are active on one day", f"{it.active_share:.0%}"),
         ("checks per active user and day", f"{it.checks_per_day:.0f}"),
         ("checks in one visit", visit),
         ("logins per active user and day, each ends an older session", f"{it.logins_per_day:g}"),
         ("busiest hour / mean", f"{it.peak:g}"),
+        ("users who open the mini program after a push message to all, each with a login", pushed),
         ("how busy a core may be", f"{it.busy:.0%}"),
         ("memory of a Redis node", node),
         ("replicas of each primary", f"{it.replicas}"),
-        ("**checks per second at the peak**", f"{plan.checks:,.0f}"),
-        ("**logins and revocations per second at the peak**", f"{plan.logins:,.0f}"),
     ]
     return table(("", ""), rows)
+
+
+def _sizes(plans: Sequence[Plan]) -> str:
+    head = ("users with a live session", *(f"{plan.assumed.users:,.0f}" for plan in plans))
+    fleets = [[plan.fleet(same_worker=same).workers for plan in plans] for same in (False, True)]
+    rows = [
+        ("checks per second at the peak", *(f"{plan.checks:,.0f}" for plan in plans)),
+        ("logins and revocations per second at the peak", *(f"{plan.logins:,.0f}" for plan in plans)),
+        ("workers at the peak, checks spread over all", *map(str, fleets[0])),
+        ("workers at the peak, each token to the same worker", *map(str, fleets[1])),
+        (
+            "workers that the logins at the peak need alone",
+            *(f"{plan.workers_for_logins(plan.logins)}" for plan in plans),
+        ),
+        ("data in Redis", *(f"{plan.redis_bytes / GIB:,.1f} GiB" for plan in plans)),
+        ("primaries of Redis that the memory needs", *(f"{plan.primaries_for_memory}" for plan in plans)),
+        ("**logins per second after a push message**", *(f"{plan.push_logins:,.0f}" for plan in plans)),
+        ("**workers that these need alone**", *(f"{plan.workers_for_logins(plan.push_logins)}" for plan in plans)),
+        (
+            "**logins that wait for WeChat, if it takes 200 ms**",
+            *(f"{plan.push_logins * 0.2:,.0f}" for plan in plans),
+        ),
+    ]
+    return table(head, rows)
 
 
 def _measured(plan: Plan) -> str:

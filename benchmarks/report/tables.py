@@ -14,8 +14,8 @@ from benchmarks.report.pages import table
 REQUEST_COLUMNS: Final = (
     "", "requests/s", "±", "processor, µs", "core", "Redis, µs", "p50, ms", "p99, ms", "failed", "start, s",
 )  # fmt: skip
-LOGIN_COLUMNS: Final = (
-    "WeChat takes", "login, ms", "p99, ms", "WeChat alone, ms", "we add, ms", "processor, µs", "Redis, µs",
+STORM_COLUMNS: Final = (
+    "logins", "logins/s", "refused", "login p50, ms", "login p95, ms", "check p50, ms", "check p95, ms", "worker",
 )  # fmt: skip
 
 
@@ -25,8 +25,9 @@ def blocks(results: Results) -> dict[str, str]:
         "run": _run(results),
         "setup": _setup(results),
         "bars": table(("bar", "limit", "measured", ""), [_bar(bar, results) for bar in BARS]),
-        "requests": _requests(results),
-        "logins": _logins(results),
+        "requests": _requests(results, logins=False),
+        "logins": _requests(results, logins=True),
+        "storm": _storm(results),
         "bytes": _bytes(results),
         "keyspace": _keyspace(results),
         "memory": _memory(results),
@@ -59,8 +60,8 @@ def _bar(bar: Bar, results: Results) -> tuple[str, ...]:
     return bar.title, f"{sign} {bar.limit:g}", f"{bar.read(results):.3g}", verdict
 
 
-def _requests(results: Results) -> str:
-    measured = [contender for contender in CONTENDERS if results["turns"].get(contender.name)]
+def _requests(results: Results, *, logins: bool) -> str:
+    measured = [it for it in CONTENDERS if results["turns"].get(it.name) and it.is_login == logins]
     return table(REQUEST_COLUMNS, [_request_row(results, contender) for contender in measured])
 
 
@@ -79,13 +80,11 @@ def _half_range(rates: list[float]) -> float:
     return (max(rates) - min(rates)) / 2 / statistics.median(rates)
 
 
-def _logins(results: Results) -> str:
-    milliseconds, microseconds = ("login", "login_p99", "exchange", "added"), ("processor", "redis")
-    rows = [
-        (f"{delay} ms", *(f"{login[it]:.2f}" for it in milliseconds), *(f"{login[it]:,.0f}" for it in microseconds))
-        for delay, login in results["login"].items()
-    ]
-    return table(LOGIN_COLUMNS, rows)
+def _storm(results: Results) -> str:
+    it = results["storm"]
+    milliseconds = (f"{it[name]:,.0f}" for name in ("login_p50", "login_p95", "check_p50", "check_p95"))
+    row = (f"{it['count']:,}", f"{it['per_second']:,.0f}", f"{it['refused']}", *milliseconds)
+    return table(STORM_COLUMNS, [(*row, f"{it['worker_bytes'] / 2**20:.0f} MiB")])
 
 
 def _bytes(results: Results) -> str:

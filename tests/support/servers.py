@@ -34,7 +34,7 @@ PORTS: Final = itertools.cycle(random.sample(_port_range(), 600))
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on. No other test process takes it before the server starts."""
+    """Return a free port. No other test process takes it before the server starts."""
     return next(port for port in PORTS if _is_free(port) and _is_free(port + 10_000))
 
 

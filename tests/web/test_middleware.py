@@ -290,7 +290,7 @@ def test_at_most_an_eighth_of_the_threads_read_bodies(caller: Caller) -> None:
 
 
 def test_requests_with_a_body_leave_an_eighth_of_the_threads_to_checks() -> None:
-    """Whatever they wait for."""
+    """Here the application is slow, as with a silent WeChat."""
     stuck = Stuck()
     for caller in calling(wrapped(stuck)):
         with ThreadPoolExecutor(MAX_REQUESTS) as pool:

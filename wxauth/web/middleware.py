@@ -116,8 +116,8 @@ class ClientAddress:
 class BodyBuffer:
     """Reads each request body before it calls `app`, and gives `app` nothing else to read.
 
-    Requests with a body hold at most 7/8 of the `threads`, from the body to the answer. So whatever they wait for, a
-    body, Redis or WeChat, threads remain for checks. Within that an eighth reads, and at most half of the threads
+    Requests with a body hold at most 7/8 of the `threads`, from the body to the answer. So threads remain for checks,
+    also while these requests wait for Redis or WeChat. Within that an eighth reads, and at most half of the threads
     wait for other bodies of the same address. The next request gets ServerBusy. Those of `clients` are not counted: a
     backend sends many at the same time, all from one address.
     """

@@ -225,7 +225,7 @@ class DeadlineAdapter(HTTPAdapter):
         return request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return the response without the cookies and the charset, which nobody reads."""
+        """Return the response without cookies and charset. They are not used."""
         response = requests.Response()
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         response.request = req
