@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from benchmarks.contenders.users import APPID, SECRET
 from benchmarks.harness.host import BENCHMARKS
+from wxauth.settings import Settings
 
 SeedMethod = Literal["wxauth", "http", "redis", "none"]
 
@@ -53,7 +54,7 @@ NODE: Final = {"NODE_ENV": "production"}
 
 def granian(app: str) -> tuple[str, ...]:
     """Return the command that `python -m wxauth serve` runs, for `app` and on loopback only."""
-    options = "127.0.0.1 $PORT $WEB_CONCURRENCY ${WXAUTH_THREADS:-96}"
+    options = f"127.0.0.1 $PORT $WEB_CONCURRENCY ${{WXAUTH_THREADS:-{Settings.threads}}}"
     return ("sh", "-c", f"exec python -m wxauth.cli.server {app} {options}")
 
 
