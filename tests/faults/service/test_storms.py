@@ -163,14 +163,15 @@ def test_logins_beyond_three_quarters_of_the_threads_get_wechat_busy_at_once(ser
             return await beside(max_concurrent(crowd_size, crowd_size, send), 50, visitor.check)
 
     logins, checks = asyncio.run(crowd())
-    busy = [login for login in logins if login.code == "wechat_busy"]
+    # All requests with a body together may use a few threads more. The next one gets server_busy.
+    busy = [login for login in logins if login.code in ("wechat_busy", "server_busy")]
     slowest = milliseconds(busy, 100)
     title = f"{crowd_size} logins in a stalled WeChat"
     run.figure(title, "refused at once", len(busy), f">= {crowd_size - WORKERS * WAITING}")
     run.figure(title, "the slowest of these, ms", slowest, "< 1000")
     assert len(busy) >= crowd_size - WORKERS * WAITING
     assert all("retry-after: 1" in login.head.lower() for login in busy)
-    assert {login.code for login in logins} == {"wechat_busy", "wechat_unreachable"}
+    assert {login.code for login in logins} - {"server_busy"} == {"wechat_busy", "wechat_unreachable"}
     assert set(statuses(checks)) == {200}
     if FULL:
         assert slowest < 1000
