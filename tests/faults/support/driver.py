@@ -125,10 +125,8 @@ class Caller:
         self._used_at = end = time.monotonic()
         answer = _object(text)
         found = {name.lower(): value for name, value in response.getheaders()}
-        code, action = answer.get("code"), answer.get("action")
-        call = Call(
-            start, end, operation, person.openid, status=response.status, code=code, action=action, headers=found
-        )
+        problem = {name: answer.get(name) for name in ("code", "action", "request_id")}
+        call = Call(start, end, operation, person.openid, status=response.status, headers=found, **problem)
         return call, answer
 
 

@@ -68,6 +68,7 @@ class Call:
     active: bool | None = None
     ended: str | None = None
     failure: str | None = None
+    request_id: str | None = None
 
     @property
     def passed(self) -> bool:
