@@ -170,7 +170,7 @@ def report(run: Run, fault: str, service: Service, losses: Sequence[Loss]) -> No
     run.figure(fault, "logins refused until the promotion", refused_of_all(dark, "login"), "")
     run.figure(fault, "logouts refused later, without a replica", refused_of_all(later, *LOGOUTS), "")
     strangers = [call for loss in losses for call in loss.strangers]
-    # The lost primary has no part in these: a live replica needed more than 150 ms, as after a pause of the machine.
+    # The lost primary has no part in these: a replica that has just come back from the loss before confirms late.
     late = unconfirmed(service, strangers)
     assert_limit(run, fault, "503 for other slots, their replica was late", len(late), len(losses), "calls")
     assert_limit(run, fault, "503 for other slots, otherwise", len(strangers) - len(late), 0, "calls")
