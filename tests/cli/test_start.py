@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import signal
 import socket
 import sys
@@ -16,6 +16,7 @@ import requests
 from click.testing import CliRunner
 
 from tests.support.servers import Server, free_port, wait_until
+from wxauth.cli import server
 from wxauth.cli.commands import main
 from wxauth.settings import Settings
 
@@ -272,26 +273,26 @@ def test_serve_makes_one_folder_of_metrics_for_its_workers_and_removes_it(tmp_pa
         assert list(tmp_path.glob(METRICS)) == []
 
 
-def test_serve_exits_with_0_if_a_worker_gets_sigterm_first() -> None:
-    """Heroku sends SIGTERM to every process."""
-    environ = BARE | CONFIGURED | {"PORT": str(free_port()), "WXAUTH_SECRET_KEYS": keygen()}
-    with Server(SERVE, environ=environ, cwd=ROOT) as server:
-        wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
-        worker = min(int(pid) for pid in re.findall(r"worker-\d with PID: (\d+)", server.output()))
-        server.process.send_signal(signal.SIGSTOP)
-        os.kill(worker, signal.SIGTERM)
-        wait_until(lambda: has_ended(worker), "the end of the worker")
-        server.process.send_signal(signal.SIGTERM)
-        server.process.send_signal(signal.SIGCONT)
-        assert server.process.wait(15) == 0
+class EndedServer:
+    """Granian after a worker has ended by itself: it exits with 1, also if a signal ends it at that moment."""
+
+    interrupt_signal = False
+
+    def __init__(self, *args: object, **options: object) -> None:
+        """Take the options of Granian."""
+
+    def serve(self) -> None:
+        sys.exit(1)
 
 
-def has_ended(pid: int) -> bool:
-    """Return whether at most its exit code is left. The parent may have read it before it stopped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+@pytest.mark.parametrize("has_signal", [True, False])
+def test_server_exits_with_1_only_without_a_signal(monkeypatch: pytest.MonkeyPatch, has_signal: bool) -> None:
+    """Heroku sends SIGTERM to every process, and a worker may end before Granian has told it to."""
+    monkeypatch.setattr(EndedServer, "interrupt_signal", has_signal)
+    monkeypatch.setattr(server, "Server", EndedServer)
+    monkeypatch.setattr(server, "_allow_files", lambda: None)
+    with contextlib.nullcontext() if has_signal else pytest.raises(SystemExit):
+        server.run("app:app", "127.0.0.1", "8000", "2", "8")
 
 
 def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
