@@ -298,9 +298,10 @@ def test_decode_without_a_key_refuses_an_encrypted_message(form: str) -> None:
 
 
 def test_decode_with_another_key_gives_the_reason_aes_key() -> None:
-    """The token is right, so the operator has mistyped the key."""
+    """The token is right, so the operator has mistyped the key. Some messages have a valid padding by chance."""
     other = base64.b64encode(bytes(32)).decode().rstrip("=")
-    assert reason(SAFE, *FAKE.push(APPID, "alice", EVENT, TOKEN, other)) == "aes_key"
+    reasons = {reason(SAFE, *FAKE.push(APPID, "alice", EVENT, TOKEN, other)) for _ in range(2000)}
+    assert reasons == {"aes_key"}
 
 
 def test_decode_refuses_a_message_with_two_appids() -> None:

@@ -113,6 +113,9 @@ def _decrypt(aes_key: Secret, encrypted: str) -> tuple[bytes, str]:
     if not is_padded or len(text) < HEAD.size:
         raise InvalidMessage("aes_key")
     end = HEAD.size + HEAD.unpack_from(text)[1]
+    if end > len(text):
+        # With a wrong key, one message in 256 has a valid padding by chance.
+        raise InvalidMessage("aes_key")
     return text[HEAD.size : end], text[end:].decode(errors="replace")
 
 
