@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
+import redis
 
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SentinelSet
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
@@ -49,6 +51,35 @@ def test_more_threads_than_connections_wait_for_one(redis_server: RedisServer) -
     client = client_of(redis_server, 2)
     assert failures(lambda: client.read("k")) == []
     assert open_connections(client) == 2
+
+
+def test_connection_goes_to_the_thread_that_has_waited_longest(redis_server: RedisServer) -> None:
+    """A thread that asks again at once, as under load, comes last."""
+    pool = client_of(redis_server, 1).pools()[0][1]
+    connection, turns = pool.get_connection(), pool.pool.turns
+    served: list[int] = []
+
+    def take(number: int) -> None:
+        taken = pool.get_connection()
+        served.append(number)
+        pool.release(taken)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(THREADS)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_until(partial(lambda number: len(turns.waiting) > number, number), "a thread that waits")
+    pool.release(connection)
+    take(THREADS)
+    assert served == list(range(THREADS + 1))
+
+
+def test_thread_that_gives_up_leaves_its_place_to_the_next(redis_server: RedisServer) -> None:
+    pool = client_of(redis_server, 1).pools()[0][1]
+    connection = pool.get_connection()
+    with pytest.raises(redis.ConnectionError, match="No connection available"):
+        pool.get_connection()
+    pool.release(connection)
+    assert pool.get_connection() is connection
 
 
 def test_threads_wait_for_an_open_connection_if_redis_accepts_no_more() -> None:

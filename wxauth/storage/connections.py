@@ -7,7 +7,9 @@ import hashlib
 import hmac
 import queue
 import ssl
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -27,7 +29,7 @@ PLAIN_TIMEOUT: Final = 0.25
 TLS_TIMEOUT: Final = 1.0
 #: Seconds. After a failure to open a connection, the open ones have to do for so long.
 REFUSAL_PAUSE: Final = 0.5
-#: Seconds after which a thread that waits for a connection looks again.
+#: Seconds after which a thread that waits for an open connection looks again.
 WAIT_STEP: Final = 0.05
 
 
@@ -84,13 +86,68 @@ def _connect_and_ping(connection: Any) -> None:
         connection.read_response()
 
 
+class FairSemaphore:
+    """A semaphore that goes to the thread that has waited longest. With Python's own, a new thread may overtake."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free = 0
+        #: A lock for each thread that waits. To release it wakes the thread.
+        self.waiting: deque[threading.Lock] = deque()
+
+    def acquire(self, timeout: float | None) -> bool:
+        """Return whether the semaphore was free within `timeout` seconds."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = threading.Lock()
+            turn.acquire()
+            self.waiting.append(turn)
+        return turn.acquire(timeout=-1 if timeout is None else timeout) or not self._leave(turn)
+
+    def release(self) -> None:
+        """Give it to the thread that has waited longest, or keep it free."""
+        with self._lock:
+            if self.waiting:
+                self.waiting.popleft().release()
+            else:
+                self._free += 1
+
+    def _leave(self, turn: threading.Lock) -> bool:
+        """Stop waiting. Return False if the turn has come in the last moment."""
+        with self._lock:
+            is_waiting = turn in self.waiting
+            if is_waiting:
+                self.waiting.remove(turn)
+        return is_waiting
+
+
 class OpenFirstQueue(queue.LifoQueue[Any]):
     """Hands out open connections before those that must be opened: closed ones, and None for a new one."""
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
+        #: Counts the items.
+        self.turns = FairSemaphore()
         #: A `time.monotonic()` value. Until then it hands out open connections only.
         self.open_only_until = float("-inf")
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return an item. Raises queue.Empty if there is none within `timeout` seconds, or none open in a pause."""
+        if not self.turns.acquire(timeout):
+            raise queue.Empty
+        try:
+            # Neither the end of a pause nor a connection that is lost wakes a thread, so it waits in steps.
+            return super().get(block, WAIT_STEP)
+        except queue.Empty:
+            self.turns.release()
+            raise
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Add an item. Raises queue.Full."""
+        super().put(item, block, timeout)
+        self.turns.release()
 
     def _put(self, item: Any) -> None:
         self.queue.insert(self.maxsize if _is_open(item) else 0, item)
@@ -112,13 +169,11 @@ class Pool(redis.BlockingConnectionPool):
     """
 
     def __init__(self, **options: Any) -> None:
-        self._wait = options["socket_timeout"] * 0.8
-        # Neither the end of a pause nor a connection that is lost wakes a thread, so each waits in steps.
-        super().__init__(timeout=WAIT_STEP, queue_class=OpenFirstQueue, **options)
+        super().__init__(timeout=options["socket_timeout"] * 0.8, queue_class=OpenFirstQueue, **options)
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return an open connection. If Redis accepts no more, wait for one that is open."""
-        deadline = time.monotonic() + self._wait
+        deadline = time.monotonic() + self.timeout
         while True:
             try:
                 return super().get_connection()
