@@ -30,6 +30,7 @@ IMPORTERS = {
     "redis": {"storage", "sandbox.fake_redis"},
     "requests": {"wechat.transport", "sandbox"},
     "urllib3": {"wechat.transport", "sandbox"},
+    "segno": {"web", "sandbox"},
     "werkzeug": {"web"},
 }
 

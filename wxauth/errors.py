@@ -11,20 +11,31 @@
     │   │   ├── SessionRevoked      ended from another device, or by the operator
     │   │   └── SessionBanned       ended by a ban
     │   ├── LoginTooOld             the route asks for a fresher login
+    │   ├── InsufficientScope       the session, or the client, is of a kind that may not do this
     │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
     │   ├── BadRequest
     │   │   └── ConflictingClients  the credentials of two clients in one request
     │   ├── NotFound
-    │   │   └── SessionNotFound     the user has no such session
+    │   │   ├── SessionNotFound     the user has no such session
+    │   │   └── DeviceCodeNotFound  unknown or expired
+    │   │       └── DeviceCodeAnswered
     │   ├── MethodNotAllowed
     │   ├── TooLarge
     │   └── UnsupportedMediaType
+    ├── OAuthError                  RFC 6749 and 8628: the answers of the token endpoint
+    │   ├── AuthorizationPending    no phone has answered yet
+    │   ├── SlowDown                the client polls too often
+    │   ├── AccessDenied            the user has denied it, or is banned
+    │   ├── ExpiredToken            the device_code has expired
+    │   ├── InvalidGrant            the device_code is unknown, used, or of another client
+    │   └── UnsupportedGrantType
     ├── RateLimited                 retry_after, source: too many requests of one address or user
     ├── UserBanned                  banned by the operator; SessionBanned is one too
     └── WeChatError                 errcode, rid
         ├── CodeInvalid             40029
-        │   └── PhoneCodeInvalid    40029 for the code of the phone button
+        │   ├── PhoneCodeInvalid    40029 for the code of the phone button
+        │   └── TicketInvalid       a ticket that is unknown, used or expired
         ├── CodeUsed                40163
         ├── UserBlocked             40226
         ├── WeChatRateLimited       45011
@@ -158,6 +169,14 @@ class LoginTooOld(CredentialError):
         self.challenge = f'{type(self).challenge}, max_age="{max_age}"'
 
 
+class InsufficientScope(CredentialError):
+    """The credential is good, but a session or a client of this kind may not do this (RFC 6750)."""
+
+    code, status = "insufficient_scope", 403
+    detail = "A session by scan or by ticket, or a client for scans alone, may not do this."
+    challenge = f'Bearer {REALM}, error="insufficient_scope"'
+
+
 class ClientUnauthorized(CredentialError):
     """A client's id or secret is missing or wrong."""
 
@@ -201,6 +220,16 @@ class SessionNotFound(NotFound):
     """The user has no live session with this id."""
 
 
+class DeviceCodeNotFound(NotFound):
+    """No website waits with this user_code: it is unknown or has expired, or is for another app."""
+
+    detail = "This code does not exist, has expired, or was answered."
+
+
+class DeviceCodeAnswered(DeviceCodeNotFound):
+    """A phone has approved or denied this user_code. The caller is not told the difference."""
+
+
 class MethodNotAllowed(RequestError):
     """The address exists, but not with this method."""
 
@@ -219,6 +248,54 @@ class UnsupportedMediaType(RequestError):
     """The body has a type that the service does not read."""
 
     code, status = "unsupported_media_type", 415
+
+
+class OAuthError(WxAuthError):
+    """An error of the token endpoint, as RFC 6749 (5.2) and RFC 8628 (3.5) name it."""
+
+    status = 400
+
+
+class AuthorizationPending(OAuthError):
+    """The user has not answered yet."""
+
+    code = oauth_error = "authorization_pending"
+    detail = "The user has not answered yet. Poll again."
+
+
+class SlowDown(OAuthError):
+    """The client polls too often. The interval is 5 seconds longer from now on."""
+
+    code = oauth_error = "slow_down"
+    detail = "Wait 5 seconds longer between two requests from now on."
+
+
+class AccessDenied(OAuthError):
+    """The user has denied the login, or may not log in."""
+
+    code = oauth_error = "access_denied"
+    detail = "The user has denied the login."
+
+
+class ExpiredToken(OAuthError):
+    """The device_code has expired."""
+
+    code = oauth_error = "expired_token"
+    detail = "The device_code has expired. Ask for a new one."
+
+
+class InvalidGrant(OAuthError):
+    """The device_code is unknown or used, or belongs to another client."""
+
+    code = oauth_error = "invalid_grant"
+    detail = "The device_code is unknown or used, or belongs to another client."
+
+
+class UnsupportedGrantType(OAuthError):
+    """The grant type is not the one of RFC 8628."""
+
+    code = oauth_error = "unsupported_grant_type"
+    detail = "The grant_type must be urn:ietf:params:oauth:grant-type:device_code."
 
 
 class RateLimited(WxAuthError):
@@ -264,6 +341,12 @@ class PhoneCodeInvalid(CodeInvalid):
     """40029: WeChat does not know the phone code, or it belongs to another user."""
 
     detail = "A phone code is valid once, for five minutes, for its own user. Let the user tap the button again."
+
+
+class TicketInvalid(CodeInvalid):
+    """A ticket is unknown, used or expired, or the session that asked for it has ended."""
+
+    detail = "The ticket is unknown, used or expired. Ask the mini program for a new one."
 
 
 class CodeUsed(WeChatError):

@@ -4,6 +4,8 @@
 
 The hash tag names the Redis hash of the user. It is a keyed hash, so it tells nothing about the user. Its first four
 characters are the id of the signing key: so a hash whose key was dropped can be told from the others.
+
+Tickets and device codes have the same form with other prefixes. The prefix is signed too.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from .errors import TokenInvalid
 from .models import Secret, User
 
 PREFIX: Final = "wxa_"
+TICKET_PREFIX: Final = "wxt_"
+DEVICE_PREFIX: Final = "wxd_"
 TAG_LENGTH: Final = 22
 TOKEN_LENGTH: Final = len(PREFIX) + TAG_LENGTH + 43 + 1 + 43
-TOKEN: Final = re.compile(rf"({PREFIX}[A-Za-z0-9_-]{{{TAG_LENGTH + 43}}})\.([A-Za-z0-9_-]{{43}})")
+TOKEN: Final = re.compile(rf"([a-z]{{3}}_[A-Za-z0-9_-]{{{TAG_LENGTH + 43}}})\.([A-Za-z0-9_-]{{43}})")
 
 #: Increase it when the layout of sealed data changes.
 VERSION: Final = 3
@@ -84,7 +88,7 @@ class UserKeys:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token with a valid signature. `id` is its session's field in the user's hash."""
+    """A token, ticket or device code with a valid signature. `id` is what Redis keeps of it."""
 
     text: str = field(repr=False)
     hash_tag: str
@@ -120,6 +124,15 @@ class SigningKey:
         hash_tag = (self.id + _base64(derived[:16]))[:TAG_LENGTH]
         return UserKeys(hash_tag, derived[16:48], derived[48:])
 
+    def for_user_code(self, user_code: str) -> str:
+        """Return the hash tag of a device code's user_code."""
+        derived = derive(self._key, user_code.encode(), "wxauth user code", 16)
+        return (self.id + _base64(derived))[:TAG_LENGTH]
+
+    def for_device(self, hash_tag: str) -> bytes:
+        """Return the key that seals what is kept of a device code."""
+        return derive(self._key, hash_tag.encode(), "wxauth device")
+
     def for_app(self, appid: str, label: str, length: int = 32) -> bytes:
         """Return `length` bytes for the purpose `label` of an app."""
         return derive(self._key, appid.encode(), f"wxauth app {label}", length)
@@ -141,13 +154,26 @@ class KeyRing:
 
     def issue(self, user: User) -> Token:
         """Return a new token for `user`. Show its text once, to the client that logged in."""
+        return self.sign(self.newest.for_user(user).hash_tag)
+
+    def issue_for(self, device_code: Token, user: User) -> Token:
+        """Return the token that `user` has granted to a device code: the same one each time."""
+        secret = _base64(derive(device_code.seal_key, b"", "wxauth granted token"))
+        return self.sign(self.newest.for_user(user).hash_tag, secret)
+
+    def sign(self, hash_tag: str, secret: str = "", prefix: str = PREFIX) -> Token:
+        """Return a token of this hash tag. `secret` are 43 characters; random ones if it is empty."""
         key = self.newest
-        body = f"{PREFIX}{key.for_user(user).hash_tag}{secrets.token_urlsafe(32)}"
+        body = f"{prefix}{hash_tag}{secret or secrets.token_urlsafe(32)}"
         return key.token(body, key.signature(body))
 
-    def verify(self, text: str) -> Token:
+    def key_of(self, hash_tag: str) -> SigningKey | None:
+        """Return the key that made this hash tag, if it is in the ring."""
+        return next((key for key in self._keys if hash_tag.startswith(key.id)), None)
+
+    def verify(self, text: str, prefix: str = PREFIX) -> Token:
         """Return the token of `text`, which may be any text. Raises TokenInvalid if no key of ours signed it."""
-        match = TOKEN.fullmatch(text) if len(text) == TOKEN_LENGTH else None
+        match = TOKEN.fullmatch(text) if len(text) == TOKEN_LENGTH and text.startswith(prefix) else None
         if match is None:
             raise TokenInvalid
         body, signature = match.groups()

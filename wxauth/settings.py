@@ -28,6 +28,8 @@ NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 KEY_LENGTH: Final = 32
 #: The minimal length of a client's secret, in characters.
 CLIENT_SECRET_LENGTH: Final = 16
+#: A client's id, and the app that it is limited to.
+CLIENT_ID: Final = rf"(?P<id>{NAME})(@(?P<appid>{NAME}))?"
 CONSOLE: Final = "copy it from the WeChat console"
 
 #: `_hosts_are_valid` checks the rest: the address in the brackets, and the port.
@@ -76,19 +78,37 @@ def _apps(text: str) -> Mapping[str, Secret] | None:
 
 
 def _clients(text: str) -> Mapping[str, Client] | None:
-    return _entries(text, rf"(?P<id>{NAME})(@(?P<appid>{NAME}))?:(?P<secret>.{{{CLIENT_SECRET_LENGTH},}})", _client)
+    return _entries(text, rf"{CLIENT_ID}(?P<scan>!scan)?:(?P<secret>.{{{CLIENT_SECRET_LENGTH},}})", _client)
+
+
+def _public_clients(text: str) -> Mapping[str, Client] | None:
+    return _entries(text, CLIENT_ID, _public_client)
 
 
 def _client(found: re.Match[str]) -> Client:
-    return Client(Secret(found["secret"]), frozenset({found["appid"]}) if found["appid"] else None)
+    return Client(Secret(found["secret"]), _appids(found), found["id"], bool(found["scan"]))
+
+
+def _public_client(found: re.Match[str]) -> Client:
+    return Client(None, _appids(found), found["id"], scan_only=True)
+
+
+def _appids(found: re.Match[str]) -> frozenset[str] | None:
+    return frozenset({found["appid"]}) if found["appid"] else None
 
 
 def _redis_url(text: str) -> Secret | None:
     return Secret(text) if _hosts_are_valid(text) else None
 
 
-def _wechat_url(text: str) -> str | None:
+def _base_url(text: str) -> str | None:
     return text.rstrip("/") if _hosts_are_valid(text) else None
+
+
+def _origins(text: str) -> frozenset[str] | None:
+    origins = [origin.lower() for origin in _list(text)]
+    valid = all(re.fullmatch(rf"https?://{HOST}", origin) and _hosts_are_valid(origin) for origin in origins)
+    return frozenset(origins) if valid else None
 
 
 def _hosts_are_valid(url: str) -> bool:
@@ -115,9 +135,11 @@ APP_SECRET: Final = _Format(".+", f"required; {CONSOLE}.", Secret)
 APPS: Final = _Format(".+", "write each entry as appid:secret, and each appid once.", _apps)
 CLIENTS: Final = _Format(
     ".+",
-    f"write id:secret or id@appid:secret, each id once, each secret with {CLIENT_SECRET_LENGTH} or more characters.",
+    "write id:secret, id@appid:secret or id!scan:secret, each id once, each secret with"
+    f" {CLIENT_SECRET_LENGTH} or more characters.",
     _clients,
 )
+PUBLIC_CLIENTS: Final = _Format(".+", "write id or id@appid, each id once.", _public_clients)
 KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
@@ -130,10 +152,22 @@ REDIS_TLS: Final = _Format(
     "set verify, insecure or pin:<SHA-256 of the certificate, 64 hex digits>.",
     lambda text: re.sub("(?<!pin):", "", text.lower()),
 )
+SAFE_URL: Final = rf"(?i)(https://{HOST}|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{{1,5}})?)(/[^?#@\s]*)?"
 WECHAT_URL: Final = _Format(
-    rf"(?i)(https://{HOST}|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{{1,5}})?)(/[^?#@\s]*)?",
+    SAFE_URL,
     "set a plain https URL; http is allowed to 127.0.0.1 only, because the AppSecret is sent to this URL.",
-    _wechat_url,
+    _base_url,
+)
+PUBLIC_URL: Final = _Format(
+    SAFE_URL,
+    "set the https URL of this service, such as https://login.example.com; http for 127.0.0.1 only.",
+    _base_url,
+)
+SCAN_PAGE: Final = _Format(
+    r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "set a page of the mini program without a slash in front.", str
+)
+CORS_ORIGINS: Final = _Format(
+    ".+", "write each origin as https://host or https://host:port, without a path; there is no *.", _origins
 )
 RATE: Final = _Format(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "set a rate such as 300/minute.", str)
 LOG_LEVEL: Final = _Format("debug|info|warning|error", "set debug, info, warning or error.", str)
@@ -144,10 +178,20 @@ PUSH_AES_KEY: Final = _Format(r"[A-Za-z0-9]{43}", f"43 letters and digits; {CONS
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A backend of the operator: its secret, and the apps that it may query (None: all apps)."""
+    """A backend or website of the operator.
 
-    secret: Secret
+    `secret` is None for a public client. `appids` are the apps that it may query (None: all apps). With `scan_only`
+    it may use device codes, and the tokens that were granted to it.
+    """
+
+    secret: Secret | None
     appids: frozenset[str] | None
+    id: str = ""
+    scan_only: bool = False
+
+    def may_see(self, appid: str) -> bool:
+        """Whether the client may query this app."""
+        return self.appids is None or appid in self.appids
 
 
 @dataclass(frozen=True)
@@ -180,6 +224,11 @@ class Settings:
     push_aes_key: Annotated[Secret | None, PUSH_AES_KEY] = None
     log_level: Annotated[str, LOG_LEVEL] = "info"
     sandbox: Annotated[bool, FLAG] = False
+    public_url: Annotated[str, PUBLIC_URL] = ""
+    public_clients: Annotated[Mapping[str, Client], PUBLIC_CLIENTS] = field(default_factory=dict)
+    scan_page: Annotated[str, SCAN_PAGE] = ""
+    scan_link: Annotated[bool, FLAG] = False
+    cors_origins: Annotated[frozenset[str], CORS_ORIGINS] = frozenset()
 
     @property
     def max_logins(self) -> int:
@@ -295,6 +344,8 @@ class _Reader:
         no_pin = not settings.redis_tls.startswith("pin:")
         pinnable = self.text(self._variable("redis_url")).startswith("rediss://")
         self.check(no_pin or pinnable, "WXAUTH_REDIS_TLS", "a pin needs a rediss:// URL, which names one server.")
+        twice = settings.clients.keys() & settings.public_clients.keys()
+        self.check(not twice, "WXAUTH_PUBLIC_CLIENTS", "an id can't be in WXAUTH_CLIENTS too.")
         has_token = self.text("WXAUTH_PUSH_TOKEN") or not self.text("WXAUTH_PUSH_AES_KEY")
         self.check(has_token, "WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")
 

@@ -115,22 +115,22 @@ MUTANTS = {
         "I2",
         (
             Change(
-                "sessions/end.lua", "if (named[session.id] or false) == (ARGV[3] == 'these') then", "if false then"
+                "sessions/scripts/end.lua", "if (named[session.id] or false) == (ARGV[3] == 'these') then", "if false then"
             ),
         ),
     ),
     "a logout is not published": Mutant(
         "I2",
-        (Change("sessions/shared.lua", "redis.call('PUBLISH', 'wxa:revoked', table.concat(ids, ' '))", ""),),
+        (Change("sessions/scripts/shared.lua", "redis.call('PUBLISH', 'wxa:revoked', table.concat(ids, ' '))", ""),),
         cache=True,
         workers=2,
     ),
     "a login does not end the session that it replaces": Mutant(
-        "I2", (Change("sessions/login.lua", "if session.id == ARGV[9] then", "if false then"),)
+        "I2", (Change("sessions/scripts/login.lua", "if session.id == ARGV[9] then", "if false then"),)
     ),
     "a login keeps no limit": Mutant(
         "limit",
-        (Change("sessions/login.lua", "if i <= #others + 1 - limit then", "if false then"),),
+        (Change("sessions/scripts/login.lua", "if i <= #others + 1 - limit then", "if false then"),),
         max_sessions=FEW_SESSIONS,
     ),
     "a check answers with another user's session": Mutant(

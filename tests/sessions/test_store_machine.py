@@ -20,14 +20,14 @@ class LimitPerRingKey(SessionStore):
 
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the sessions under the newest key only, so that the others are never trimmed."""
-        return self._open(self._hashes(user)[0])[0]
+        return self._open(self.hashes(user)[0])[0]
 
 
 class EndAllUnderOneRingKey(SessionStore):
     """Broken: a logout everywhere reaches the newest ring key only."""
 
     def end_all(self, user: User, reason: str = "", own: str = "") -> None:
-        self._run(END, self._hashes(user)[0], "others", "r", own, parse=len)
+        self.run(END, self.hashes(user)[0], "others", "r", own, parse=len)
 
 
 class EndWithoutReasons(SessionStore):

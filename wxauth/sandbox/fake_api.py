@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+
+import segno
 
 from ..models import Secret
 
@@ -23,6 +27,7 @@ MAX_FORCED_PER_DAY: Final = 20
 DAY: Final = 86400
 CODE_TTL: Final = 300
 MAX_CODES: Final = 10000
+SCENE: Final = re.compile(r"[0-9A-Za-z!#$&'()*+,/:;=?@\-._~]{1,32}")
 #: The phone numbers of WeChat's test accounts.
 FIRST_NUMBER: Final = 12066600001
 NUMBERS: Final = 4
@@ -37,7 +42,7 @@ FAILURES: Final = ("stall", "garbage")
 OUTCOMES: Final = (*ERRORS, *FAILURES)
 
 Query = Mapping[str, str]
-Answer = dict[str, Any] | str
+Answer = dict[str, Any] | str | bytes
 
 
 class Users(Protocol):
@@ -79,6 +84,7 @@ class FakeAPI:
         self._codes: dict[str, _PhoneCode] = {}
         self._interfaces: dict[str, tuple[str, Callable[[str, Query, Mapping[str, Any]], Answer]]] = {
             "/wxa/business/getuserphonenumber": ("POST", self._phone_number),
+            "/wxa/getwxacodeunlimit": ("POST", self._code_image),
             "/wxa/checksession": ("GET", self._check_session),
             "/wxa/resetusersessionkey": ("GET", self._reset_session_key),
         }
@@ -175,6 +181,15 @@ class FakeAPI:
         watermark = {"timestamp": int(code.created_at), "appid": code.appid}
         number = {"phoneNumber": str(code.number), "purePhoneNumber": str(code.number), "countryCode": "86"}
         return {"errcode": 0, "errmsg": "ok", "phone_info": {**number, "watermark": watermark}}
+
+    def _code_image(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
+        """Draw a QR code with the scene. A real mini-program code is round, and only WeChat can read it."""
+        scene = body.get("scene")
+        if not isinstance(scene, str) or not SCENE.fullmatch(scene):
+            return error(40129, "invalid scene")
+        image = io.BytesIO()
+        segno.make(scene, micro=False).save(image, kind="png", scale=8)
+        return image.getvalue()
 
     def _check_session(self, appid: str, query: Query, body: Mapping[str, Any]) -> Answer:
         return self._check_signature(appid, query) or {"errcode": 0, "errmsg": "ok"}

@@ -137,13 +137,13 @@ class FakeWeChat(HTTPAdapter):
         if answer == "stall":
             time.sleep(kwargs["timeout"].total)
             raise requests.ReadTimeout(f"{request.url} timed out", request=request)
-        body = b"<html>502 Bad Gateway</html>" if answer == "garbage" else json.dumps(answer).encode()
+        body = b"<html>502 Bad Gateway</html>" if answer == "garbage" else _body(answer)
         raw = urllib3.HTTPResponse(
             io.BytesIO(body), {"Content-Type": "text/plain"}, status=200, preload_content=False
         )
         return self.build_response(request, raw)
 
-    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> dict[str, Any] | str:
+    def _answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> dict[str, Any] | str | bytes:
         if self._next_errors:
             return error(self._next_errors.pop(0), "set by fail_next")
         if (method, path) == ("GET", "/sns/jscode2session"):
@@ -199,6 +199,10 @@ class FakeWeChat(HTTPAdapter):
             self._session_keys[appid, user] = base64.b64encode(secrets.token_bytes(16)).decode(), self._clock()
             _drop_oldest(self._session_keys)
         return self._session_keys[appid, user][0]
+
+
+def _body(answer: dict[str, Any] | str | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
 
 def _drop_oldest(entries: dict[Any, Any]) -> None:

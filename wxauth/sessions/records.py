@@ -27,8 +27,11 @@ from ..models import Secret, SessionKeys, User
 CLEAR: Final = struct.Struct(">QQcH")
 #: The part of CLEAR that the login script does not write itself.
 TAIL: Final = struct.Struct(">cH")
-#: The kind of a session that comes from `wx.login`; kinds for scans and tickets follow.
-WX_LOGIN: Final = b"w"
+#: The kinds of session: from `wx.login`, from a scan (RFC 8628), from a ticket.
+WX_LOGIN: Final = "w"
+SCAN: Final = "s"
+TICKET: Final = "t"
+ID_LENGTH: Final = 22
 
 NEWEST: Final = b"k"
 PREVIOUS: Final = b"p"
@@ -42,13 +45,18 @@ ENCODE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).enco
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What only the token opens. `ends_at` is the absolute end. Times are Unix seconds."""
+    """What only the token opens. `ends_at` is the absolute end. Times are Unix seconds.
+
+    `parent` is the id of the session that asked for the ticket; "" for the other kinds.
+    """
 
     user: User
     unionid: str | None = field(repr=False)
     device: str | None
     created_at: int
     ends_at: int
+    kind: str = WX_LOGIN
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class SessionEntry:
     id: str
     login_time: int
     device: str | None
+    kind: str = WX_LOGIN
 
     @property
     def created_at(self) -> int:
@@ -93,7 +102,9 @@ def failures_name(user_hash: UserHash) -> str:
 def seal_record(token: Token, record: Record) -> bytes:
     """Return the record, sealed for the token."""
     user = record.user
-    payload = [user.appid, user.openid, record.unionid, record.device, record.created_at]
+    # The kind in the clear part can be changed by a writer to Redis, this one cannot.
+    origin = [] if record.kind == WX_LOGIN else [record.kind, record.parent]
+    payload = [user.appid, user.openid, record.unionid, record.device, record.created_at, *origin]
     return seal(token.seal_key, _context(token.hash_tag, token.id), record.ends_at, ENCODE(payload).encode())
 
 
@@ -101,11 +112,15 @@ def open_session(token: Token, value: bytes) -> tuple[Record, float]:
     """Return the record and the idle end (Unix seconds) of a session's value. Raises InvalidSeal."""
     if len(value) < CLEAR.size:
         raise InvalidSeal
-    idle_end, _, _, label_length = CLEAR.unpack_from(value)
-    sealed = value[CLEAR.size + label_length :]
+    idle_end, _, kind, label_length = CLEAR.unpack_from(value)
+    sealed = value[_label_start(kind) + label_length :]
     ends_at, payload = unseal(token.seal_key, _context(token.hash_tag, token.id), sealed)
-    appid, openid, unionid, device, created_at = json.loads(payload)
-    return Record(User(appid, openid), unionid, device, created_at, ends_at), idle_end / MICROSECONDS
+    appid, openid, unionid, device, created_at, *origin = json.loads(payload)
+    return Record(User(appid, openid), unionid, device, created_at, ends_at, *origin), idle_end / MICROSECONDS
+
+
+def _label_start(kind: bytes) -> int:
+    return CLEAR.size + (ID_LENGTH if kind == TICKET.encode() else 0)
 
 
 def reason_of(entries: bytes, id: str, now: float) -> bytes | None:
@@ -128,10 +143,15 @@ class UserHash:
         keys = key.for_user(user)
         return cls(hash_name(keys.hash_tag), keys)
 
+    @property
+    def hash_tag(self) -> str:
+        """The part of a token that names this hash."""
+        return self._keys.hash_tag
+
     def session_tail(self, id: str, record: Record, sealed_record: bytes) -> bytes:
         """Return a session's value after the idle end and the login time, which the login script writes."""
         label = self._seal(f"label {id}", record.device.encode()) if record.device else b""
-        return TAIL.pack(WX_LOGIN, len(label)) + label + sealed_record
+        return TAIL.pack(record.kind.encode(), len(label)) + record.parent.encode() + label + sealed_record
 
     def session_key_value(self, session_key: Secret) -> bytes:
         """Return the value of a session_key's field after its time, which the script writes.
@@ -159,9 +179,10 @@ class UserHash:
         return found
 
     def _entry(self, id: str, value: bytes) -> SessionEntry:
-        _, login_time, _, label_length = CLEAR.unpack_from(value)
-        label = self._unseal(f"label {id}", value[CLEAR.size : CLEAR.size + label_length])
-        return SessionEntry(id, login_time, label.decode() if label else None)
+        _, login_time, kind, label_length = CLEAR.unpack_from(value)
+        start = _label_start(kind)
+        label = self._unseal(f"label {id}", value[start : start + label_length])
+        return SessionEntry(id, login_time, label.decode() if label else None, kind.decode("latin-1"))
 
     def _seal(self, field: str, payload: bytes) -> bytes:
         return seal(self._keys.seal_key, _context(self._keys.hash_tag, field), 0, payload)

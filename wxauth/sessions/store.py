@@ -22,14 +22,15 @@ from ..errors import (
     SessionReplaced,
     SessionRevoked,
     StoreUnavailable,
+    TicketInvalid,
     TokenInvalid,
     UserBanned,
 )
 from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
-from ..storage.client import RedisClient, Script, bytes_or_none
-from ..wechat.open_data import Watermark, check_signed, open_encrypted
+from ..storage.client import Command, RedisClient, Script, bytes_or_none
+from ..wechat.open_data import Watermark, check_signed, open_encrypted, sign
 from . import records
 from .records import MICROSECONDS, Record, SessionEntry, UserHash
 
@@ -53,18 +54,26 @@ ERRORS: Final[Mapping[bytes | None, type[TokenInvalid]]] = {
 }
 
 
-def _script(name: str) -> Script:
-    folder = resources.files(__package__)
-    return Script("".join(folder.joinpath(f"{part}.lua").read_text() for part in ("shared", name)))
+def script(name: str, *, shared: bool = True) -> Script:
+    """Return the script of a file in `scripts`, behind `shared.lua` if it is one of a user's hash."""
+    folder = resources.files(__package__).joinpath("scripts")
+    names = ("shared", name) if shared else (name,)
+    return Script("".join(folder.joinpath(f"{part}.lua").read_text() for part in names))
 
 
-LOGIN, END, TOUCH, REKEY, LIST, UNBAN = map(_script, ("login", "end", "touch", "rekey", "list", "unban"))
+LOGIN, END, TOUCH, REKEY, LIST, UNBAN = map(script, ("login", "end", "touch", "rekey", "list", "unban"))
+#: How a session began, by the kind of its record.
+KINDS: Final[Mapping[str, str]] = {records.WX_LOGIN: "login", records.SCAN: "scan", records.TICKET: "ticket"}
+#: Sessions by scan have the limit of the others, but at least this one. Sessions by ticket have it for each parent.
+MIN_SCANS: Final = 5
+MAX_BY_TICKET: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class WxSession:
     """A live session. Times are Unix seconds; it ends at `expires_at` unless it is used before.
 
+    `kind` is how it began: "login" (wx.login), "scan" or "ticket". The `device` of a scan is the id of the client.
     Example: `wx_session.openid` in a view with `@login_required`.
     """
 
@@ -75,6 +84,7 @@ class WxSession:
     device: str | None
     created_at: int
     expires_at: int
+    kind: str
     _store: SessionStore = field(repr=False, compare=False)
 
     @property
@@ -103,6 +113,14 @@ class WxSession:
         with self._store.counting_failures(self.user):
             return open_encrypted(encrypted_data, iv, self._store.session_keys(self.user), expected)
 
+    def sign(self, message: str) -> str:
+        """Return the signature of `message` under the session_key, which WeChat's virtual payment asks for.
+
+        It is the hexadecimal HMAC-SHA256 of the UTF-8 bytes. Raises SessionKeyStale without a session_key, BadRequest
+        if the message is empty, and StoreUnavailable.
+        """
+        return self._store.sign(self.user, message)
+
     def verify(self, raw_data: str, signature: str) -> dict[str, Any]:
         """Return the parsed `rawData` if WeChat signed it for this user. Raises as `decrypt`, but not RateLimited."""
         return check_signed(raw_data, signature, self._store.session_keys(self.user), self._store.now())
@@ -117,6 +135,11 @@ class SessionPolicy:
     max_sessions: int
     userdata_max_age: int = 600
 
+    def limit_of(self, kind: str) -> int:
+        """Return how many sessions of this kind a user may have, by ticket: for each parent."""
+        limits = {records.SCAN: max(self.max_sessions, MIN_SCANS), records.TICKET: MAX_BY_TICKET}
+        return limits.get(kind, self.max_sessions)
+
     @property
     def touch_after(self) -> float:
         """How much of the idle life may pass before a use is recorded.
@@ -124,6 +147,16 @@ class SessionPolicy:
         It is at most half of the idle life. Otherwise a session with a very short one would expire while it is used.
         """
         return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that is to be added. `ticket` is the field of the ticket that it uses."""
+
+    token: Token
+    record: Record
+    session_key: Secret | None = None
+    ticket: str = ""
 
 
 class SessionStore:
@@ -145,15 +178,20 @@ class SessionStore:
         Above the limit the user's oldest sessions end. `replacing` ends too; it may be a session of another user.
         Raises UserBanned.
         """
-        user, now = identity.user, int(self.now())
-        token = self._ring.issue(user)
-        record = Record(user, identity.unionid, device, now, now + self.policy.max_ttl)
-        if self._write(token, record, identity.session_key, replacing):
-            self._end(user, "these", [token.id], None)
+        now = int(self.now())
+        record = Record(identity.user, identity.unionid, device, now, now + self.policy.max_ttl)
+        new = NewSession(self._ring.issue(identity.user), record, identity.session_key)
+        return Secret(new.token.text), self.add(new, replacing)
+
+    def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
+        """Add a session. Raises UserBanned, or TicketInvalid if its ticket is not good."""
+        token, record = new.token, new.record
+        if self._write(new, replacing):
+            self._end(record.user, "these", [token.id], None)
             raise UserBanned
-        if replacing and replacing.user != user:
+        if replacing and replacing.user != record.user:
             self.revoke(replacing)
-        return Secret(token.text), self._session(token.id, record, now + self._idle_life)
+        return self._session(token.id, record, int(self.now()) + self._idle_life)
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token, which may be any text. `touch` prolongs its life.
@@ -178,18 +216,22 @@ class SessionStore:
 
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
-        return [entry for user_hash in reversed(self._hashes(user)) for entry in self._open(user_hash)[0]]
+        return [entry for user_hash in reversed(self.hashes(user)) for entry in self._open(user_hash)[0]]
 
     def session_keys(self, user: User) -> SessionKeys | None:
         """Return the newest session_key and the one before it. None without a session."""
         return records.merge_session_keys(
-            known for user_hash in self._hashes(user) for known in self._open(user_hash)[1]
+            known for user_hash in self.hashes(user) for known in self._open(user_hash)[1]
         )
+
+    def sign(self, user: User, message: str) -> str:
+        """Return the signature of `message` under the newest session_key. Raises as `WxSession.sign`."""
+        return sign(message, self.session_keys(user))
 
     def replace_session_key(self, user: User, session_key: Secret) -> None:
         """Keep the session_key that a reset brought, and none before it. Without a session nothing is kept."""
-        for user_hash in self._hashes(user):
-            self._run(REKEY, user_hash, user_hash.session_key_value(session_key), parse=int)
+        for user_hash in self.hashes(user):
+            self.run(REKEY, user_hash, user_hash.session_key_value(session_key), parse=int)
 
     @contextlib.contextmanager
     def counting_failures(self, user: User) -> Iterator[None]:
@@ -198,7 +240,7 @@ class SessionStore:
         Tries at the same time may exceed the limit by their number.
         """
         number, age = divmod(int(self.now()), FAILURE_WINDOW)
-        name = f"{records.failures_name(self._hashes(user)[0])}:{number}"
+        name = f"{records.failures_name(self.hashes(user)[0])}:{number}"
         if self.redis.count(name, FAILURE_WINDOW, 0) >= MAX_FAILURES:
             raise RateLimited(FAILURE_WINDOW - age, MAX_FAILURES, FAILURE_WINDOW, "user")
         try:
@@ -245,8 +287,8 @@ class SessionStore:
         self._forget_ban(user)
 
     def _forget_ban(self, user: User) -> None:
-        for user_hash in self._hashes(user):
-            self._run(UNBAN, user_hash, parse=int)
+        for user_hash in self.hashes(user):
+            self.run(UNBAN, user_hash, parse=int)
 
     def orphans(self) -> Iterator[str]:
         """Yield the hashes that no key of the ring opens. A hash may come twice.
@@ -260,39 +302,58 @@ class SessionStore:
     def _idle_life(self) -> int:
         return min(self.policy.idle_ttl, self.policy.max_ttl)
 
-    def _hashes(self, user: User) -> list[UserHash]:
+    def hashes(self, user: User) -> list[UserHash]:
         """Return the user's hashes, one for each ring key, the newest first."""
         return [UserHash.of(key, user) for key in self._ring]
 
-    def _write(self, token: Token, record: Record, session_key: Secret, replacing: WxSession | None) -> bool:
+    def _write(self, new: NewSession, replacing: WxSession | None) -> bool:
         """Run the login script, and enforce the limit across ring keys. Return whether the user is banned."""
-        user_hash, *older = self._hashes(record.user)
-        replaced = [replacing.id] if replacing and replacing.user == record.user else []
-        tail = user_hash.session_tail(token.id, record, records.seal_record(token, record))
-        key = user_hash.session_key_value(session_key)
-        life, login_time = self._idle_life * MICROSECONDS, record.created_at * MICROSECONDS
-        arguments = (self.policy.max_sessions, token.id, life, login_time, tail, key, *(replaced or [""]))
+        user = new.record.user
+        user_hash = next(it for it in self.hashes(user) if it.hash_tag == new.token.hash_tag)
+        is_same = replacing and replacing.user == user and replacing.id != new.record.parent
+        replaced = [replacing.id] if replacing and is_same else []
+        arguments = self._login_arguments(new, user_hash, "".join(replaced))
         # A login that no replica would confirm is refused before it ends anything.
         self.redis.ensure_replicas(user_hash.name)
         ended: list[str] = []
         with self._reporting(ended):
-            found, banned = self._login(user_hash, arguments, records.ban_name(record.user))
+            found, banned = self._login(user_hash, arguments, records.ban_name(user))
             ended += found
         for id in ended:
             ENDED.labels("logout" if id in replaced else "cap").inc()
-        if older:
-            self._end(record.user, "these", replaced, "logout")
-            surplus = self.sessions_of(record.user)[: -self.policy.max_sessions]
-            self._end(record.user, "these", [entry.id for entry in surplus], "cap")
+        if len(self.hashes(user)) > 1:
+            self._end(user, "these", replaced, "logout")
+            self._end(user, "these", self._surplus(new.record), "cap")
         return banned
 
-    def _login(self, user_hash: UserHash, args: tuple[Any, ...], ban: str) -> tuple[list[str], bool]:
-        """Run the login script, then look for the ban: in one round trip where both keys are on one node."""
+    def _login_arguments(self, new: NewSession, user_hash: UserHash, replaced: str) -> Command:
+        record, id, life = new.record, new.token.id, self._idle_life * MICROSECONDS
+        tail = user_hash.session_tail(id, record, records.seal_record(new.token, record))
+        key = user_hash.session_key_value(new.session_key) if new.session_key else b""
+        limit, login_time = self.policy.limit_of(record.kind), record.created_at * MICROSECONDS
+        return limit, id, life, login_time, tail, key, replaced, record.kind, new.ticket, record.parent
+
+    def _surplus(self, record: Record) -> list[str]:
+        """Return the user's oldest sessions of this kind above the limit, under all ring keys.
+
+        Sessions by ticket are in the hash of their parent, where the script has enforced their limit.
+        """
+        ids = [entry.id for entry in self.sessions_of(record.user) if entry.kind == record.kind]
+        return ids[: -self.policy.limit_of(record.kind)] if record.kind != records.TICKET else []
+
+    def _login(self, user_hash: UserHash, args: Command, ban: str) -> tuple[list[str], bool]:
+        """Run the login script, then look for the ban: in one round trip where both keys are on one node.
+
+        Raises TicketInvalid.
+        """
         exists = ("EXISTS", ban)
         if self.redis.is_cluster:
-            ended = self._run(LOGIN, user_hash, *args, parse=_ids)
-            return ended, self.redis.ask(ban, *exists, parse=int) > 0
-        ended, count = self._run(LOGIN, user_hash, *args, also=[exists], parse=lambda ids, n: (_ids(ids), int(n)))
+            ended = self.run(LOGIN, user_hash, *args, parse=_login_reply)
+            count = 0 if ended is None else self.redis.ask(ban, *exists, parse=int)
+        else:
+            ended, count = self.run(LOGIN, user_hash, *args, also=[exists], parse=_login_and_ban)
+        if ended is None:
+            raise TicketInvalid
         return ended, count > 0
 
     def _end(self, user: User, which: str, ids: list[str], reason: str | None, own: str = "") -> list[str]:
@@ -305,8 +366,8 @@ class SessionStore:
             return []
         ended: list[str] = []
         with self._reporting(ended):
-            for user_hash in self._hashes(user):
-                ended += self._run(END, user_hash, which, LETTERS.get(reason, ""), own, *ids, parse=_ids)
+            for user_hash in self.hashes(user):
+                ended += self.run(END, user_hash, which, LETTERS.get(reason, ""), own, *ids, parse=_ids)
         if reason:
             ENDED.labels(reason).inc(len(ended))
         return ended
@@ -324,6 +385,11 @@ class SessionStore:
             known = self.redis.retries == retries
         finally:
             self.on_ended(ended if known else None)
+
+    def read_field(self, hash_tag: str, field: str) -> bytes | None:
+        """Return a field of a user's hash, or None."""
+        name = records.hash_name(hash_tag)
+        return self.redis.ask(name, "HGET", name, field, parse=bytes_or_none)
 
     def _read(self, token: Token) -> tuple[Record, float]:
         """Return the record and the idle end (Unix seconds). Raises TokenInvalid or a subclass.
@@ -372,13 +438,14 @@ class SessionStore:
         """The arguments of `shared.lua`: what to add to Redis' clock, and the absolute life, in microseconds."""
         return int(self.now.offset * MICROSECONDS), self.policy.max_ttl * MICROSECONDS
 
-    def _run(self, script: Script, user_hash: UserHash, *arguments: Any, **options: Any) -> Any:
+    def run(self, script: Script, user_hash: UserHash, *arguments: Any, **options: Any) -> Any:
         """Run a script that changes sessions. It is confirmed by a replica where that is configured."""
         return self.redis.run(script, user_hash.name, *self._shared, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
         appid, openid = record.user.appid, record.user.openid
-        return WxSession(id, appid, openid, record.unionid, record.device, record.created_at, expires_at, self)
+        kind = KINDS.get(record.kind, "")
+        return WxSession(id, appid, openid, record.unionid, record.device, record.created_at, expires_at, kind, self)
 
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:
@@ -392,3 +459,12 @@ def _two_values(reply: Any) -> tuple[bytes | None, bytes | None]:
 
 def _ids(reply: Any) -> list[str]:
     return [id.decode() for id in reply]
+
+
+def _login_reply(reply: Any) -> list[str] | None:
+    """Return the ids of the ended sessions, or None if the ticket is not good."""
+    return None if reply == 0 else _ids(reply)
+
+
+def _login_and_ban(reply: Any, count: Any) -> tuple[list[str] | None, int]:
+    return _login_reply(reply), int(count)

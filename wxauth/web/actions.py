@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from blinker import NamedSignal
 from flask import current_app
 
-from ..errors import BadRequest, WxAuthError
+from ..errors import BadRequest, InsufficientScope, WxAuthError
 from ..metrics import LOGINS
 from ..models import PhoneNumber, Secret, User
 from ..sessions.store import WxSession
@@ -38,20 +39,45 @@ class Actions:
         WeChatError, ServerBusy or StoreUnavailable.
         """
         current = services()
-        try:
+        with _counting_failed_logins():
             current.check_caller()
             with current.login_turn(TURN_WAIT):
                 current.rate_limits.check_login()
             identity = current.wechat.exchange(self.known_appid(appid), code)
             with current.login_turn(TURN_WAIT_AFTER_CODE):
                 token, session = current.store.create(identity, label(device), replacing)
-        except WxAuthError as error:
-            LOGINS.labels(error.code).inc()
-            raise
-        LOGINS.labels("ok").inc()
-        if replacing:
-            _send(logged_out, user=replacing.user)
-        _send(logged_in, session=session)
+        _report_login(session, replacing)
+        return token, session
+
+    def ticket(self, session: WxSession) -> Secret:
+        """Return a ticket, for a page in a `<web-view>`: it works once, for 60 seconds.
+
+        Raises InsufficientScope if the session is not from wx.login, TokenInvalid if it has just ended.
+        """
+        require_login_session(session)
+        return services().tickets.issue(session)
+
+    def log_in_with_ticket(
+        self, ticket: str, device: str | None = None, replacing: WxSession | None = None
+    ) -> tuple[Secret, WxSession]:
+        """Return a token for a ticket, and its session, which ends with the session that asked for the ticket.
+
+        Counts against WXAUTH_LOGIN_RATE. Raises TicketInvalid, UserBanned, RateLimited, ServerBusy or
+        StoreUnavailable.
+        """
+        current = services()
+        with _counting_failed_logins():
+            current.check_caller()
+            with current.login_turn(TURN_WAIT):
+                current.rate_limits.check_login()
+                token, session = current.tickets.redeem(ticket, label(device), replacing)
+        _report_login(session, replacing)
+        return token, session
+
+    def log_in_by_scan(self, device_code: str, client_id: str) -> tuple[Secret, WxSession]:
+        """Return the token that a user has granted to a device_code, and its session. Raises OAuthError."""
+        token, session = services().device_codes.poll(device_code, client_id)
+        _report_login(session, None)
         return token, session
 
     def phone_number(self, session: WxSession, code: str) -> PhoneNumber:
@@ -121,6 +147,28 @@ class Actions:
 
 #: For the routes.
 auth: Final = Actions()
+
+
+def require_login_session(session: WxSession) -> None:
+    """Raise InsufficientScope if the session is not from wx.login."""
+    if session.kind != "login":
+        raise InsufficientScope
+
+
+@contextlib.contextmanager
+def _counting_failed_logins() -> Iterator[None]:
+    try:
+        yield
+    except WxAuthError as error:
+        LOGINS.labels(error.code).inc()
+        raise
+
+
+def _report_login(session: WxSession, replacing: WxSession | None) -> None:
+    LOGINS.labels("ok").inc()
+    if replacing:
+        _send(logged_out, user=replacing.user)
+    _send(logged_in, session=session)
 
 
 def _send(signal: NamedSignal, **fields: Any) -> None:

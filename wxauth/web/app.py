@@ -41,7 +41,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.after_request(_log_request)
     make = partial(Services, wechat=wechat, store=store) if wechat or store else None
     WxAuth(app, settings, make)
-    mount(app, "/", sandbox().extend if settings.sandbox else None)
+    mount(app, "/", sandbox().extend if settings.sandbox else None, cors_origins=settings.cors_origins)
     handle_http_errors(app)
     app.register_blueprint(health.bp)
     app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]

@@ -78,8 +78,10 @@ class WxAuth(Actions):
         handle_errors(app)
         warn_of_open_views(app)
         if url_prefix is not None:
-            in_sandbox = isinstance(found, Services) and found.settings.sandbox
-            mount(app, url_prefix, sandbox().extend if in_sandbox else None, hide_unconfigured=True)
+            known = found.settings if isinstance(found, Services) else None
+            extend = sandbox().extend if known and known.sandbox else None
+            origins = known.cors_origins if known else frozenset()
+            mount(app, url_prefix, extend, hide_unconfigured=True, cors_origins=origins)
 
     def user_loader(self, load: Loader) -> Loader:
         """Register the function that returns the application's own user for a session. `wx_user` is its result.

@@ -10,15 +10,16 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import MapAdapter, Rule
 
 from ..errors import ConfigurationError, NotFound, WxAuthError
-from .problems import add_headers, from_http, handle
+from .cors import allow_origins, answer_preflights
+from .problems import STATUSES, add_headers, from_http, handle
 from .requests import MAX_BODY
-from .routes import RouteBlueprint, clients, push, sessions, userdata
+from .routes import RouteBlueprint, clients, device, oauth, push, sessions, userdata
 from .services import services
 
 NAME: Final = "wxauth"
 FALLBACK: Final = f"{NAME}.fallback"
-#: The errors of a mounted route that are problems. Others are the answers of the application's own hooks.
-STATUSES: Final = (400, 404, 405, 413, 415, 500)
+FOR_CLIENTS: Final = tuple(f"{NAME}.{bp.name}" for bp in (clients.bp, device.bp, oauth.bp))
+FOR_PAGES: Final = tuple(f"{NAME}.{bp.name}" for bp in (sessions.bp, userdata.bp, device.bp, oauth.bp))
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -28,12 +29,14 @@ def mount(
     extend: Callable[[Blueprint], None] | None = None,
     *,
     hide_unconfigured: bool = False,
+    cors_origins: frozenset[str] = frozenset(),
 ) -> None:
     """Register the routes below `url_prefix`, with the limits, headers and problems of the service.
 
     At "/" every other path belongs to the application. Below another prefix every path is answered here.
-    `extend` may add routes. With `hide_unconfigured` the routes of clients are 404 if none is configured. Raises
-    ConfigurationError if `url_prefix` does not begin with a slash, or if routes are mounted already.
+    `extend` may add routes. With `hide_unconfigured` the routes of clients are 404 if none is configured. Pages of
+    `cors_origins` may call the routes of the mini program and of scan login. Raises ConfigurationError if
+    `url_prefix` does not begin with a slash, or if routes are mounted already.
     """
     if not url_prefix.startswith("/"):
         raise ConfigurationError([f'url_prefix: write "/{url_prefix.strip("/")}", or None to mount no routes.'])
@@ -44,14 +47,18 @@ def mount(
     if hide_unconfigured:
         parent.before_request(_require_clients)
     parent.after_request(add_headers)
+    if cors_origins:
+        parent.after_request(allow_origins(cors_origins, FOR_PAGES))
     parent.register_error_handler(WxAuthError, handle)
     for status in STATUSES:
         parent.register_error_handler(status, lambda error: handle(from_http(error)))
-    for blueprint in (sessions.bp, userdata.bp, clients.bp, push.bp):
+    for blueprint in (sessions.bp, userdata.bp, device.bp, clients.bp, oauth.bp, push.bp):
         parent.register_blueprint(blueprint)
     if extend:
         extend(parent)
     app.register_blueprint(parent, url_prefix=url_prefix)
+    if cors_origins:
+        answer_preflights(app, NAME, FOR_PAGES)
     if prefix := url_prefix.rstrip("/"):
         _add_fallback(app, prefix)
 
@@ -69,7 +76,8 @@ def _limit_body() -> None:
 
 def _require_clients() -> None:
     """Hide the routes of clients where none is configured."""
-    if request.blueprint == f"{NAME}.{clients.bp.name}" and not services().settings.clients:
+    settings = services().settings
+    if request.blueprint in FOR_CLIENTS and not (settings.clients or settings.public_clients):
         raise NotFound
 
 

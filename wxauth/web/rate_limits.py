@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from flask import has_request_context, request
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 
-from ..errors import RateLimited, StoreUnavailable
+from ..errors import DeviceCodeAnswered, DeviceCodeNotFound, RateLimited, StoreUnavailable
 from ..keys import derive
 from ..models import User
 from ..settings import Settings
@@ -20,6 +20,9 @@ from ..storage.client import RedisClient
 from .requests import client_network
 
 PREFIX: Final = "wxa:l:"
+#: Mobile networks share addresses.
+ADDRESS_GUESSES: Final = parse("300 per 5 minutes")
+USER_GUESSES: Final = parse("10 per 5 minutes")
 
 
 class RateLimits:
@@ -55,8 +58,33 @@ class RateLimits:
         with contextlib.suppress(StoreUnavailable):
             self._check(self._client, request.endpoint or "")
 
-    def _check(self, limit: RateLimitItem, scope: str, user: User | None = None) -> None:
-        """Count in Redis. While it cannot be asked, count in memory, and raise StoreUnavailable within the limit."""
+    def check_public_client(self) -> None:
+        """Count a device code for a public client: everyone can ask for one."""
+        self._check(self._login, "device code")
+
+    @contextlib.contextmanager
+    def counting_guesses(self, user: User | None = None) -> Iterator[None]:
+        """Count a user_code that the body does not find. Raises RateLimited before the body after too many.
+
+        A user_code has 34 bits and lives for five minutes (RFC 8628, 5.1).
+        """
+        limits = [(ADDRESS_GUESSES, None), *([(USER_GUESSES, user)] if user else [])]
+        for limit, source in limits:
+            self._check(limit, "user_code", source, 0)
+        try:
+            yield
+        except DeviceCodeAnswered:
+            raise
+        except DeviceCodeNotFound:
+            for limit, source in limits:
+                self._check(limit, "user_code", source)
+            raise
+
+    def _check(self, limit: RateLimitItem, scope: str, user: User | None = None, amount: int = 1) -> None:
+        """Count in Redis. While it cannot be asked, count in memory, and raise StoreUnavailable within the limit.
+
+        The `amount` 0 asks whether there is room for one more.
+        """
         if user is None and not has_request_context():
             return
         source = "user" if user else "address"
@@ -67,11 +95,11 @@ class RateLimits:
         number, age = divmod(int(self._now()), window)
         name = f"{PREFIX}{key}:{number}"
         try:
-            count = self._redis.count(name, window)
+            count = self._redis.count(name, window, amount)
         except StoreUnavailable as error:
             failure = error
-            count = self._memory.incr(name, window)
-        if count > limit.amount:
+            count = self._memory.incr(name, window, amount)
+        if count + 1 - amount > limit.amount:
             raise RateLimited(window - age, limit.amount, window, source)
         if failure:
             raise failure

@@ -121,10 +121,11 @@ def token_from_header(authorization: str) -> str:
     return authorization[scheme.end() :] if scheme else authorization
 
 
-def authenticate_client(clients: Mapping[str, Client]) -> Client:
+def authenticate_client(clients: Mapping[str, Client], public: Mapping[str, Client] | None = None) -> Client:
     """Return the client of the id and secret in HTTP Basic, in the form, or in both (RFC 6749, 2.3.1).
 
-    Raises ClientUnauthorized, ConflictingClients, or the errors of `form`.
+    One of the `public` clients has no secret, and sends its id in the form. Raises ClientUnauthorized,
+    ConflictingClients, or the errors of `form`.
     """
     basic = _basic_credential(request.headers.get("Authorization", ""))
     fields = form() if request.mimetype == FORM else MultiDict[str, str]()
@@ -132,7 +133,8 @@ def authenticate_client(clients: Mapping[str, Client]) -> Client:
     if len(ids) > 1:
         raise ConflictingClients
     secrets = [*([basic[1]] if basic else []), *([text] for text in fields.getlist("client_secret"))]
-    client = _proven_client(next(iter(ids), ""), secrets, clients)
+    id = next(iter(ids), "")
+    client = _proven_client(id, secrets, clients) if secrets else (public or {}).get(id)
     if client is None:
         CLIENT_FAILURES.labels("wrong" if secrets else "missing").inc()
         raise ClientUnauthorized
@@ -171,6 +173,15 @@ def _proven_client(id: str, secrets: list[list[str]], clients: Mapping[str, Clie
 def client_network(address: str) -> str:
     """Return what counts as one caller: an IPv4 address, the /64 of an IPv6 address, or UNKNOWN."""
     return _network(address) if len(address) <= MAX_ADDRESS else UNKNOWN
+
+
+def shown_network(address: str) -> str:
+    """Return the network of an address, as a user is shown it: the /24 of IPv4, the /48 of IPv6, or UNKNOWN."""
+    network = client_network(address)
+    if network == UNKNOWN:
+        return network
+    shortened = ipaddress.ip_network(network).supernet(new_prefix=48 if ":" in network else 24)
+    return str(shortened)
 
 
 @functools.lru_cache(maxsize=4096)

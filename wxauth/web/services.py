@@ -16,8 +16,11 @@ from ..clock import Clock
 from ..errors import ConfigurationError, ServerBusy
 from ..keys import KeyRing
 from ..sessions.cache import SessionCache
+from ..sessions.code_images import CodeImages
+from ..sessions.device_codes import DeviceCodes
 from ..sessions.revocations import RevocationListener
 from ..sessions.store import SessionPolicy, SessionStore
+from ..sessions.tickets import Tickets
 from ..sessions.user_api import UserApi
 from ..settings import Settings
 from ..storage.client import RedisClient
@@ -43,8 +46,12 @@ class Services:
         self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url, pool_size=settings.max_logins))
         self.store = store or session_store(settings, redis_client(settings))
         self.redis = self.store.redis
-        tokens = AccessTokens(self.redis, KeyRing(settings.secret_keys), self.wechat, self.store.now)
+        ring = KeyRing(settings.secret_keys)
+        tokens = AccessTokens(self.redis, ring, self.wechat, self.store.now)
         self.user_api = UserApi(self.wechat, tokens, self.store)
+        self.tickets = Tickets(self.store, ring)
+        self.device_codes = DeviceCodes(self.redis, ring, self.store)
+        self.code_images = CodeImages(self.redis, self.device_codes, tokens, self.wechat, settings.scan_page)
         # The sandbox's Redis is in this process, so there is nothing to listen to.
         listener = None if settings.sandbox else RevocationListener(self.redis)
         self.cache = SessionCache(self.store, listener, settings.cache_size)

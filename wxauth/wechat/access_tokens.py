@@ -9,17 +9,17 @@ The AppID is in the clear: it is in every copy of the mini program.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
-from ..errors import AccessTokenRefused, StoreUnavailable, WeChatBusy
+from ..errors import AccessTokenRefused, WeChatBusy
 from ..keys import InvalidSeal, KeyRing, SigningKey, seal, unseal
 from ..models import Secret
 from ..storage.client import RedisClient
+from ..storage.single_flight import single_flight
 from .answers import AccessToken
 from .client import WeChatClient
 
@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds before the end of a token at which WeChat issues the next one. Both work until then.
 MARGIN: Final = 300
-POLL_INTERVAL: Final = 0.1
-#: Seconds by which a lock outlives the deadline of its owner: a DNS look-up can exceed the deadline.
-LOCK_GRACE: Final = 2
 #: Seconds: at most 13 times in any day. WeChat allows 20.
 FORCE_INTERVAL: Final = 7200
 #: "Invalid, or not the newest". After the other errcodes about a token, fetch the current one without forcing.
@@ -73,20 +70,15 @@ class AccessTokens:
 
         Returns the refused token if WeChat has no other, and must not be forced to replace it.
         """
-        lock = f"wxa:{{{appid}}}:lock"
-        while not (token := self._stored(appid, refused)):
-            # Not redis-py's Lock, which knows no breaker. Not SET NX: sent again after a lost connection, it would
-            # find its own lock.
-            if self._redis.count(lock, math.ceil(deadline - time.monotonic() + LOCK_GRACE)) == 1:
-                try:
-                    # Another worker may have stored it before this one got the lock.
-                    return self._stored(appid, refused) or self._fetch(appid, deadline, refused, can_force)
-                finally:
-                    self._release(lock)
-            if time.monotonic() + POLL_INTERVAL > deadline:
-                raise WeChatBusy
-            time.sleep(POLL_INTERVAL)
-        return token
+        stored, fetch = (
+            partial(self._stored, appid, refused),
+            partial(self._fetch, appid, deadline, refused, can_force),
+        )
+        try:
+            # If the lock expires too early, two workers ask WeChat. They get the same token, and forcing has a count.
+            return single_flight(self._redis, f"wxa:{{{appid}}}:lock", deadline, stored, fetch)
+        except TimeoutError:
+            raise WeChatBusy from None
 
     def _stored(self, appid: str, refused: Secret | None) -> Secret | None:
         """Return the token of any ring key. After a refusal, only the newest key: new tokens are stored there."""
@@ -102,14 +94,6 @@ class AccessTokens:
             return None
         # The TTL in Redis only cleans up. A restored backup may hold an old token.
         return Secret(token.decode()) if renew_at > self._now() else None
-
-    def _release(self, lock: str) -> None:
-        """Delete the lock. If it had expired, this may delete another worker's.
-
-        Then two workers may ask WeChat at the same time. They get the same token, and forcing has its own counter.
-        """
-        with contextlib.suppress(StoreUnavailable):
-            self._redis.delete(lock)
 
     def _fetch(self, appid: str, deadline: float, refused: Secret | None, can_force: bool) -> Secret:
         """Get a token from WeChat, and store it for all workers."""

@@ -17,6 +17,8 @@ SESSION_KEY: Final = re.compile(r"[!-~]{1,128}")
 ERRCODE: Final = re.compile(r"-?[0-9]{1,9}")
 #: WeChat asks for room for 512 characters.
 ACCESS_TOKEN: Final = re.compile(r"[!-~]{1,1024}")
+#: The first bytes of the images that WeChat sends, and their types.
+IMAGES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 #: Seconds.
 MAX_TOKEN_LIFE: Final = 86400
 #: Foreign numbers begin with a country code. Its separator is not documented.
@@ -84,3 +86,15 @@ def _text(answer: Answer, name: str, pattern: re.Pattern[str]) -> str:
     if not isinstance(text, str) or not pattern.fullmatch(text):
         raise WeChatUnreachable(f"bad_{name}")
     return text
+
+
+def parse_image(body: bytes) -> bytes:
+    """Return a PNG or JPEG."""
+    if image_type(body) is None:
+        raise WeChatUnreachable("format")
+    return body
+
+
+def image_type(body: bytes) -> str | None:
+    """Return the MIME type of an image, by its first bytes. None for other bytes."""
+    return next((mimetype for start, mimetype in IMAGES.items() if body.startswith(start)), None)

@@ -1,7 +1,8 @@
 """Call WeChat's interfaces.
 
 Sources: the official "小程序登录凭证校验" (code2Session), "获取稳定版接口调用凭据" (stable_token), "获取手机号"
-(getPhoneNumber), "检验登录态" (checkSessionKey) and "重置登录态" (ResetUserSessionKey).
+(getPhoneNumber), "检验登录态" (checkSessionKey), "重置登录态" (ResetUserSessionKey) and "获取不限制的小程序码"
+(getwxacodeunlimit).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from ..errors import WeChatBusy, WeChatError, WeChatMisconfigured
 from ..metrics import WECHAT_SECONDS
@@ -21,7 +22,7 @@ from ..models import Identity, PhoneNumber, Secret, User
 from . import answers
 from .answers import AccessToken, Answer
 from .errcodes import ERRCODES, HINTS, PHONE_ERRCODES, Errcodes
-from .transport import Request, Transport
+from .transport import MAX_IMAGE, Request, Transport
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,16 @@ class WeChatClient:
         answer = self._ask(_signed("/wxa/resetusersessionkey", user, session_key, token), deadline)
         return answers.parse_session_key(answer)
 
+    def code_image(self, scene: str, page: str, token: Secret, deadline: float) -> bytes:
+        """Return a mini-program code with this `scene`, PNG or JPEG (getwxacodeunlimit).
+
+        `page` is opened with it, "" for the first page of the mini program.
+        """
+        body = {"scene": scene} | ({"page": page} if page else {})
+        request = Request("/wxa/getwxacodeunlimit", {"access_token": token}, body, MAX_IMAGE)
+        image: bytes = self._ask(request, deadline, MAX_TRIES, read=_image)
+        return image
+
     def _app_fields(self, appid: str) -> dict[str, str | bool | Secret]:
         return {"appid": appid, "secret": self._apps[appid]}
 
@@ -128,14 +139,22 @@ class WeChatClient:
             raise
         self.misconfigured.pop(appid, None)
 
-    def _ask(self, request: Request, deadline: float, tries: int = 1, errcodes: Errcodes = ERRCODES) -> Answer:
-        """Send the request, and again after -1: `tries` times in all. Return the answer if it has no errcode."""
+    def _ask(
+        self,
+        request: Request,
+        deadline: float,
+        tries: int = 1,
+        errcodes: Errcodes = ERRCODES,
+        read: Callable[[bytes, Errcodes], Any] | None = None,
+    ) -> Any:
+        """Send the request, and again after -1: `tries` times in all. Return what `read` makes of the answer."""
+        read = read or _checked
         for _ in range(tries - 1):
             try:
-                return _checked(self._transport.ask(request, deadline), errcodes)
+                return read(self._transport.ask(request, deadline), errcodes)
             except WeChatBusy:
                 time.sleep(max(min(RETRY_PAUSE, deadline - time.monotonic()), 0))
-        return _checked(self._transport.ask(request, deadline), errcodes)
+        return read(self._transport.ask(request, deadline), errcodes)
 
 
 def _signed(path: str, user: User, session_key: Secret, token: Secret) -> Request:
@@ -168,6 +187,13 @@ def _checked(body: bytes, errcodes: Errcodes) -> Answer:
         raise WeChatMisconfigured(errcode, rid, hint, address)
     log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
     raise errcodes.get(errcode, WeChatError)(errcode, rid)
+
+
+def _image(body: bytes, errcodes: Errcodes) -> bytes:
+    """Return an image. WeChat sends errors as JSON, under any Content-Type. Raises WeChatError."""
+    if body.startswith(b"{"):
+        _checked(body, errcodes)
+    return answers.parse_image(body)
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str | None:

@@ -59,6 +59,8 @@ MEANINGS: Final[Mapping[int, Text]] = {
                 "本服务器的出口 IP 不在微信公众平台的 IP 白名单中：添加该 IP，或关闭白名单"),
     40243: Text("the AppSecret is frozen: unfreeze it in the WeChat console",
                 "AppSecret 已被冻结：在微信公众平台解冻"),
+    41030: Text("the page is not in the released version of the mini program: compare WXAUTH_SCAN_PAGE with app.json",
+                "小程序正式版中没有该页面：与 app.json 核对 WXAUTH_SCAN_PAGE"),
     45009: Text("the quota of the day is used up: wait, or reset it in the WeChat console",
                 "当日调用额度已用完：等待额度恢复，或在微信公众平台清零"),
     **dict.fromkeys((40001, 42001), Text(

@@ -15,6 +15,7 @@ from ..errors import BadRequest, SessionKeyStale
 from ..metrics import USERDATA
 from ..models import Secret, SessionKeys
 from ..strict_json import parse
+from .client import signature
 from .crypto import BLOCK, decode_blocks, decrypt, is_sha1
 
 #: Seconds for which the previous session_key is tried.
@@ -84,6 +85,20 @@ def check_signed(raw_data: str, signature: str, keys: SessionKeys | None, now: f
     return _first_match(
         "verify", keys, now, lambda key: content if is_sha1(raw + key.reveal().encode(), signature) else None
     )
+
+
+def sign(message: str, keys: SessionKeys | None) -> str:
+    """Return the signature of `message` under the newest session_key: 64 hexadecimal digits.
+
+    Source: "虚拟支付", which asks for it. Raises BadRequest if the message is empty or has no UTF-8 form,
+    SessionKeyStale without a session_key.
+    """
+    # A surrogate, which JSON can hold, has no UTF-8 form.
+    if not message or any("\ud800" <= letter <= "\udfff" for letter in message):
+        raise BadRequest("message must be a text of at least one character.")
+    if keys is None:
+        raise SessionKeyStale
+    return signature(keys.newest, message)
 
 
 def _may_be_forged(found: UserData) -> bool:

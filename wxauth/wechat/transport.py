@@ -34,7 +34,8 @@ from ..models import Secret
 CONNECT_TIMEOUT: Final = 1.0
 #: Bytes of a body, and of a whole answer with its headers and chunk sizes.
 MAX_ANSWER: Final = 64 * 1024
-MAX_TRAFFIC: Final = 2 * MAX_ANSWER
+MAX_IMAGE: Final = 512 * 1024
+MAX_TRAFFIC: Final = MAX_IMAGE + MAX_ANSWER
 HEADERS: Final = CaseInsensitiveDict({"Accept-Encoding": "identity", "User-Agent": "wxauth"})
 
 Fields = Mapping[str, str | bool | Secret]
@@ -45,11 +46,12 @@ for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry
 
 
 class Request(NamedTuple):
-    """A GET, or a POST with `body` as JSON."""
+    """A GET, or a POST with `body` as JSON. The answer has at most `max_answer` bytes."""
 
     path: str
     query: Fields
     body: Fields | None = None
+    max_answer: int = MAX_ANSWER
 
 
 class Transport:
@@ -70,14 +72,14 @@ class Transport:
         self._adapter = self._replacement or DeadlineAdapter(pool_connections=1, pool_maxsize=self._pool_size)
 
     def ask(self, request: Request, deadline: float) -> bytes:
-        """Return the body of a 200 answer of at most 64 KiB. `deadline` is a `time.monotonic()` value.
+        """Return the body of a 200 answer. `deadline` is a `time.monotonic()` value.
 
         Raises WeChatUnreachable for any other outcome. A request is never repeated.
         """
         try:
             timeout: Any = urllib3.Timeout(total=_time_left(deadline))
             with self._adapter.send(self._prepared(request), stream=True, timeout=timeout) as response:
-                return _body(response)
+                return _body(response, request.max_answer)
         except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
             reason = _reason(error)
         # Raised outside the `except` block: the text of a connection error holds the whole URL, also as __context__.
@@ -96,15 +98,15 @@ class Transport:
         return prepared
 
 
-def _body(response: requests.Response) -> bytes:
+def _body(response: requests.Response, max_size: int) -> bytes:
     if response.status_code != requests.codes.ok:
         raise WeChatUnreachable(f"http_{response.status_code}")
     # A compressed body can be a decompression bomb, and we have asked for none.
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise WeChatUnreachable("encoded")
     # With `decode_content` urllib3 reads to the end. It raises IncompleteRead if the body is shorter than promised.
-    body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=True)
-    if len(body) > MAX_ANSWER:
+    body: bytes = response.raw.read(max_size + 1, decode_content=True)
+    if len(body) > max_size:
         raise WeChatUnreachable("too_large")
     return body
 

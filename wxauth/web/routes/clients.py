@@ -6,22 +6,25 @@ answers as about apps that are not configured.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from flask import g
+from flask import g, request
 
-from ...errors import SessionNotFound, TokenInvalid
+from ...errors import InsufficientScope, SessionNotFound, TokenInvalid
 from ...models import User
 from ...sessions.store import WxSession
 from ...settings import Client
 from ...wechat.answers import OPENID
 from ..actions import auth
-from ..requests import authenticate_client, form_field
+from ..requests import authenticate_client, form_field, json_object, required_str
 from ..services import services
 from . import RouteBlueprint
 from .sessions import EMPTY, session_json
 
 bp = RouteBlueprint("backends", __name__)
+
+#: What a client for scans alone may use, for the tokens that were granted to it.
+FOR_SCANS: Final = (f"wxauth.{bp.name}.introspect", f"wxauth.{bp.name}.revoke")
 
 
 @bp.before_request
@@ -31,7 +34,10 @@ def require_client() -> None:
     The limit comes first, because it slows down guesses.
     """
     services().rate_limits.check_client()
-    g.wx_client = authenticate_client(services().settings.clients)
+    settings = services().settings
+    g.wx_client = authenticate_client(settings.clients, settings.public_clients)
+    if g.wx_client.scan_only and request.endpoint not in FOR_SCANS:
+        raise InsufficientScope
 
 
 @bp.post("/introspect")
@@ -86,24 +92,33 @@ def unban(appid: str, openid: str) -> tuple[str, int]:
     return EMPTY
 
 
+@bp.post("/users/<appid>/<openid>/signature")
+def sign(appid: str, openid: str) -> dict[str, str]:
+    """WeChat's virtual payment and others ask for a signature under the user's session_key."""
+    message = required_str(json_object(), "message")
+    return {"signature": services().store.sign(_user(appid, openid), message)}
+
+
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
     """Return the live session of the token in the form, or None if the client may not see it."""
     token, resolve = form_field("token"), services().cache.resolve
     try:
         # A limited client must not extend the idle time of a session that it may not see.
-        if g.wx_client.appids is not None and not _may_see(resolve(token, touch=False).appid):
+        is_limited = g.wx_client.appids is not None or g.wx_client.scan_only
+        if is_limited and not _may_see_session(resolve(token, touch=False)):
             return None
         return resolve(token, touch=touch)
     except TokenInvalid:
         return None
 
 
+def _may_see_session(session: WxSession) -> bool:
+    client: Client = g.wx_client
+    is_granted = session.kind == "scan" and session.device == client.id
+    return client.may_see(session.appid) and (is_granted or not client.scan_only)
+
+
 def _user(appid: str, openid: str) -> User:
-    if not _may_see(appid) or appid not in services().settings.apps or not OPENID.fullmatch(openid):
+    if not g.wx_client.may_see(appid) or appid not in services().settings.apps or not OPENID.fullmatch(openid):
         raise SessionNotFound("This user does not exist.")
     return User(appid, openid)
-
-
-def _may_see(appid: str) -> bool:
-    client: Client = g.wx_client
-    return client.appids is None or appid in client.appids

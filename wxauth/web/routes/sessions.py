@@ -8,9 +8,11 @@ from typing import Any, Final
 from flask import request
 
 from ...errors import BadRequest, CredentialError
+from ...models import Secret
 from ...sessions.records import SessionEntry
 from ...sessions.store import WxSession
-from ..actions import auth
+from ...sessions.tickets import TICKET_LIFE
+from ..actions import auth, require_login_session
 from ..guard import login_required, wx_session
 from ..requests import CODE, bearer_token, json_object, required_str, text
 from ..services import services
@@ -27,10 +29,19 @@ EMPTY: Final = ("", 204)
 @bp.post("/login")
 def log_in() -> dict[str, Any]:
     body = json_object()
-    code = required_str(body, "code", LOGIN_CODE)
-    appid = auth.known_appid(text(body, "appid", 64))
-    token, session = auth.log_in(code, appid, body.get("device"), replacing=_current_session())
+    if "ticket" in body:
+        token, session = _log_in_with_ticket(body)
+    else:
+        code = required_str(body, "code", LOGIN_CODE)
+        appid = auth.known_appid(text(body, "appid", 64))
+        token, session = auth.log_in(code, appid, body.get("device"), replacing=_current_session())
     return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
+
+
+@bp.post("/ticket")
+@login_required
+def issue_ticket() -> dict[str, Any]:
+    return {"ticket": auth.ticket(wx_session).reveal(), "expires_in": TICKET_LIFE}
 
 
 @bp.get("/session")
@@ -57,6 +68,7 @@ def list_sessions() -> dict[str, Any]:
 @bp.delete("/sessions")
 @login_required(touch=False)
 def log_out_everywhere() -> tuple[str, int]:
+    require_login_session(wx_session)
     keep = request.args.get("keep")
     if keep not in (None, "current"):
         raise BadRequest("The only value of keep is: current.")
@@ -67,6 +79,7 @@ def log_out_everywhere() -> tuple[str, int]:
 @bp.delete("/sessions/<id>")
 @login_required(touch=False)
 def log_out_one(id: str) -> tuple[str, int]:
+    require_login_session(wx_session)
     auth.log_out_one(wx_session, id)
     return EMPTY
 
@@ -75,6 +88,12 @@ def session_json(entry: SessionEntry, current: str | None = None) -> dict[str, A
     """Return a session as the lists show it. `current` is the id of the caller's session."""
     device = {"device": entry.device} if entry.device else {}
     return {"id": entry.id, **device, "created_at": entry.created_at, "current": entry.id == current}
+
+
+def _log_in_with_ticket(body: dict[str, Any]) -> tuple[Secret, WxSession]:
+    if "code" in body:
+        raise BadRequest("Send either a code or a ticket.")
+    return auth.log_in_with_ticket(required_str(body, "ticket"), body.get("device"), replacing=_current_session())
 
 
 def _current_session() -> WxSession | None:

@@ -2,6 +2,11 @@
 -- ARGV[3]: id.  ARGV[4]: idle life in microseconds, or '' to read only.  ARGV[5]: absolute end in microseconds.
 local value = redis.call('HGET', KEYS[1], ARGV[3])
 local ends = value and times(value)
+if ends then
+  local _, parent = origin(value)
+  local found = parent and redis.call('HGET', KEYS[1], parent)
+  if parent and not (found and times(found)) then ends = nil end
+end
 if not ends or tonumber(ARGV[5]) <= now then
   -- The next check finds nothing, and needs no second command. The session_keys go with the last session.
   if value then

@@ -1,0 +1,193 @@
+"""Device codes (RFC 8628): a website asks for one, a phone approves it, the website polls until it gets a token.
+
+    wxa:d:{<22 characters>}    one hash for each; the name is a keyed hash of its user_code
+
+The device_code has the form of a token, and its hash tag names this hash. Redis keeps a hash of it, as of each token.
+The token that it gives is derived from it, so that a worker that ends between the session and the answer loses
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..errors import (
+    AccessDenied,
+    AuthorizationPending,
+    DeviceCodeAnswered,
+    DeviceCodeNotFound,
+    ExpiredToken,
+    InvalidGrant,
+    SlowDown,
+    TokenInvalid,
+    UserBanned,
+)
+from ..keys import DEVICE_PREFIX, InvalidSeal, KeyRing, SigningKey, Token, seal, unseal
+from ..models import Secret, User
+from ..storage.client import RedisClient
+from . import records
+from .records import ENCODE, MICROSECONDS, Record
+from .store import NewSession, SessionStore, WxSession, script
+
+#: Seconds (RFC 8628, 3.2).
+LIFE: Final = 300
+INTERVAL: Final = 2
+#: No vowels, so that no words come out (RFC 8628, 6.1).
+LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
+USER_CODE: Final = re.compile(f"[{LETTERS}]{{8}}")
+#: 20^8 codes, and a few thousand are open at the same time.
+MAX_TRIES: Final = 5
+
+SCRIPT: Final = script("device_code", shared=False)
+#: What the step `show` returns for a code that a phone has answered.
+ANSWERED: Final = 1
+
+ERRORS: Final = {
+    "pending": AuthorizationPending,
+    "slow_down": SlowDown,
+    "denied": AccessDenied,
+    "expired": ExpiredToken,
+    "invalid": InvalidGrant,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """Who asks to be logged in: the client, for which app, when (Unix seconds), from which network."""
+
+    client_id: str
+    appid: str
+    created_at: int
+    network: str
+
+
+class DeviceCodes:
+    """All device codes. One for each worker; safe to share between threads. Every method raises StoreUnavailable."""
+
+    def __init__(self, redis: RedisClient, ring: KeyRing, store: SessionStore) -> None:
+        self._redis = redis
+        self._ring = ring
+        self._store = store
+
+    def request(self, client_id: str, appid: str, network: str) -> tuple[Secret, str]:
+        """Return a new device_code, shown once, and its user_code."""
+        details = [client_id, appid, int(self._store.now()), network]
+        for _ in range(MAX_TRIES):
+            user_code = "".join(secrets.choice(LETTERS) for _ in range(8))
+            tag = self._ring.newest.for_user_code(user_code)
+            code = self._ring.sign(tag, prefix=DEVICE_PREFIX)
+            sealed = _seal(self._ring.newest, tag, "details", details)
+            arguments = (code.id, client_id, LIFE * MICROSECONDS, INTERVAL * MICROSECONDS, sealed)
+            if self._run(tag, "request", *arguments):
+                return Secret(code.text), user_code
+        raise RuntimeError("no free user_code was found")
+
+    def show(self, user_code: str, appid: str | None = None) -> tuple[DeviceRequest, int]:
+        """Return who asks with this user_code, and for how many seconds.
+
+        Raises DeviceCodeNotFound or a subclass, also if it is not for the app `appid`.
+        """
+        for key in self._ring:
+            tag = key.for_user_code(user_code)
+            found = self._run(tag, "show")
+            if found == ANSWERED:
+                raise DeviceCodeAnswered
+            if found:
+                asked = DeviceRequest(*_open(key, tag, "details", found[0]))
+                if appid not in (None, asked.appid):
+                    break
+                return asked, int(found[1]) // MICROSECONDS
+        raise DeviceCodeNotFound
+
+    def answer(self, user_code: str, session: WxSession, *, approve: bool) -> None:
+        """Approve or deny, for the user of `session`. Raises DeviceCodeNotFound also for the phone of another app."""
+        self.show(user_code, session.appid)
+        user = [session.appid, session.openid, session.unionid] if approve else []
+        state = "approved" if approve else "denied"
+        for key in self._ring:
+            tag = key.for_user_code(user_code)
+            if self._run(tag, "answer", state, _seal(key, tag, "user", user)):
+                return
+        # Another phone has answered since then.
+        raise DeviceCodeAnswered
+
+    def poll(self, text: str, client_id: str) -> tuple[Secret, WxSession]:
+        """Return the token that a user has granted to the client, and its session.
+
+        `text` is the device_code, which may be any text. Raises the errors of RFC 8628, 3.5. A code that gets no
+        token is not used.
+        """
+        code, key = self._verified(text)
+        state, *more = self._run(code.hash_tag, "poll", code.id, client_id)
+        if state != b"approved":
+            raise ERRORS[state.decode()]
+        token, session = self._log_in(code, client_id, *_open(key, code.hash_tag, "user", more[0]))
+        if not self._run(code.hash_tag, "take"):
+            raise InvalidGrant
+        return token, session
+
+    def name_of(self, user_code: str) -> str:
+        """Return the key of the hash of a new user_code."""
+        return name_of(self._ring.newest.for_user_code(user_code))
+
+    def _log_in(
+        self, code: Token, client_id: str, appid: str, openid: str, unionid: str | None
+    ) -> tuple[Secret, WxSession]:
+        user, now = User(appid, openid), int(self._store.now())
+        token = self._ring.issue_for(code, user)
+        record = Record(user, unionid, client_id, now, now + self._store.policy.max_ttl, records.SCAN)
+        try:
+            return Secret(token.text), self._store.add(NewSession(token, record))
+        except UserBanned:
+            raise AccessDenied from None
+
+    def _verified(self, text: str) -> tuple[Token, SigningKey]:
+        try:
+            code = self._ring.verify(text, DEVICE_PREFIX)
+        except TokenInvalid:
+            raise InvalidGrant from None
+        key = self._ring.key_of(code.hash_tag)
+        if key is None:
+            raise ExpiredToken
+        return code, key
+
+    def _run(self, tag: str, step: str, *arguments: str | bytes | int) -> Any:
+        """Run one step of the script."""
+        offset, call = int(self._store.now.offset * MICROSECONDS), secrets.token_hex(8)
+        return self._redis.run(SCRIPT, name_of(tag), offset, step, call, *arguments, parse=_reply)
+
+
+def name_of(tag: str) -> str:
+    """Return the key of a device code's hash."""
+    return f"wxa:d:{{{tag}}}"
+
+
+def normalized(user_code: str) -> str:
+    """Return a user_code without dashes and in capitals. Raises DeviceCodeNotFound if it has another form."""
+    code = user_code.replace("-", "").upper()
+    if not USER_CODE.fullmatch(code):
+        raise DeviceCodeNotFound
+    return code
+
+
+def _reply(reply: Any) -> Any:
+    if not isinstance(reply, list | int | None):
+        raise TypeError
+    return reply
+
+
+def _seal(key: SigningKey, tag: str, field: str, payload: list[Any]) -> bytes:
+    return seal(key.for_device(tag), f"{tag} {field}", 0, ENCODE(payload).encode())
+
+
+def _open(key: SigningKey, tag: str, field: str, sealed: bytes) -> list[Any]:
+    """Return the payload. Raises DeviceCodeNotFound if it was changed in Redis."""
+    try:
+        found: list[Any] = json.loads(unseal(key.for_device(tag), f"{tag} {field}", sealed)[1])
+    except InvalidSeal:
+        raise DeviceCodeNotFound from None
+    return found

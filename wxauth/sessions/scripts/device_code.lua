@@ -1,0 +1,75 @@
+-- The life of a device code (RFC 8628). Each step is atomic, and may be sent again after a lost connection.
+-- KEYS[1]: the device code's hash.  ARGV[1]: microseconds to add to Redis' clock (0 in production).  ARGV[2]: the step.
+-- ARGV[3]: an id of this call, the same when it is sent again.
+--
+-- The fields. Times are microseconds since 1970.
+--   code      what is kept of the device_code    client   id of the client that asked
+--   ends      its end                            details  sealed, for the phone
+--   interval  between two polls                  polled, poll     time and id of the last poll
+--   state     approved, denied or used; nothing while no phone has answered
+--   answer    id of the call that answered       user     sealed, if approved
+--   taken     id of the call that used the code
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2] + ARGV[1]
+local SLOWER, TOLERANCE = 5000000, 200000
+
+local function get(field)
+  return redis.call('HGET', KEYS[1], field)
+end
+
+local function is_live()
+  local ends = get('ends')
+  return ends and tonumber(ends) > now
+end
+
+local steps = {}
+
+-- ARGV[4]: what is kept of the device_code.  ARGV[5]: client.  ARGV[6]: life.  ARGV[7]: interval.  ARGV[8]: details.
+-- Returns 0 if another device code has this user_code.
+function steps.request()
+  if is_live() then return get('code') == ARGV[4] and 1 or 0 end
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'code', ARGV[4], 'client', ARGV[5], 'ends', string.format('%.0f', now + ARGV[6]),
+    'interval', ARGV[7], 'details', ARGV[8])
+  redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[6] / 1000))
+  return 1
+end
+
+-- Returns the details and the rest of the life, 0 if it is not there or expired, 1 if it is answered.
+function steps.show()
+  if not is_live() then return 0 end
+  if get('state') then return 1 end
+  return {get('details'), string.format('%.0f', get('ends') - now)}
+end
+
+-- ARGV[4]: approved or denied.  ARGV[5]: the sealed user, or ''. Returns 0 if it is not there, expired or answered.
+function steps.answer()
+  if not is_live() then return 0 end
+  if get('state') then return get('answer') == ARGV[3] and 1 or 0 end
+  redis.call('HSET', KEYS[1], 'state', ARGV[4], 'user', ARGV[5], 'answer', ARGV[3])
+  return 1
+end
+
+-- ARGV[4]: what is kept of the device_code.  ARGV[5]: client. Returns the state, and the user if it is approved.
+function steps.poll()
+  if not get('code') then return {'expired'} end
+  if get('code') ~= ARGV[4] or get('client') ~= ARGV[5] or get('state') == 'used' then return {'invalid'} end
+  if not is_live() then return {'expired'} end
+  if get('poll') ~= ARGV[3] then
+    local interval, polled = tonumber(get('interval')), get('polled')
+    redis.call('HSET', KEYS[1], 'polled', string.format('%.0f', now), 'poll', ARGV[3])
+    if polled and now - polled < interval - TOLERANCE then
+      redis.call('HSET', KEYS[1], 'interval', string.format('%.0f', interval + SLOWER))
+      return {'slow_down'}
+    end
+  end
+  return {get('state') or 'pending', get('user') or ''}
+end
+
+-- Uses an approved code. Returns 0 if another call has used it.
+function steps.take()
+  if get('state') == 'approved' then redis.call('HSET', KEYS[1], 'state', 'used', 'taken', ARGV[3]) end
+  return get('taken') == ARGV[3] and 1 or 0
+end
+
+return steps[ARGV[2]]()
