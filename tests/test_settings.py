@@ -47,6 +47,11 @@ DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_PUSH_AES_KEY": ("push_aes_key", None),
     "WXAUTH_LOG_LEVEL": ("log_level", "info"),
     "WXAUTH_SANDBOX": ("sandbox", False),
+    "WXAUTH_PUBLIC_URL": ("public_url", ""),
+    "WXAUTH_PUBLIC_CLIENTS": ("public_clients", {}),
+    "WXAUTH_SCAN_PAGE": ("scan_page", ""),
+    "WXAUTH_SCAN_LINK": ("scan_link", False),
+    "WXAUTH_CORS_ORIGINS": ("cors_origins", frozenset()),
 }
 FINGERPRINT = "0a" * 32
 LONG = "s" * 16
@@ -59,9 +64,18 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_IDLE_TTL", "1", 1), ("WXAUTH_IDLE_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_TTL", "1", 1), ("WXAUTH_MAX_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_SESSIONS", "1", 1), ("WXAUTH_MAX_SESSIONS", "1000", 1000),
-    ("WXAUTH_CLIENTS", f"shop:{'a' * 14}:b", {"shop": Client(Secret(f"{'a' * 14}:b"), None)}),
+    ("WXAUTH_CLIENTS", f"shop:{'a' * 14}:b", {"shop": Client(Secret(f"{'a' * 14}:b"), None, "shop")}),
     ("WXAUTH_CLIENTS", f"shop@wx1:{'a' * 16}, bill:{'b' * 16}",
-     {"shop": Client(Secret("a" * 16), frozenset({"wx1"})), "bill": Client(Secret("b" * 16), None)}),
+     {"shop": Client(Secret("a" * 16), frozenset({"wx1"}), "shop"), "bill": Client(Secret("b" * 16), None, "bill")}),
+    ("WXAUTH_CLIENTS", f"web!scan:{'a' * 16}", {"web": Client(Secret("a" * 16), None, "web", True)}),
+    ("WXAUTH_PUBLIC_CLIENTS", "spa, desk@wx1",
+     {"spa": Client(None, None, "spa", True), "desk": Client(None, frozenset({"wx1"}), "desk", True)}),
+    ("WXAUTH_PUBLIC_URL", "https://login.example.com/auth/", "https://login.example.com/auth"),
+    ("WXAUTH_PUBLIC_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+    ("WXAUTH_SCAN_PAGE", "pages/scan/index", "pages/scan/index"),
+    ("WXAUTH_SCAN_LINK", "1", True),
+    ("WXAUTH_CORS_ORIGINS", "https://Shop.example.com, http://127.0.0.1:3000",
+     frozenset({"https://shop.example.com", "http://127.0.0.1:3000"})),
     *(("WXAUTH_LOGIN_RATE", rate, rate) for rate in ("1/second", "20/minute", "30/hour", "9/day")),
     ("WXAUTH_THREADS", "1", 1), ("WXAUTH_THREADS", "1000", 1000),
     ("WXAUTH_TRUSTED_PROXIES", "10", 10),
@@ -94,6 +108,7 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_MAX_SESSIONS": ["0", "1001", "many"],
     "WXAUTH_CLIENTS": [
         "shop", "shop:", f":{LONG}", f"shop:{LONG},shop:{LONG}", f"shop:{LONG},shop@wx1:{LONG}", f"shop@:{LONG}",
+        f"shop!scan:{LONG[1:]}", f"shop!admin:{LONG}", f"shop!scan@wx1:{LONG}",
         f"@wx1:{LONG}", f"shop:{LONG[1:]}", f"shop:{LONG},bill:its-secret", f"shop@wx1:{LONG[1:]}",
     ],
     "WXAUTH_LOGIN_RATE": ["0/minute", "300", "300/week", "/minute", "-1/minute", "300/minute/minute", "3٣/minute"],
@@ -115,6 +130,11 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_PUSH_AES_KEY": ["A" * 42, "A" * 43],  # without WXAUTH_PUSH_TOKEN
     "WXAUTH_LOG_LEVEL": ["loud", "trace"],
     "WXAUTH_SANDBOX": ["0", "true", "11"],
+    "WXAUTH_PUBLIC_URL": ["login.example.com", "http://login.example.com", "https://a.example/?a", "https://u@a.example"],
+    "WXAUTH_PUBLIC_CLIENTS": ["spa,spa", f"spa:{LONG}", "spa@", "s p a", "spa!scan"],
+    "WXAUTH_SCAN_PAGE": ["/pages/scan", "pages/scan?a=1", "pages//scan", "pages/scan/"],
+    "WXAUTH_SCAN_LINK": ["0", "yes"],
+    "WXAUTH_CORS_ORIGINS": ["*", "null", "https://*.example.com", "https://a.example/", "shop.example", "https://a.example:0"],
 }
 # fmt: on
 EVERY_NAME = sorted({*DEFAULTS, *BAD, *REQUIRED, *REDIS_URL_NAMES})
@@ -369,3 +389,8 @@ def test_any_environment_gives_settings_or_a_configuration_error(changes: dict[s
     """No value raises another exception."""
     with contextlib.suppress(ConfigurationError):
         assert read(**changes).secret_keys
+
+
+def test_a_client_in_both_lists_is_an_error() -> None:
+    found = error_of({**REQUIRED, "WXAUTH_CLIENTS": f"shop:{LONG}", "WXAUTH_PUBLIC_CLIENTS": "desk,shop"})
+    assert names_in(found.errors) == ["WXAUTH_PUBLIC_CLIENTS"]

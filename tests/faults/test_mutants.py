@@ -115,7 +115,9 @@ MUTANTS = {
         "I2",
         (
             Change(
-                "sessions/scripts/end.lua", "if (named[session.id] or false) == (ARGV[3] == 'these') then", "if false then"
+                "sessions/scripts/end.lua",
+                "if (named[session.id] or false) == (ARGV[3] == 'these') then",
+                "if false then",
             ),
         ),
     ),

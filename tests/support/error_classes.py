@@ -14,5 +14,5 @@ def subclasses(root: type[errors.WxAuthError]) -> set[type[errors.WxAuthError]]:
 
 
 def answered() -> set[type[errors.WxAuthError]]:
-    """Return every error class that a request can be answered with."""
-    return subclasses(errors.WxAuthError) - NOT_ANSWERED
+    """Return every error class that a request can be answered with as a problem. Those of OAuth have another form."""
+    return subclasses(errors.WxAuthError) - NOT_ANSWERED - subclasses(errors.OAuthError)

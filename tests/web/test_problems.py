@@ -37,6 +37,11 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.LoginTooOld(300), 401, "login_too_old", "login",
      {"WWW-Authenticate": f'{BEARER}, error="insufficient_user_authentication", max_age="300"'}),
     (errors.ClientUnauthorized(), 401, "client_unauthorized", "none", {"WWW-Authenticate": 'Basic realm="wxauth"'}),
+    (errors.InsufficientScope(), 403, "insufficient_scope", "none",
+     {"WWW-Authenticate": f'{BEARER}, error="insufficient_scope"'}),
+    (errors.TicketInvalid(), 400, "code_invalid", "login", {}),
+    (errors.DeviceCodeNotFound(), 404, "not_found", "none", {}),
+    (errors.DeviceCodeAnswered(), 404, "not_found", "none", {}),
     (errors.CodeInvalid(40029), 400, "code_invalid", "login", {}),
     (errors.PhoneCodeInvalid(40029), 400, "code_invalid", "login", {}),
     (errors.CodeUsed(40163), 400, "code_used", "login", {}),
@@ -172,8 +177,8 @@ def test_problem_does_not_contain_reason_or_hint(error: errors.WxAuthError) -> N
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_error_has_the_headers_of_its_status(error: errors.WxAuthError) -> None:
-    """Every 401 has a challenge, every 429 and 503 a Retry-After, and no other status has either."""
-    assert (error.challenge is not None) == (error.status == 401)
+    """Every 401 has a challenge, every 429 and 503 a Retry-After. RFC 6750 wants a challenge for one 403 too."""
+    assert (error.challenge is not None) == (error.status == 401 or error.code == "insufficient_scope")
     assert (error.retry_after is not None) == (error.status in (429, 503))
 
 

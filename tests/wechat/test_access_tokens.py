@@ -35,7 +35,8 @@ from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
-from wxauth.wechat.access_tokens import FORCE_INTERVAL, LOCK_GRACE, MARGIN, AccessTokens
+from wxauth.storage.single_flight import LOCK_GRACE
+from wxauth.wechat.access_tokens import FORCE_INTERVAL, MARGIN, AccessTokens
 from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Transport
 

@@ -36,7 +36,7 @@ def allow_origins(origins: frozenset[str], blueprints: Sequence[str]) -> Callabl
 
 
 def answer_preflights(app: Flask, name: str, blueprints: Sequence[str]) -> None:
-    """Add a route for OPTIONS to each route of these blueprints. `name` is the blueprint that gives it its headers."""
+    """Add a route for OPTIONS to each route of these blueprints, with the hooks of the blueprint `name`."""
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.rpartition(".")[0] in blueprints]
     for number, path in enumerate(dict.fromkeys(rule.rule for rule in rules)):
         methods = {method for rule in rules if rule.rule == path for method in rule.methods or ()}

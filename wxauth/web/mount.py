@@ -42,6 +42,18 @@ def mount(
         raise ConfigurationError([f'url_prefix: write "/{url_prefix.strip("/")}", or None to mount no routes.'])
     if NAME in app.blueprints:
         raise ConfigurationError(["url_prefix: the routes are mounted already; call init_app once."])
+    parent = _parent(hide_unconfigured, cors_origins)
+    if extend:
+        extend(parent)
+    app.register_blueprint(parent, url_prefix=url_prefix)
+    if cors_origins:
+        answer_preflights(app, NAME, FOR_PAGES)
+    if prefix := url_prefix.rstrip("/"):
+        _add_fallback(app, prefix)
+
+
+def _parent(hide_unconfigured: bool, cors_origins: frozenset[str]) -> RouteBlueprint:
+    """Return the blueprint of all mounted routes, with their hooks."""
     parent = RouteBlueprint(NAME, __name__)
     parent.before_request(_limit_body)
     if hide_unconfigured:
@@ -54,13 +66,7 @@ def mount(
         parent.register_error_handler(status, lambda error: handle(from_http(error)))
     for blueprint in (sessions.bp, userdata.bp, device.bp, clients.bp, oauth.bp, push.bp):
         parent.register_blueprint(blueprint)
-    if extend:
-        extend(parent)
-    app.register_blueprint(parent, url_prefix=url_prefix)
-    if cors_origins:
-        answer_preflights(app, NAME, FOR_PAGES)
-    if prefix := url_prefix.rstrip("/"):
-        _add_fallback(app, prefix)
+    return parent
 
 
 def _add_fallback(app: Flask, prefix: str) -> None:
