@@ -191,7 +191,7 @@ class SessionStore:
             raise UserBanned
         if replacing and replacing.user != record.user:
             self.revoke(replacing)
-        return self._session(token.id, record, int(self.now()) + self._idle_life)
+        return self._session(token.id, record, min(int(self.now()) + self._idle_life, record.ends_at))
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token, which may be any text. `touch` prolongs its life.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 VERIFY: Final = "/verify"
 #: Elsewhere, whether a body is exempt would show whether a guessed secret is right, without a count.
-CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/")
+CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/", "/device_authorization", "/token")
 MAX_PER_ADDRESS: Final = 4
 #: Seconds that a request waits for other bodies. In a storm, bodies that came with their headers take less.
 MAX_WAIT: Final = 0.5

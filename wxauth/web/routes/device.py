@@ -51,7 +51,6 @@ def page() -> Response:
 @bp.get("/device/<user_code>")
 @login_required
 def show(user_code: str) -> dict[str, Any]:
-    require_login_session(wx_session)
     with services().rate_limits.counting_guesses(wx_session.user):
         asked, seconds = services().device_codes.show(normalized(user_code), wx_session.appid)
     return {
