@@ -19,9 +19,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist lo
 test: $(VENV)/dev
 	$(PYTEST) -m "not check"
 
-# Without npm, the check of the types of the mini program's client is skipped.
-NODE_MODULES := tests/miniprogram/node_modules
-check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
+# Without npm, the tests of the mini program's types, of openapi.yaml's style and of the TypeScript client are skipped.
+NODE_MODULES := tests/miniprogram/node_modules tests/clients/node_modules
+check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES:=/done))
 	$(BIN)/lint-imports
 	$(PYTEST) -m check
 
@@ -30,8 +30,8 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(NODE_MODULES)/done: tests/miniprogram/package-lock.json
-	cd tests/miniprogram && npm ci --no-audit --no-fund
+$(NODE_MODULES:=/done): %/node_modules/done: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
 	touch $@
 
 # The faults with the counts of the specification; `make check` runs them with small ones. Tests that judge latencies run
