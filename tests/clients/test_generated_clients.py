@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.clients.conftest import Running
 from tests.clients.generators import (
     CLIENTS,
     CONTRACT,
@@ -23,8 +22,6 @@ from tests.clients.generators import (
 from tests.conftest import APPID
 from tests.support.clients import BACKEND, CLIENT_SECRET
 from tests.support.compatibility import check_row
-from tests.support.servers import RedisServer
-from tests.support.service import Service, WeChatServer, environment
 
 Generator = Callable[[Path], tuple[str, list[str]]]
 GENERATORS: dict[str, Generator] = {
@@ -32,21 +29,6 @@ GENERATORS: dict[str, Generator] = {
     "openapi-python-client": openapi_python_client,
     "openapi-typescript": openapi_typescript,
 }
-
-
-@dataclass
-class Running:
-    url: str
-    wechat: WeChatServer
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """One worker: a logout holds in it at once."""
-    with ExitStack() as stack:
-        redis, wechat = stack.enter_context(RedisServer()), stack.enter_context(WeChatServer())
-        more = {"WXAUTH_CLIENTS": f"{BACKEND}:{CLIENT_SECRET}", "WEB_CONCURRENCY": "1"}
-        yield Running(stack.enter_context(Service(environment(redis.url, wechat.url, **more))).url, wechat)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
