@@ -19,9 +19,12 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist lo
 test: $(VENV)/dev
 	$(PYTEST) -m "not check"
 
-# Without npm, the check of the types of the mini program's client is skipped.
-NODE_MODULES := tests/miniprogram/node_modules
-check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES)/done)
+# Without npm, the tests of the mini program's types, of openapi.yaml's style and of the TypeScript client are skipped.
+NODE_MODULES := tests/miniprogram/node_modules tests/clients/node_modules
+# Debian's mod_wsgi runs the service with Debian's Python. Without mod_wsgi, its tests are skipped.
+DEBIAN := .venv-debian
+check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES:=/done)) \
+		$(if $(wildcard /usr/lib/apache2/modules/mod_wsgi.so),$(DEBIAN)/done)
 	$(BIN)/lint-imports
 	$(PYTEST) -m check
 
@@ -30,8 +33,13 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(NODE_MODULES)/done: tests/miniprogram/package-lock.json
-	cd tests/miniprogram && npm ci --no-audit --no-fund
+$(NODE_MODULES:=/done): %/node_modules/done: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
+	touch $@
+
+$(DEBIAN)/done: requirements.txt
+	/usr/bin/python3 -m venv --clear $(DEBIAN)
+	$(DEBIAN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
 # The faults with the counts of the specification; `make check` runs them with small ones. Tests that judge latencies run
@@ -87,4 +95,4 @@ $(VENV)/dev: requirements.txt requirements-dev.txt
 	touch $@ $(VENV)/run
 
 clean:
-	rm -rf $(VENV) .venv-bench benchmarks/node/node_modules $(NODE_MODULES)
+	rm -rf $(VENV) $(DEBIAN) .venv-bench benchmarks/node/node_modules $(NODE_MODULES)

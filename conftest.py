@@ -8,6 +8,7 @@ import pytest
 
 #: Tests of `make check`, by the beginning of their names. `make test` runs all others.
 CHECK = (
+    "tests/clients/",  # `make check` installs the generators
     "tests/deploy/",
     "tests/docs/test_client.py::test_phones_of_one_user_settle_at_the_real_service",
     "tests/docs/test_client.py::test_tsc_accepts_the_client",

@@ -150,9 +150,12 @@ def echo() -> Echo:
 
 def wrapped(echo: Echo, threads: int = THREADS, **more: Any) -> WSGIApplication:
     """Return `echo` behind the middleware. The cache is not used: no request goes to /verify."""
-    settings = dataclasses.replace(settings_with_clients(), threads=threads, **more)
-    store = session_store(settings, redis_client(settings))
-    return wrap(echo, settings, SessionCache(store, None, 0))
+    return wrap(echo, dataclasses.replace(settings_with_clients(), threads=threads, **more), unused_cache())
+
+
+def unused_cache() -> SessionCache:
+    settings = settings_with_clients()
+    return SessionCache(session_store(settings, redis_client(settings)), None, 0)
 
 
 def calling(app: Any) -> Iterator[Caller]:
@@ -337,6 +340,26 @@ def test_server_busy_is_a_problem_with_retry_after(caller: Caller) -> None:
     assert {"Retry-After", "X-Content-Type-Options"} <= set(answer.headers)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+class Closing(Iterator[bytes]):
+    """An answer of WSGI without a chunk, as that of Flask to HEAD."""
+
+    closed = False
+
+    def __next__(self) -> bytes:
+        raise StopIteration
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_answer_without_a_chunk_gets_an_empty_one_and_is_closed() -> None:
+    """Hypercorn sends the headers with the first chunk."""
+    answer = Closing()
+    app = wrap(lambda environ, start_response: answer, settings_with_clients(), unused_cache())
+    assert app(request(None, "10.0.0.1", {}), lambda *_: lambda _: None) == [b""]
+    assert answer.closed
 
 
 def test_request_id_ends_with_the_refused_request(caller: Caller) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -277,6 +278,14 @@ def test_checks_are_not_limited(worker: Worker) -> None:
     """All checks of the operator's proxy come from one address."""
     client = worker(login_rate="1/hour", client_rate="1/hour")
     assert {client.get(path).status_code for path in ["/verify", "/session", "/healthz"] * 5} == {401, 200}
+
+
+def test_rate_limits_start_no_thread_before_redis_fails() -> None:
+    """uWSGI forks after it has loaded the service. A thread that runs at the fork makes it hang at SIGTERM."""
+    before = set(threading.enumerate())
+    limits = RateLimits(settings_with_clients(), RedisClient(connector("redis://127.0.0.1:1/0", "verify")))
+    limits.reset()
+    assert set(threading.enumerate()) <= before
 
 
 def test_reset_leaves_a_lock_that_was_held_behind() -> None:

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Response
-from werkzeug.wsgi import get_content_length
+from werkzeug.wsgi import ClosingIterator, get_content_length
 
 from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
 from ..logs import current_environ
@@ -56,7 +56,8 @@ class RequestId:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         before = current_environ.set(environ)
         try:
-            return self._app(environ, start_response)
+            answer = self._app(environ, start_response)
+            return answer if isinstance(answer, list) else _complete(answer)
         finally:
             current_environ.reset(before)
 
@@ -83,7 +84,7 @@ class ForwardAuth:
         # No log line: a proxy asks before every request.
         user = {"X-WX-AppID": session.appid, "X-WX-OpenID": session.openid, "X-WX-UnionID": session.unionid or ""}
         start_response("204 No Content", [*user.items(), *self._headers, *NO_STORE])
-        return []
+        return [b""]
 
     def _refuse(self, error: WxAuthError, method: str) -> Response:
         fields = {"method": method[:16], "route": VERIFY, "status": error.status, "problem": error.code}
@@ -173,6 +174,12 @@ class BodyBuffer:
     def _quota(self, address: str) -> threading.Semaphore:
         with self._lock:
             return self._addresses.setdefault(address, threading.Semaphore(MAX_PER_ADDRESS))
+
+
+def _complete(answer: Iterable[bytes]) -> list[bytes]:
+    """Return the answer in one chunk. Hypercorn answers 500 if there is none, as in a 204 or for HEAD."""
+    with contextlib.closing(ClosingIterator(answer)):
+        return [b"".join(answer)]
 
 
 def _read(environ: WSGIEnvironment, size: int) -> bytes:

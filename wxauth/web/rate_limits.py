@@ -6,6 +6,7 @@ import contextlib
 import hmac
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Final
 
 from flask import has_request_context, request
@@ -37,12 +38,16 @@ class RateLimits:
         self._client = parse(settings.client_rate)
         self._redis = redis
         self._now = clock
-        self.reset()
         self._key = derive(b"", settings.secret_keys[0].reveal().encode(), "wxauth address")
 
     def reset(self) -> None:
         """Forget the counts in memory. In a forked process their lock may be held."""
-        self._memory = MemoryStorage()
+        self.__dict__.pop("_memory", None)
+
+    @cached_property
+    def _memory(self) -> MemoryStorage:
+        """The counts in memory. They have a thread: uWSGI hangs at SIGTERM if it runs while uWSGI forks."""
+        return MemoryStorage()
 
     def check_login(self) -> None:
         """Count a login of the address. Raises StoreUnavailable before the code is spent: a code works once."""
