@@ -102,8 +102,8 @@ def handle(error: WxAuthError, respond: Callable[[WxAuthError, WSGIEnvironment],
 
 
 def handle_oauth(error: WxAuthError) -> Response:
-    """Return the answer of the routes of RFC 6749 and 8628, for Flask."""
-    return handle(error, to_oauth_response)
+    """Return the answer of the routes of RFC 6749 and 8628, for Flask. A route that is not there is a problem."""
+    return handle(error, to_response if isinstance(error, errors.NotFound) else to_oauth_response)
 
 
 def add_headers(response: Response) -> Response:
