@@ -12,8 +12,8 @@ const WORDS = {
 const NO_CODE = '没有识别到登录码，请重新扫码 · There is no login code here'
 const PICTURE = '请用“扫一扫”直接扫屏幕上的码，不支持识别图片 · Scan the code on the screen; pictures are not accepted'
 
-// WeChat's numbers for a code that was read from a picture: a long press, or the album. Somebody who wants to be logged
-// in as this user sends the code as a picture.
+// WeChat's numbers for a code that was read from a picture, by a long press or from the album. An attacker sends the code
+// of the attacker's own screen as a picture, to be logged in as this user.
 const FROM_PICTURE = [1012, 1013, 1048, 1049]
 
 function ago(seconds) {
