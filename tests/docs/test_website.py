@@ -388,6 +388,49 @@ def test_no_address_holds_a_secret_and_no_post_has_a_cookie(page: Page) -> None:
     assert set(page.service.cookies) == {""}
 
 
+# --- The page of the documentation
+
+
+def html_blocks() -> tuple[str, str]:
+    """Return the two pages that the documentation shows: for a website, and for a <web-view>."""
+    text = (ROOT / "docs" / "scan-login.md").read_text()
+    website, web_view = re.findall(r"^```html\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return website, web_view
+
+
+@pytest.fixture
+def shown(shared: Page, tmp_path: Path) -> Iterator[Website]:
+    """A website with the pages of the documentation, which ask the scripted service."""
+    shared.browser.driver.get("about:blank")
+    shared.service.reset()
+    shutil.copy(CLIENT, tmp_path)
+    for name, block in zip(("website", "web-view"), html_blocks(), strict=True):
+        html = f"<!doctype html>{block}".replace("https://login.example.com", shared.service.url)
+        (tmp_path / f"{name}.html").write_text(html)
+    with Website(tmp_path) as website:
+        yield website
+        shared.browser.driver.get("about:blank")  # closes its connections to this website
+
+
+def test_page_of_the_documentation_shows_a_code_and_ends_with_the_token(shared: Page, shown: Website) -> None:
+    shared.browser.driver.get(f"{shown.url}/website.html")
+    wait_until(lambda: shared.browser.text("#login") == CODES[0], "the code")
+    shared.service.say("/token", 200, TOKEN)
+    wait_until(
+        lambda: shared.browser.run("return document.querySelector('#login').childElementCount") == 0, "the login"
+    )
+    assert shared.service.asked("/token")[-1]["client_id"] == "console"
+
+
+def test_web_view_of_the_documentation_keeps_the_token_of_its_ticket(shared: Page, shown: Website) -> None:
+    shared.service.say("/login", 200, LOGGED_IN)
+    shared.browser.driver.get(f"{shown.url}/web-view.html#ticket=wxt_1")
+    wait_until(lambda: shared.browser.run("return sessionStorage.token") == "wxa_token", "the token")
+    shared.browser.driver.refresh()
+    assert shared.browser.run("return [sessionStorage.token, location.hash]") == ["wxa_token", ""]
+    assert shared.service.asked("/login") == [{"ticket": "wxt_1"}]
+
+
 # --- The files
 
 
