@@ -9,18 +9,17 @@
 
 const GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
 const ENDED = ['expired_token', 'invalid_grant'] // invalid_grant: the code was used, or the service has lost it
-const TIMEOUT = 10000 // ms for a request
+const TIMEOUT = 10000 // ms
 const MAX_PAUSE = 30 // seconds between two polls while the service does not answer
-const RETRIES = 2 // of other requests, and of the image
+const RETRIES = 2 // of other requests
 const RETRY_PAUSE = 2 // seconds
 
 const sleep = seconds => new Promise(resolve => setTimeout(resolve, seconds * 1000))
 const createError = (code, message, more) => Object.assign(new Error(`${code}: ${message}`), { code }, more)
 
 async function untilVisible() {
-  while (document.hidden) {
-    await new Promise(resolve => document.addEventListener('visibilitychange', resolve, { once: true }))
-  }
+  const change = resolve => document.addEventListener('visibilitychange', resolve, { once: true })
+  while (document.hidden) await new Promise(change)
 }
 
 // Return the JSON of a success. Otherwise reject: `code` is `unavailable`, or the code that the service gave.
@@ -32,8 +31,8 @@ async function post(baseURL, path, options) {
     answer = await fetch(url, { ...common, ...options })
     body = await answer.json()
   } catch (cause) {
-    const hint = `If the service is up, add ${location.origin} to WXAUTH_CORS_ORIGINS.`
-    throw createError('unavailable', `No answer from ${url}. ${hint}`, { cause, retryAfter: 0 })
+    const hint = `No answer from ${url}. If it is up, add ${location.origin} to WXAUTH_CORS_ORIGINS.`
+    throw createError('unavailable', hint, { cause, retryAfter: 0 })
   }
   if (answer.ok && body) return body
   const { error, error_description: description, code, detail } = body || {}
@@ -54,11 +53,13 @@ async function withRetries(work) {
   }
 }
 
-function show(element, { qr_code: src, user_code: code }, alt) {
-  const image = Object.assign(document.createElement('img'), { src, alt, referrerPolicy: 'no-referrer' })
-  let left = RETRIES
-  image.onerror = () => left-- > 0 && sleep(RETRY_PAUSE).then(() => { if (image.isConnected) image.src = src })
+// Show the code and load its image.
+async function show(element, { qr_code: src, user_code: code }, alt) {
+  const image = Object.assign(document.createElement('img'), { alt, referrerPolicy: 'no-referrer' })
   element.replaceChildren(image, Object.assign(document.createElement('p'), { textContent: code }))
+  const error = createError('unavailable', `No image from ${src}`, { retryAfter: 0 })
+  const load = (onload, fail) => Object.assign(image, { src, onload, onerror: () => fail(error) })
+  await withRetries(() => new Promise(load))
 }
 
 // Poll until the user has answered. Return null if the code has ended.
@@ -94,7 +95,7 @@ export async function scanLogin({ baseURL, clientId, element, appid, alt = 'å¾®ä
   }
   async function run() {
     const code = await withRetries(() => send('/device_authorization', appid ? { appid } : {}))
-    show(element, code, alt)
+    await show(element, code, alt)
     return (await poll(send, code)) || run()
   }
   try {
