@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -20,29 +19,12 @@ import requests
 from tests.support.compatibility import check_row
 from tests.support.servers import RedisServer, free_port, program
 from tests.support.service import ROOT, Service, WeChatServer, environment
+from tests.support.website import Phone
 
 EXAMPLES = ROOT / "examples" / "scan_login"
 NODE_MODULES = ROOT / "tests" / "miniprogram" / "node_modules"
 CLIENT_ID, SECRET = "console", "client-secret-that-nobody-may-see"
 SCAN_URL, CODE, SUCCESS, FAILURE = "扫码登录：", "登录码：", "登录成功：", "登录失败："
-
-
-class Phone:
-    """The phone of a user who is logged in."""
-
-    def __init__(self, url: str, code: str) -> None:
-        self.url = url
-        token = requests.post(f"{url}/login", json={"code": code}, timeout=5).json()["token"]
-        self.headers = {"Authorization": f"Bearer {token}"}
-
-    def get(self, path: str) -> Any:
-        answer = requests.get(f"{self.url}{path}", headers=self.headers, timeout=5)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def answer(self, user_code: str, *, approve: bool) -> int:
-        url, body = f"{self.url}/device/{user_code}", {"approve": approve}
-        return requests.post(url, json=body, headers=self.headers, timeout=5).status_code
 
 
 @dataclass

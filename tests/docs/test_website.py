@@ -6,22 +6,25 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.support.browser import Browser
-from tests.support.servers import wait_until
-from tests.support.service import ROOT
-from tests.support.website import CODES, ScriptedService, Website
+from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.service import ROOT, Service, WeChatServer, environment
+from tests.support.website import CODES, Phone, ScriptedService, Website
 
 FOLDER = ROOT / "examples" / "website"
 CLIENT = FOLDER / "wxauth-web.js"
 TOKEN = {"access_token": "wxa_token", "token_type": "Bearer", "expires_in": 604800}
 LOGGED_IN = {"token": "wxa_token", "token_type": "Bearer", "expires_in": 604800}
 
-#: A page without login. Its clock is 50 times as fast, and `pauses` has the milliseconds of each timer.
+#: A page without login. Its clock is SPEED times as fast, and `pauses` has the milliseconds of each timer.
 PAGE = """
 <!doctype html>
 <title>A page of the tests</title>
@@ -29,7 +32,7 @@ PAGE = """
 <script>
   const pauses = []
   const realTimeout = window.setTimeout
-  window.setTimeout = (work, ms) => { pauses.push(ms); return realTimeout(work, ms / 50) }
+  window.setTimeout = (work, ms) => { pauses.push(ms); return realTimeout(work, ms / SPEED) }
 </script>
 <script type="module">
   import * as client from './wxauth-web.js'
@@ -55,7 +58,7 @@ PAGE = """
 class Page:
     """The page of the tests in a browser, and the service that it asks."""
 
-    def __init__(self, browser: Browser, service: ScriptedService, site: Website) -> None:
+    def __init__(self, browser: Browser, service: Any, site: Website) -> None:
         self.browser, self.service, self.site, self.url = browser, service, site, site.url
 
     def open(self, fragment: str = "") -> None:
@@ -90,7 +93,7 @@ class Page:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("website")
     shutil.copy(CLIENT, folder)
-    (folder / "test.html").write_text(PAGE)
+    (folder / "test.html").write_text(PAGE.replace("SPEED", "50"))
     with ScriptedService() as service, Website(folder) as website, Browser(website.url) as browser:
         yield Page(browser, service, website)
 
@@ -398,6 +401,120 @@ def test_no_address_holds_a_secret_and_no_post_has_a_cookie(page: Page) -> None:
     assert len(addresses) > 3
     assert [it for it in (*addresses, *page.site.asked) if any(secret in it for secret in secrets)] == []
     assert set(page.service.cookies) == {""}
+
+
+# --- The real service
+
+
+@dataclass
+class Login:
+    """The service with the website as a client without a secret, and its users."""
+
+    url: str
+    wechat: WeChatServer
+    redis: RedisServer
+
+    def phone(self, user: str = "alice") -> Phone:
+        return Phone(self.url, self.wechat.fake.wx_login(user))
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    folder = tmp_path_factory.mktemp("website")
+    shutil.copy(CLIENT, folder)
+    (folder / "test.html").write_text(PAGE.replace("SPEED", "1"))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        website = stack.enter_context(Website(folder))
+        redis, wechat = stack.enter_context(RedisServer()), stack.enter_context(WeChatServer())
+        client = {"WXAUTH_PUBLIC_CLIENTS": "console", "WXAUTH_CORS_ORIGINS": website.url, "WXAUTH_PUBLIC_URL": url}
+        page = {"WXAUTH_SCAN_PAGE": "pages/scan/index"}
+        stack.enter_context(Service(environment(redis.url, wechat.url, **client, **page), port))
+        browser = stack.enter_context(Browser(website.url))
+        yield Page(browser, Login(url, wechat, redis), website)
+
+
+def shown_code(page: Page, not_code: str = "") -> str:
+    """Wait for a code with an image, and return it."""
+    script = "return !!document.images[0]?.naturalWidth"
+    wait_until(lambda: page.codes() not in ([], [not_code]) and page.browser.run(script), "the code")
+    return page.codes()[0]
+
+
+#: Send the token of the login to the service, as the page would.
+WHO = """
+const [url, token, done] = arguments
+const headers = { Authorization: `Bearer ${token}` }
+fetch(`${url}/session`, { headers }).then(it => it.json()).then(done)
+"""
+
+
+def session_of(page: Page, token: str) -> dict[str, Any]:
+    found: dict[str, Any] = page.browser.driver.execute_async_script(WHO, page.service.url, token)
+    return found
+
+
+def test_website_is_logged_in_by_the_phone_at_the_real_service(real: Page) -> None:
+    """The page polls at the pace of the service, and may read the answers although its origin is another one."""
+    phone = real.service.phone()
+    real.open()
+    real.scan()
+    code = shown_code(real)
+    wait_until(lambda: len(real.pauses()) > 2, "two polls")
+    assert phone.get(f"/device/{code}")["client_name"] == "console"
+    assert phone.answer(code, approve=True) == 204
+    session = session_of(real, real.outcome()["value"]["access_token"])
+    assert (session["openid"], session["device"]) == (phone.get("/session")["openid"], "console")
+    assert set(real.pauses()) == {2}
+
+
+def test_website_is_refused_by_the_phone_at_the_real_service(real: Page) -> None:
+    phone = real.service.phone()
+    real.open()
+    real.scan()
+    assert phone.answer(shown_code(real), approve=False) == 204
+    assert real.outcome()["code"] == "access_denied"
+
+
+def test_website_renews_a_code_that_the_real_service_has_lost(real: Page) -> None:
+    """A key that is gone stands for the five minutes of a code."""
+    real.open()
+    real.scan()
+    code = shown_code(real)
+    real.service.redis.client().flushdb()
+    renewed = shown_code(real, not_code=code)
+    assert real.service.phone().answer(renewed, approve=True) == 204
+    assert real.outcome()["value"]["token_type"] == "Bearer"
+
+
+def test_page_is_logged_in_with_a_ticket_at_the_real_service(real: Page) -> None:
+    """The ticket works once."""
+    phone = real.service.phone()
+    ticket = requests.post(f"{real.service.url}/ticket", headers=phone.headers, timeout=5).json()["ticket"]
+    real.open(f"#ticket={ticket}")
+    real.browser.run("ticket(...arguments)", real.service.url)
+    session = session_of(real, real.outcome()["value"]["access_token"])
+    assert (session["openid"], session["device"]) == (phone.get("/session")["openid"], "web-view")
+    real.open(f"#ticket={ticket}")
+    real.browser.run("ticket(...arguments)", real.service.url)
+    assert real.outcome()["code"] == "code_invalid"
+
+
+def test_page_of_another_origin_reads_nothing_from_the_real_service(real: Page) -> None:
+    with Website(ROOT / "examples" / "website") as stranger:
+        real.browser.driver.get(stranger.url)
+        ask = "fetch(`${arguments[0]}/session`).then(arguments[1], error => arguments[1](error.name))"
+        found = real.browser.driver.execute_async_script(ask, real.service.url)
+        real.browser.driver.get("about:blank")
+    assert found == "TypeError"
+
+
+@pytest.mark.parametrize(("client_id", "code"), [("stranger", "invalid_client"), ("", "invalid_client")])
+def test_website_that_is_no_client_is_told_so_by_the_real_service(client_id: str, code: str, real: Page) -> None:
+    real.open()
+    real.scan(clientId=client_id)
+    assert real.outcome()["code"] == code
 
 
 # --- The page of the documentation

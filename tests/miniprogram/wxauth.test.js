@@ -12,7 +12,7 @@ const TOO_LONG = 60000 // ms: a promise that is never settled is a failure, too
 const SESSION = { url: '/session' }
 const FILE = { url: '/upload', filePath: __filename, name: 'file' }
 
-const sandbox = new Sandbox()
+const sandbox = new Sandbox({ WXAUTH_PUBLIC_URL: 'https://login.example.com', WXAUTH_PUBLIC_CLIENTS: 'console' })
 const front = new Front(sandbox)
 
 before(async () => { await Promise.all([sandbox.start(), front.start()]) })
@@ -1371,6 +1371,47 @@ test('the web-view page opens nothing without a ticket, and tries again', async 
   assert.deepEqual([page.data.src, page.data.error], ['', '账号已停用 · This account is banned'])
   await page.show()
   assert.deepEqual([page.data.src.split('#')[1], page.data.error], ['ticket=wxt_1', ''])
+})
+
+// What a website sends: a form, as a client without a secret.
+async function websiteAsks(path, fields = {}) {
+  const headers = { 'Content-Type': 'application/x-www-form-urlencoded' }
+  const body = String(new URLSearchParams({ client_id: 'console', ...fields }))
+  return JSON.parse((await ask(`${sandbox.url}${path}`, { method: 'POST', headers, body })).body)
+}
+
+const GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
+const poll = ({ device_code }) => websiteAsks('/token', { grant_type: GRANT, device_code })
+
+// The scan page after a scan of a code of the real service, and what the website got with the code.
+async function scanned(t) {
+  const asked = await websiteAsks('/device_authorization')
+  const { page } = await scanPage(t, { q: encodeURIComponent(asked.verification_uri_complete) })
+  return { asked, page }
+}
+
+test('the scan page logs in a website at the real service, once', async t => {
+  const { asked, page } = await scanned(t)
+  assert.deepEqual([page.data.asking.name, page.data.asking.network], ['console', '127.0.0.0/24'])
+  await page.approve()
+  const { access_token } = await poll(asked)
+  assert.equal(await statusOf(access_token), 200)
+  await page.show()
+  assert.match(page.data.error, /登录码已失效/)
+})
+
+test('the scan page refuses the login of a website at the real service', async t => {
+  const { asked, page } = await scanned(t)
+  await page.deny()
+  assert.equal((await poll(asked)).error, 'access_denied')
+})
+
+test('a ticket logs in a page at the real service, once', async t => {
+  const { auth } = phone(t)
+  const ticket = await auth.ticket()
+  const { token } = await post('/login', { ticket })
+  assert.equal(await statusOf(token), 200)
+  assert.equal((await post('/login', { ticket })).code, 'code_invalid')
 })
 
 test('the page opens the website', async t => {

@@ -1,4 +1,4 @@
-"""A website on an origin of its own, and a stand-in for the service that answers a test's script."""
+"""A website on an origin of its own, a phone that scans its codes, and a scripted stand-in for the service."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
+
+import requests
 
 CODES: Final = ("BCDF-GHJK", "LMNP-QRST", "VWXZ-BCDF")
 PIXEL: Final = base64.b64decode(
@@ -47,6 +49,24 @@ class _Threaded:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Phone:
+    """The phone of a user who is logged in."""
+
+    def __init__(self, url: str, code: str) -> None:
+        self.url = url
+        token = requests.post(f"{url}/login", json={"code": code}, timeout=5).json()["token"]
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def get(self, path: str) -> Any:
+        answer = requests.get(f"{self.url}{path}", headers=self.headers, timeout=5)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def answer(self, user_code: str, *, approve: bool) -> int:
+        url, body = f"{self.url}/device/{user_code}", {"approve": approve}
+        return requests.post(url, json=body, headers=self.headers, timeout=5).status_code
 
 
 class Website(_Threaded):
