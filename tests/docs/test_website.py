@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +19,7 @@ import pytest
 import requests
 
 from tests.support.browser import Browser
-from tests.support.servers import RedisServer, free_port, wait_until
+from tests.support.servers import RedisServer, Server, free_port, wait_until
 from tests.support.service import ROOT, Service, WeChatServer, environment
 from tests.support.website import CODES, Phone, ScriptedService, Website
 
@@ -165,6 +169,16 @@ def test_approved_scan_gives_the_token_and_removes_the_code(page: Page) -> None:
     form = {"client_id": "console", "grant_type": grant, "device_code": "device-code-1"}
     assert page.service.asked("/token") == [form, form]
     assert page.service.asked("/device_authorization") == [{"client_id": "console"}]
+
+
+def test_code_that_ended_while_the_service_did_not_answer_is_renewed(page: Page) -> None:
+    code = {"device_code": "d", "user_code": "x", "qr_code": f"{page.service.url}/device/x.png", "interval": 2}
+    page.service.say("/device_authorization", 200, code | {"expires_in": 0})
+    page.service.say("/token", 502, b"<html>")
+    page.service.say("/token", 200, TOKEN)
+    page.scan()
+    assert page.outcome() == {"value": TOKEN}
+    assert [form["device_code"] for form in page.service.asked("/token")] == ["d", "device-code-2"]
 
 
 def test_scan_names_the_mini_program_if_the_page_does(page: Page) -> None:
@@ -520,11 +534,11 @@ def test_website_that_is_no_client_is_told_so_by_the_real_service(client_id: str
 # --- The page of the documentation
 
 
-def html_blocks() -> tuple[str, str]:
-    """Return the two pages that the documentation shows: for a website, and for a <web-view>."""
+def blocks(language: str) -> list[str]:
+    """Return the blocks of the documentation, as the two HTML pages: for a website, and for a <web-view>."""
     text = (ROOT / "docs" / "scan-login.md").read_text()
-    website, web_view = re.findall(r"^```html\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return website, web_view
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return found
 
 
 @pytest.fixture
@@ -533,7 +547,7 @@ def shown(shared: Page, tmp_path: Path) -> Iterator[Website]:
     shared.browser.driver.get("about:blank")
     shared.service.reset()
     shutil.copy(CLIENT, tmp_path)
-    for name, block in zip(("website", "web-view"), html_blocks(), strict=True):
+    for name, block in zip(("website", "web-view"), blocks("html"), strict=True):
         html = f"<!doctype html>{block}".replace("https://login.example.com", shared.service.url)
         (tmp_path / f"{name}.html").write_text(html)
     with Website(tmp_path) as website:
@@ -558,6 +572,60 @@ def test_web_view_of_the_documentation_keeps_the_token_of_its_ticket(shared: Pag
     shared.browser.driver.refresh()
     assert shared.browser.run("return [sessionStorage.token, location.hash]") == ["wxa_token", ""]
     assert shared.service.asked("/login") == [{"ticket": "wxt_1"}]
+
+
+def test_policy_of_the_documentation_lets_the_login_work(shared: Page, shown: Website, tmp_path: Path) -> None:
+    """The script is in a file, as the documentation says."""
+    (policy,) = blocks("text")
+    content = policy.partition(": ")[2].strip().replace("https://login.example.com", shared.service.url)
+    page, script = (tmp_path / name for name in ("website.html", "website.js"))
+    before, _, inline = page.read_text().partition('<script type="module">')
+    script.write_text(inline.partition("</script>")[0])
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{content}">'
+    page.write_text(f'{meta}{before}<script type="module" src="website.js"></script>')
+    shared.browser.console_messages()
+    shared.service.say("/token", 200, TOKEN)
+    shared.browser.driver.get(f"{shown.url}/website.html")
+    shared.await_requests("/token", 1)
+    assert shared.service.asked(f"/device/{CODES[0]}.png")
+    assert [it for it in shared.browser.console_messages() if "favicon" not in it["message"]] == []
+
+
+class Terminal(Server):
+    """A line of the documentation that starts a server. It needs no other variables than its own."""
+
+    def __init__(self, line: str, url: str) -> None:
+        self.url = url
+        line = line.replace("make run", f"{sys.executable} app.py").replace("python3", sys.executable)
+        environ = {"PATH": os.environ["PATH"], "PORT": url.rpartition(":")[2]}
+        super().__init__(["/bin/sh", "-c", f"exec env {line}"], environ=environ, cwd=ROOT)
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(self.url, timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+
+def test_lines_of_the_documentation_log_in_the_website_of_the_sandbox(shared: Page, tmp_path: Path) -> None:
+    """Three terminals: the sandbox, the website and the phone. Both servers get a free port and the page knows it."""
+    folder = shutil.copytree(FOLDER, tmp_path / "website")
+    services, sites = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+
+    def moved(line: str) -> str:
+        line = line.replace("http://127.0.0.1:8000", services).replace("http://127.0.0.1:8080", sites)
+        return line.replace("8080", sites.rpartition(":")[2]).replace("examples/website", str(folder))
+
+    (folder / "index.html").write_text(moved((folder / "index.html").read_text()))
+    sandbox, website, phone = (moved(line) for line in blocks("sh") if "8000" in line or "8080" in line)
+    with Terminal(sandbox, services), Terminal(website, sites):
+        shared.browser.driver.get(sites)
+        wait_until(lambda: shared.codes() != [], "the code")
+        line = phone.replace("THE-CODE", shared.codes()[0])
+        shown = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True, timeout=30).stdout
+        wait_until(lambda: shared.browser.text("#hint").startswith("登录成功：oSANDBOX"), "the login")
+        shared.browser.driver.get("about:blank")
+    assert json.loads(shown)["client_name"] == "console"
 
 
 # --- The files

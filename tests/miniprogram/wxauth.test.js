@@ -1313,6 +1313,11 @@ test('the scan page calls a request of the last minute new, also if the clock of
   }
 })
 
+test('the scan page says that the network is not known', async t => {
+  asks({ network: 'unknown' })
+  assert.equal((await scanPage(t)).page.data.asking.network, '未知 · unknown')
+})
+
 for (const [tap, approve, words] of [['approve', true, /登录成功/], ['deny', false, /已拒绝/]]) {
   test(`the scan page sends the answer of the user: ${tap}`, async t => {
     asks().answer(`POST /device/${CODE}`, 204, '')

@@ -47,7 +47,8 @@ Page({
   show() {
     return this.during(async () => {
       const { client_name: name, created_at: since, network } = await auth.device(this.data.code)
-      return { asking: { name, network, ago: ago(Date.now() / 1000 - since) } }
+      const where = network === 'unknown' ? '未知 · unknown' : network
+      return { asking: { name, network: where, ago: ago(Date.now() / 1000 - since) } }
     })
   },
 
