@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -273,6 +274,19 @@ def test_aborted_scan_rejects_with_the_reason_and_sends_no_more(page: Page) -> N
     polls = len(page.service.asked("/token"))
     time.sleep(0.5)
     assert len(page.service.asked("/token")) == polls
+
+
+def test_scan_that_is_aborted_before_its_code_comes_does_not_show_it(page: Page) -> None:
+    aborted = Event()
+    code = {"device_code": "d", "user_code": "x", "qr_code": "", "interval": 2, "expires_in": 300}
+    page.service.say("/device_authorization", 200, lambda: aborted.wait(20) and code)
+    page.scan()
+    page.await_requests("/device_authorization", 1)
+    page.browser.run("abort('left')")
+    assert page.outcome()["code"] == "left"
+    aborted.set()
+    time.sleep(0.5)
+    assert page.codes() == []
 
 
 def test_scan_that_is_aborted_before_it_begins_sends_nothing(page: Page) -> None:

@@ -27,7 +27,7 @@ CORS: Final = {
     "Vary": "Origin",
 }
 
-#: Status, body and headers.
+#: Status, body (or a function that waits and returns it) and headers.
 Answer = tuple[int, Any, dict[str, str]]
 
 
@@ -147,6 +147,7 @@ class ScriptedService(_Threaded):
             def _respond(self, body: dict[str, str]) -> None:
                 service.requests.append((self.path, body))
                 status, content, headers = service.answer(self.path)
+                content = content() if callable(content) else content
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self._send(status, data, headers)
 
