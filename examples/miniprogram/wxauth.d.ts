@@ -100,7 +100,7 @@ export interface WxAuthError extends Error {
    * phone number), `logged_out` (`logout()` was called during the request, or another request's login failed).
    */
   code: string
-  /** The answer that the service gave to a login, or to `phone` or `userData`. */
+  /** The answer that the service gave to a login, or to another function than `request` and its like. */
   answer?: Answer
 }
 
@@ -108,6 +108,27 @@ export interface Phone {
   phoneNumber: string
   purePhoneNumber: string
   countryCode: string
+}
+
+/** The query of a page, as `onLoad` gets it. */
+export interface Query {
+  /** What a mini-program code holds. */
+  scene?: string
+  /** The whole link of an ordinary QR code. */
+  q?: string
+  [more: string]: any
+}
+
+/** Who asks to be logged in. Show it to the user before `approve`. */
+export interface Device {
+  client_id: string
+  client_name: string
+  /** Unix seconds: when the code was asked for. */
+  created_at: number
+  /** Seconds until the code expires. */
+  expires_in: number
+  /** The network from which the code was asked for, as `203.0.113.0/24`. */
+  network: string
 }
 
 export interface Client {
@@ -140,6 +161,19 @@ export interface Client {
    * the service. Rejects with the error of `get` if the user refuses.
    */
   userData<Data = any>(get: () => PromiseLike<{ encryptedData: string; iv: string }>): Promise<Data>
+  /**
+   * Return a ticket for a page in a `<web-view>`. It works once, within 60 seconds. Put it into the fragment of the
+   * page's address: `#ticket=…`. No server and no log gets the fragment.
+   */
+  ticket(): Promise<string>
+  /** Return the user_code of a scanned code as `XXXX-XXXX`, or null if the query holds none. */
+  scanned(query: Query): string | null
+  /** Ask the service who wants to be logged in. Rejects with `not_found` if the code is unknown, used or expired. */
+  device(code: string): Promise<Device>
+  /** Log in the website that shows the code. Call it only after the user has seen who asks and has agreed. */
+  approve(code: string): Promise<void>
+  /** Refuse the login. The code cannot be used any more. */
+  deny(code: string): Promise<void>
 }
 
 /** Create one client for the whole mini program, because it keeps the token and shares logins. */

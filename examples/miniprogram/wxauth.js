@@ -6,6 +6,7 @@ const MAX_WAIT = 5 // seconds. If Retry-After is longer, return the answer to th
 const CODE_SPENT = ['code_invalid', 'code_used', 'wechat_unreachable'] // WeChat may have used up the code in the body
 const ENDED = ['token_invalid', 'session_replaced', 'session_revoked', 'user_banned'] // the session does not exist
 const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i // mini programs do not have the class URL
+const USER_CODE = /^([B-DF-HJ-NP-TV-XZ]{4})-?([B-DF-HJ-NP-TV-XZ]{4})$/i
 const originOf = url => (ORIGIN.exec(url) || [''])[0].toLowerCase()
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 const createError = (code, message, answer) => Object.assign(new Error(message), { code, answer })
@@ -21,6 +22,14 @@ function withToken(header, token) {
   const result = token ? { Authorization: `Bearer ${token}` } : {}
   Object.keys(header || {}).forEach(name => { if (!/^authorization$/i.test(name)) result[name] = header[name] })
   return result
+}
+
+// Return the user_code in the query of a page that was opened by a scan, or null. WeChat encodes both members once more.
+function scanned({ scene, q }) {
+  const text = textOf(ignoreErrors(() => decodeURIComponent(scene || q)))
+  const [, given] = /[?&]user_code=([^&#]*)/.exec(text) || ['', text]
+  const halves = USER_CODE.exec(given)
+  return halves && `${halves[1]}-${halves[2]}`.toUpperCase()
 }
 
 function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: api = wx }) {
@@ -83,8 +92,8 @@ function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: 
     }
   }
 
-  function valueOf(answer) {
-    if (answer.statusCode === 200 && isObject(answer.data)) return answer.data
+  function valueOf(answer, status = 200) {
+    if (answer.statusCode === status && (status === 204 || isObject(answer.data))) return answer.data
     const { code, detail } = problemOf(answer)
     throw createError(code || 'not_understood', detail || `The service answered ${answer.statusCode}`, answer)
   }
@@ -162,19 +171,28 @@ function create({ baseURL, appid, device, origins = [], onEnded = () => {}, wx: 
     return answer.statusCode === 204 || ENDED.includes(problemOf(answer).code)
   }
 
+  async function ask(method, url, data, status) {
+    return valueOf(await call('request', { url, method, data }), status)
+  }
+
   async function phone(code) {
     if (!code) throw createError('no_phone_code', 'The user gave no phone number')
-    return valueOf(await call('request', { url: '/phone', method: 'POST', data: { code } }))
+    return ask('POST', '/phone', { code })
   }
 
   // Call `get` after a login, and again after a renewal: a login may replace the key of older data.
   async function userData(get) {
     const data = async () => { const { encryptedData, iv } = await get(); return { encryptedData, iv } }
-    return valueOf(await call('request', { url: '/userdata/decrypt', method: 'POST', data }))
+    return ask('POST', '/userdata/decrypt', data)
   }
   const [request, uploadFile, downloadFile] = ['request', 'uploadFile', 'downloadFile'].map(it => call.bind(null, it))
   const token = () => request({ url: '/session' }).then(requireToken) // the request renews a token that has ended
-  return { request, uploadFile, downloadFile, login, logout, token, phone, userData }
+  const ofDevice = (method, code, ...more) => ask(method, `/device/${encodeURIComponent(code)}`, ...more)
+  const approve = async code => { await ofDevice('POST', code, { approve: true }, 204) }
+  const deny = async code => { await ofDevice('POST', code, { approve: false }, 204) }
+  const ticket = async () => (await ask('POST', '/ticket')).ticket
+  const scan = { scanned, device: code => ofDevice('GET', code), approve, deny }
+  return Object.assign({ request, uploadFile, downloadFile, login, logout, token, phone, userData, ticket }, scan)
 }
 
 module.exports = { create }

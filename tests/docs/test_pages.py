@@ -75,7 +75,7 @@ def test_each_file_that_a_page_links_to_or_names_exists(name: str) -> None:
 @each_page
 def test_page_names_only_variables_that_exist(name: str) -> None:
     """An unknown WXAUTH_ name would be a configuration error."""
-    names_of_examples = {"WXAUTH_APPID", "WXAUTH_URL"}
+    names_of_examples = {"WXAUTH_APPID", "WXAUTH_CLIENT", "WXAUTH_URL"}
     assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", page(name))) <= VARIABLES | names_of_examples
 
 

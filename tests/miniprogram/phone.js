@@ -155,12 +155,12 @@ function load({ setTimeout, clearTimeout, Date }, more = {}) {
   return run('wxauth.js', { setTimeout, clearTimeout, Date, ...more })
 }
 
-// The whole mini program: its app and its page, which is not loaded yet.
-function open(clock, wx, baseURL) {
+// The whole mini program: its app and one of its pages, which is not loaded yet.
+function open(clock, wx, baseURL, name = 'index', more = {}) {
   let app, page
   const given = { wx, console: { warn() {} } }
   run('app.js', { ...given, baseURL, require: () => load(clock, given), App: it => { app = it } })
-  run('pages/index/index.js', { ...given, getApp: () => app, Page: it => { page = it } })
+  run(`pages/${name}/index.js`, { ...given, ...more, getApp: () => app, Page: it => { page = it } })
   return live(page)
 }
 

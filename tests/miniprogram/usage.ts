@@ -24,6 +24,7 @@ async function use(
   upload: Without<WechatMiniprogram.UploadFileOption>,
   download: Without<WechatMiniprogram.DownloadFileOption>,
   tap: WechatMiniprogram.ButtonGetPhoneNumber,
+  scan: Record<string, string | undefined>, // the parameter of onLoad
 ): Promise<void> {
   // All of WeChat's own options are options here, and its answers come back.
   const { statusCode, data, header } = await auth.request<Orders>({ url: '/orders', method: 'POST', data: { tea: 1 } })
@@ -47,6 +48,16 @@ async function use(
   const steps = await auth.userData<{ stepInfoList: unknown[] }>(() => wx.getWeRunData({}))
   console.log(order, text, path, ended, purePhoneNumber, nickName, steps.stepInfoList.length)
 
+  const code: string | null = auth.scanned(scan)
+  if (code) {
+    const { client_name, created_at, expires_in, network } = await auth.device(code)
+    console.log(client_name.length, created_at + expires_in, network.length)
+    const nothing: void = await auth.approve(code)
+    await auth.deny(code).then(() => nothing)
+  }
+  const address: string = `https://shop.example.com/#ticket=${await auth.ticket()}`
+  console.log(address)
+
   auth.request({ url: '/orders' }).catch((error: WxAuthError) => console.log(error.code, error.answer?.statusCode))
 }
 
@@ -65,6 +76,8 @@ void auth.request({ url: '/', success() {} })
 void auth.uploadFile({ url: '/' })
 // @ts-expect-error: what WeChat sealed, with its iv
 void auth.userData(async () => ({ encryptedData: '' }))
+// @ts-expect-error: a query that holds no code gives null
+void auth.approve(auth.scanned({}))
 // @ts-expect-error: the token is a promise
 void ('' + auth.token().length)
 

@@ -12,7 +12,7 @@ const TOO_LONG = 60000 // ms: a promise that is never settled is a failure, too
 const SESSION = { url: '/session' }
 const FILE = { url: '/upload', filePath: __filename, name: 'file' }
 
-const sandbox = new Sandbox()
+const sandbox = new Sandbox({ WXAUTH_PUBLIC_URL: 'https://login.example.com', WXAUTH_PUBLIC_CLIENTS: 'console' })
 const front = new Front(sandbox)
 
 before(async () => { await Promise.all([sandbox.start(), front.start()]) })
@@ -1121,6 +1121,101 @@ test('a user who keeps the data settles the promise', async t => {
   await assert.rejects(auth.userData(() => Promise.reject(refusal)), refusal)
 })
 
+// --- Scans and tickets
+
+const CODE = 'BCDF-GHJK'
+const LINK = 'https://login.example.com/device?user_code='
+const QUERIES = {
+  'a mini-program code': [{ scene: 'BCDFGHJK' }, CODE],
+  'a mini-program code that is encoded once more': [{ scene: 'BCDF%2DGHJK' }, CODE],
+  'an ordinary code': [{ q: encodeURIComponent(LINK + CODE), scancode_time: '1800000000' }, CODE],
+  'a link with more in it': [{ q: encodeURIComponent(`${LINK.replace('?', '?a=1&')}${CODE}&b=2#c`) }, CODE],
+  'small letters': [{ scene: 'bcdf-ghjk' }, CODE],
+  'no scan': [{}, null],
+  'a vowel': [{ scene: 'ACDFGHJK' }, null],
+  'a letter too few': [{ scene: 'BCDFGHJ' }, null],
+  'a letter too many': [{ scene: 'BCDFGHJKL' }, null],
+  'another link': [{ q: encodeURIComponent('https://login.example.com/BCDFGHJK') }, null],
+  'another member of the link': [{ q: encodeURIComponent(`https://login.example.com/device?my_user_code=${CODE}`) }, null],
+  'what cannot be decoded': [{ scene: '%' }, null],
+  'a path in place of a code': [{ q: encodeURIComponent(`${LINK}../session`) }, null],
+}
+
+for (const [what, [query, code]] of Object.entries(QUERIES)) {
+  test(`scanned returns ${code} for ${what}`, async t => assert.equal(phone(t).auth.scanned(query), code))
+}
+
+const DEVICE = {
+  client_id: 'console', client_name: 'console', created_at: 1.8e9 - 130, expires_in: 170, network: '203.0.113.0/24',
+}
+const answers = ({ body }) => JSON.parse(body.toString())
+
+test('device tells who asks, after a login if needed', async t => {
+  const { auth, wx } = phone(t)
+  front.answer(`GET /device/${CODE}`, 200, JSON.stringify(DEVICE))
+  assert.deepEqual({ ...(await auth.device(CODE)) }, DEVICE)
+  assert.deepEqual([wx.logins, front.all(`GET /device/${CODE}`)[0].authorization], [1, `Bearer ${stored(wx).token}`])
+})
+
+test('a code is sent as one segment of the path', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  front.answer('GET /device/..%2Fsession%3F', 200, '{}')
+  await auth.device('../session?')
+  assert.deepEqual(front.seen.map(it => it.what), ['GET /device/..%2Fsession%3F'])
+})
+
+for (const [name, approve] of [['approve', true], ['deny', false]]) {
+  test(`${name} sends its answer once`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    front.answer(`POST /device/${CODE}`, 204, '')
+    assert.equal(await auth[name](CODE), undefined)
+    assert.deepEqual(front.all(`POST /device/${CODE}`).map(answers), [{ approve }])
+  })
+
+  test(`${name} rejects with the problem: a code that is not valid any more`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    front.say(`POST /device/${CODE}`, 404, 'not_found', 'none')
+    await assert.rejects(auth[name](CODE), { code: 'not_found', message: 'made up: not_found' })
+  })
+
+  test(`${name} does not take another answer for a success`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    front.answer(`POST /device/${CODE}`, 200, '{}')
+    await assert.rejects(auth[name](CODE), { code: 'not_understood' })
+  })
+
+  test(`${name} is sent again after a renewal, or if the service says so`, async t => {
+    const { auth, wx, clock } = await phoneLoggedIn(t)
+    front.say(`POST /device/${CODE}`, 401, 'token_invalid', 'login')
+    front.say(`POST /device/${CODE}`, 503, 'store_unavailable', 'retry', { 'Retry-After': '1' })
+    front.answer(`POST /device/${CODE}`, 204, '')
+    const waiting = clock.next(1000)
+    const answer = auth[name](CODE)
+    clock.advance((await waiting).ms)
+    await answer
+    assert.deepEqual([wx.logins, front.count(`POST /device/${CODE}`)], [2, 3])
+  })
+
+  test(`${name} is not sent again after an answer of a gateway: the service may have handled it`, async t => {
+    const { auth } = await phoneLoggedIn(t)
+    front.answer(`POST /device/${CODE}`, 502, '<html>')
+    await assert.rejects(auth[name](CODE), { code: 'not_understood' })
+    assert.equal(front.count(`POST /device/${CODE}`), 1)
+  })
+}
+
+test('ticket returns the ticket', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  front.answer('POST /ticket', 200, '{"ticket": "wxt_1", "expires_in": 60}')
+  assert.equal(await auth.ticket(), 'wxt_1')
+})
+
+test('ticket rejects with the problem', async t => {
+  const { auth } = await phoneLoggedIn(t)
+  front.say('POST /ticket', 403, 'insufficient_scope', 'none')
+  await assert.rejects(auth.ticket(), { code: 'insufficient_scope' })
+})
+
 // --- The types, and the mini program around it
 
 test('what the types promise is there, and nothing else', t => {
@@ -1187,6 +1282,149 @@ test('the page says what went wrong', async t => {
   await page.onLoad()
   assert.match(page.data.error, /WeChat has blocked/)
   assert.deepEqual([page.data.session, page.data.busy], [null, false])
+})
+
+const SCANNED = 1047
+
+// The page of a scan, loaded with this query. `entry` is WeChat's number for how the mini program was opened.
+async function scanPage(t, query = { scene: 'BCDFGHJK' }, entry = SCANNED) {
+  const { wx, clock } = phone(t)
+  wx.getEnterOptionsSync = () => ({ scene: entry })
+  const page = open(clock, wx, front.url, 'scan', { Date: clock.Date })
+  await page.onLoad(query)
+  return { page, wx, clock }
+}
+
+const asks = (more = {}) => front.answer(`GET /device/${CODE}`, 200, JSON.stringify({ ...DEVICE, ...more }))
+
+test('the scan page shows who asks, how long ago and from where, and sends nothing by itself', async t => {
+  asks()
+  const { page } = await scanPage(t)
+  const { asking, code, busy, error, result } = page.data
+  assert.deepEqual({ ...asking }, { name: 'console', network: '203.0.113.0/24', ago: '2 分钟前 · 2 min ago' })
+  assert.deepEqual([code, busy, error, result], [CODE, false, '', ''])
+  assert.equal(front.count(`POST /device/${CODE}`), 0)
+})
+
+test('the scan page calls a request of the last minute new, also if the clock of the phone is behind', async t => {
+  for (const created_at of [1.8e9 - 59, 1.8e9 + 600]) {
+    asks({ created_at })
+    assert.equal((await scanPage(t)).page.data.asking.ago, '刚刚 · just now')
+  }
+})
+
+test('the scan page says that the network is not known', async t => {
+  asks({ network: 'unknown' })
+  assert.equal((await scanPage(t)).page.data.asking.network, '未知 · unknown')
+})
+
+for (const [tap, approve, words] of [['approve', true, /登录成功/], ['deny', false, /已拒绝/]]) {
+  test(`the scan page sends the answer of the user: ${tap}`, async t => {
+    asks().answer(`POST /device/${CODE}`, 204, '')
+    const { page } = await scanPage(t)
+    await page[tap]()
+    assert.deepEqual(front.all(`POST /device/${CODE}`).map(answers), [{ approve }])
+    assert.match(page.data.result, words)
+    assert.equal(page.data.asking, null)
+  })
+}
+
+test('the scan page says that a code is not valid any more, and does not let the user approve it', async t => {
+  asks().say(`POST /device/${CODE}`, 404, 'not_found', 'none')
+  const { page } = await scanPage(t)
+  await page.approve()
+  assert.match(page.data.error, /登录码已失效/)
+  assert.deepEqual([page.data.asking, page.data.result, page.data.busy], [null, '', false])
+})
+
+test('the scan page keeps the question if the answer did not arrive', async t => {
+  asks().answer(`POST /device/${CODE}`, 502, '<html>')
+  const { page } = await scanPage(t)
+  await page.approve()
+  assert.match(page.data.error, /502/)
+  assert.equal(page.data.asking.name, 'console')
+})
+
+test('the scan page asks nothing without a code', async t => {
+  const { page } = await scanPage(t, { scene: 'a-table-of-a-restaurant' })
+  assert.match(page.data.error, /没有识别到登录码/)
+  assert.deepEqual(front.seen, [])
+})
+
+for (const entry of [1012, 1013, 1048, 1049]) {
+  test(`the scan page refuses a code from a picture: ${entry}`, async t => {
+    const { page } = await scanPage(t, { scene: 'BCDFGHJK' }, entry)
+    assert.match(page.data.error, /不支持识别图片/)
+    assert.deepEqual([page.data.code, front.seen], ['', []])
+  })
+}
+
+test('the web-view page opens the page with a ticket in the fragment', async t => {
+  const { wx, clock } = await phoneLoggedIn(t)
+  const page = open(clock, wx, front.url, 'web')
+  front.answer('POST /ticket', 200, '{"ticket": "wxt_/#&1", "expires_in": 60}')
+  await page.onLoad()
+  const { hash, search, pathname } = new URL(page.data.src)
+  assert.deepEqual([new URLSearchParams(hash.slice(1)).get('ticket'), search, pathname], ['wxt_/#&1', '', '/page'])
+})
+
+test('the web-view page opens nothing without a ticket, and tries again', async t => {
+  const { wx, clock } = await phoneLoggedIn(t)
+  const page = open(clock, wx, front.url, 'web')
+  front.say('POST /ticket', 403, 'user_banned', 'none').answer('POST /ticket', 200, '{"ticket": "wxt_1"}')
+  await page.onLoad()
+  assert.deepEqual([page.data.src, page.data.error], ['', '账号已停用 · This account is banned'])
+  await page.show()
+  assert.deepEqual([page.data.src.split('#')[1], page.data.error], ['ticket=wxt_1', ''])
+})
+
+// What a website sends: a form, as a client without a secret.
+async function websiteAsks(path, fields = {}) {
+  const headers = { 'Content-Type': 'application/x-www-form-urlencoded' }
+  const body = String(new URLSearchParams({ client_id: 'console', ...fields }))
+  return JSON.parse((await ask(`${sandbox.url}${path}`, { method: 'POST', headers, body })).body)
+}
+
+const GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
+const poll = ({ device_code }) => websiteAsks('/token', { grant_type: GRANT, device_code })
+
+// The scan page after a scan of a code of the real service, and what the website got with the code.
+async function scanned(t) {
+  const asked = await websiteAsks('/device_authorization')
+  const { page } = await scanPage(t, { q: encodeURIComponent(asked.verification_uri_complete) })
+  return { asked, page }
+}
+
+test('the scan page logs in a website at the real service, once', async t => {
+  const { asked, page } = await scanned(t)
+  assert.deepEqual([page.data.asking.name, page.data.asking.network], ['console', '127.0.0.0/24'])
+  await page.approve()
+  const { access_token } = await poll(asked)
+  assert.equal(await statusOf(access_token), 200)
+  await page.show()
+  assert.match(page.data.error, /登录码已失效/)
+})
+
+test('the scan page refuses the login of a website at the real service', async t => {
+  const { asked, page } = await scanned(t)
+  await page.deny()
+  assert.equal((await poll(asked)).error, 'access_denied')
+})
+
+test('a ticket logs in a page at the real service, once', async t => {
+  const { auth } = phone(t)
+  const ticket = await auth.ticket()
+  const { token } = await post('/login', { ticket })
+  assert.equal(await statusOf(token), 200)
+  assert.equal((await post('/login', { ticket })).code, 'code_invalid')
+})
+
+test('the page opens the website', async t => {
+  const { page, wx } = await openedPage(t)
+  const opened = []
+  wx.navigateTo = ({ url }) => opened.push(url)
+  page.openWeb()
+  assert.deepEqual(opened, ['/pages/web/index'])
 })
 
 test('what the README shows works as it stands', async t => {

@@ -64,6 +64,10 @@ Page({
     })
   },
 
+  openWeb() {
+    wx.navigateTo({ url: '/pages/web/index' })
+  },
+
   givePhone({ detail }) {
     return this.during(async () => ({ phone: (await auth.phone(detail.code)).purePhoneNumber }))
   },
