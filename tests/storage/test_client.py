@@ -34,19 +34,19 @@ OPERATIONS: dict[str, Callable[[RedisClient], object]] = {
 
 
 def test_read_of_an_absent_key_returns_none(redis_client: RedisClient) -> None:
-    assert redis_client.read("absent") is None
+    assert redis_client.read("wxa:absent") is None
 
 
 def test_read_returns_the_value(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    raw_redis.set("k", b"v", px=5000)
-    assert redis_client.read("k") == b"v"
+    raw_redis.set("wxa:k", b"v", px=5000)
+    assert redis_client.read("wxa:k") == b"v"
 
 
 def test_count_returns_the_sum_and_keeps_the_end_of_the_first_use(
     redis_client: RedisClient, raw_redis: redis.Redis
 ) -> None:
-    assert [redis_client.count("k", seconds) for seconds in (10, 500)] == [1, 2]
-    assert 0 < raw_redis.ttl("k") <= 10
+    assert [redis_client.count("wxa:k", seconds) for seconds in (10, 500)] == [1, 2]
+    assert 0 < raw_redis.ttl("wxa:k") <= 10
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
@@ -188,20 +188,20 @@ def test_count_works_after_a_lost_connection(redis_server: RedisServer) -> None:
 
 
 def test_count_of_a_text_raises_store_unavailable(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    raw_redis.set("taken", "words", ex=10)
-    with pytest.raises(StoreUnavailable):
-        redis_client.count("taken", 10)
+    raw_redis.set("wxa:taken", "words", ex=10)
+    with pytest.raises(StoreUnavailable, match="error"):
+        redis_client.count("wxa:taken", 10)
 
 
 def test_set_gives_the_key_a_ttl(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
-    redis_client.set("k", 5, b"value")
-    assert (raw_redis.get("k"), 0 < int(raw_redis.ttl("k")) <= 5) == (b"value", True)
+    redis_client.set("wxa:k", 5, b"value")
+    assert (raw_redis.get("wxa:k"), 0 < int(raw_redis.ttl("wxa:k")) <= 5) == (b"value", True)
 
 
 def test_run_loads_an_unknown_script(redis_client: RedisClient, raw_redis: redis.Redis) -> None:
     raw_redis.script_flush()
-    assert redis_client.run(SCRIPT, "k", "v", parse=bool)
-    assert raw_redis.get("k") == b"v"
+    assert redis_client.run(SCRIPT, "wxa:k", "v", parse=bool)
+    assert raw_redis.get("wxa:k") == b"v"
 
 
 def test_run_is_sent_again_after_a_lost_connection(redis_server: RedisServer) -> None:
@@ -213,12 +213,12 @@ def test_run_is_sent_again_after_a_lost_connection(redis_server: RedisServer) ->
         assert client.read("k") == b"second"
 
 
-@pytest.mark.parametrize("command", [("GET", "text"), ("TIME",)], ids=["text", "list"])
+@pytest.mark.parametrize("command", [("GET", "wxa:text"), ("TIME",)], ids=["text", "list"])
 def test_reply_of_another_type_raises_store_unavailable(redis_client: RedisClient, command: tuple[str, ...]) -> None:
     """It belongs to another command: the connection is dropped."""
-    redis_client.set("text", 10, b"text")
+    redis_client.set("wxa:text", 10, b"text")
     with pytest.raises(StoreUnavailable, match="garbled"):
-        redis_client.ask("k", *command, parse=int)
+        redis_client.ask("wxa:k", *command, parse=int)
 
 
 def test_breaker_gauge_is_0_after_a_late_first_connection(raw_redis: redis.Redis) -> None:

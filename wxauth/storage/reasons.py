@@ -9,6 +9,7 @@ import redis
 from redis.exceptions import AskError, MovedError, RedisClusterException, SlotNotCoveredError, TryAgainError
 
 from ..errors import StoreUnavailable
+from .acl import CLUSTER_RIGHTS, RIGHTS, SENTINEL_RIGHTS
 
 FAILURES: Final = (redis.RedisError, RedisClusterException, OSError)
 #: The slot is moving to another node, or has moved.
@@ -31,8 +32,9 @@ REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], 
 REASONS_BY_TEXT: Final[Mapping[str, str]] = {
     "MISCONF": "misconf",
     "NOREPLICAS": "too_few_replicas",
-    # The command is forbidden within a script, not on its own.
-    "user executing the script can't run": "noperm",
+    # The command, the key or the channel is forbidden within a script: Redis up to 7.0, and the others.
+    "The user executing the script can't": "noperm",
+    "ACL failure in script": "noperm",
     "max number of clients": "max_clients",
     # redis-py says this when a new connection delivers unrequested data, which can only be a refusal.
     "Connection not ready": "max_clients",
@@ -44,8 +46,7 @@ REASONS_BY_TEXT: Final[Mapping[str, str]] = {
 }
 HINTS: Final[Mapping[str, str]] = {
     "noauth": "the user or the password in REDIS_URL is missing or wrong",
-    "noperm": "allow the Redis user +@read +@write +@scripting +@connection +info +time +wait +publish +subscribe"
-    " ~wxa:* &wxa:revoked",
+    "noperm": f"allow the Redis user {RIGHTS}; in a cluster also {CLUSTER_RIGHTS}; at sentinels {SENTINEL_RIGHTS}",
     "readonly": "REDIS_URL names a replica: name the primary, or use redis+sentinel://",
     "oom": "Redis is full: raise its maxmemory",
     "misconf": "Redis cannot write to its disk: see its log",
@@ -75,6 +76,8 @@ def unavailable(word: str) -> StoreUnavailable:
 
 def reason(error: BaseException) -> str:
     """Return the one word for an error of redis-py."""
+    if isinstance(error, RedisClusterException) and _is_caused_by_a_right(error):
+        return "noperm"
     for text, word in REASONS_BY_TEXT.items():
         if text in str(error):
             return word
@@ -82,6 +85,13 @@ def reason(error: BaseException) -> str:
         if isinstance(error, kind):
             return word
     return "error"
+
+
+def _is_caused_by_a_right(error: BaseException) -> bool:
+    """Whether a missing right is the cause. redis-py calls a node that refuses CLUSTER SLOTS no cluster."""
+    cause = error.__cause__ or error.__context__
+    is_right = isinstance(cause, redis.exceptions.NoPermissionError)
+    return is_right or (cause is not None and _is_caused_by_a_right(cause))
 
 
 def dangers(facts: Mapping[str, str]) -> Iterator[str]:

@@ -21,10 +21,11 @@ class ClusterSet(Topology):
         *("--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"),
     )
 
-    def __init__(self, *options: str, password: str = "") -> None:
+    def __init__(self, *options: str, password: str = "", server: str = "redis-server") -> None:
+        self._server = server
         self._options = (*self.OPTIONS, *options)
         super().__init__([])
-        self.nodes += [Node(*self._options, password=password) for _ in range(6)]
+        self.nodes += [Node(*self._options, password=password, server=server) for _ in range(6)]
         self._partners = {a: b for i in range(3) for a, b in _both_ways(self.nodes[i], self.nodes[i + 3])}
 
     @property
@@ -54,7 +55,7 @@ class ClusterSet(Topology):
 
     def join(self) -> Node:
         """Add a primary without slots."""
-        node = Node(*self._options, password=self.password)
+        node = Node(*self._options, password=self.password, server=self._server)
         self._stack.enter_context(node)
         self._introduce(node)
         self.nodes.append(node)

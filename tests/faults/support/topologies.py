@@ -27,9 +27,9 @@ DOWN_AFTER: Final = 2000
 class Node(RedisServer):
     """A redis-server that can be killed, stalled and started again."""
 
-    def __init__(self, *options: str, password: str = "") -> None:
+    def __init__(self, *options: str, password: str = "", server: str = "redis-server") -> None:
         secured = ("--requirepass", password, "--masterauth", password) if password else ()
-        super().__init__("--repl-diskless-sync-delay", "0", *secured, *options)
+        super().__init__("--repl-diskless-sync-delay", "0", *secured, *options, server=server)
         self.password = password
         self._first_command = tuple(self._command)
         self._client = self.client()
@@ -97,9 +97,9 @@ class Node(RedisServer):
 class SentinelNode(Node):
     """A sentinel that watches `primary`. `password` is its own."""
 
-    def __init__(self, primary: Node, quorum: int, password: str) -> None:
-        super().__init__(password=password)
-        self._command = [program("redis-server"), f"{self.folder}/sentinel.conf", "--sentinel"]
+    def __init__(self, primary: Node, quorum: int, password: str, server: str = "redis-server") -> None:
+        super().__init__(password=password, server=server)
+        self._command = [program(server), f"{self.folder}/sentinel.conf", "--sentinel"]
         lines = [
             f"port {self.port}",
             "bind 127.0.0.1",
@@ -187,13 +187,15 @@ class SentinelSet(Topology):
     All nodes require the password; with `open_sentinels`, the sentinels require none.
     """
 
-    def __init__(self, *options: str, password: str = "", open_sentinels: bool = False) -> None:
-        super().__init__([Node(*options, password=password) for _ in range(3)])
+    def __init__(
+        self, *options: str, password: str = "", open_sentinels: bool = False, server: str = "redis-server"
+    ) -> None:
+        super().__init__([Node(*options, password=password, server=server) for _ in range(3)])
         self.primary, *others = self.nodes
         for node in others:
             node._command += ["--replicaof", "127.0.0.1", str(self.primary.port)]
         their_password = "" if open_sentinels else password
-        self.sentinels = [SentinelNode(self.primary, 2, their_password) for _ in range(3)]
+        self.sentinels = [SentinelNode(self.primary, 2, their_password, server) for _ in range(3)]
 
     @property
     def url(self) -> str:
