@@ -31,6 +31,7 @@ PLANTED = "pLaNtEd-value"
 DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_REDIS_TLS": ("redis_tls", "verify"),
     "WXAUTH_REDIS_CONNECTIONS": ("redis_connections", 8),
+    "WXAUTH_REDIS_TIMEOUT": ("redis_timeout", None),
     "WXAUTH_IDLE_TTL": ("idle_ttl", 604800),
     "WXAUTH_MAX_TTL": ("max_ttl", 2592000),
     "WXAUTH_MAX_SESSIONS": ("max_sessions", 10),
@@ -61,6 +62,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_REDIS_TLS", f"pin:{FINGERPRINT}", f"pin:{FINGERPRINT}"),
     ("WXAUTH_REDIS_TLS", f"pin:{':'.join(['0A'] * 32)}", f"pin:{FINGERPRINT}"),
     ("WXAUTH_REDIS_CONNECTIONS", "1", 1), ("WXAUTH_REDIS_CONNECTIONS", "1000", 1000),
+    ("WXAUTH_REDIS_TIMEOUT", "0.05", 0.05), ("WXAUTH_REDIS_TIMEOUT", "30", 30.0),
     ("WXAUTH_IDLE_TTL", "1", 1), ("WXAUTH_IDLE_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_TTL", "1", 1), ("WXAUTH_MAX_TTL", "31536000", 31536000),
     ("WXAUTH_MAX_SESSIONS", "1", 1), ("WXAUTH_MAX_SESSIONS", "1000", 1000),
@@ -99,10 +101,17 @@ BAD: dict[str, list[str]] = {
                   f"redis://host/{'9' * 5000}", "redis+sentinel://10.0.0.1,10.0.0.2:0/service",
                   "redis+sentinel://[::1]:99999,host/service", f"redis+sentinel://host/service/{'9' * 5000}",
                   "redis+cluster://10.0.0.1,[::1]:65536", "redis+cluster://10.0.0.1,[::1",
-                  "redis+cluster://10.0.0.1:0", "redis+cluster://host,a..b"],
+                  "redis+cluster://10.0.0.1:0", "redis+cluster://host,a..b",
+                  "valkey://", "valkey:host", "valkeyss://host", "valkey+sentinel://host", "valkeys://host?db=0",
+                  "valkey+unix:///redis.sock", "unix://", "unix:///", "unix:/redis.sock", "unix://redis.sock",
+                  "unix://a:b@c/redis.sock", "unix://a/b:c@/redis.sock", "unix:///redis.sock?db=x",
+                  "unix:///redis.sock?db=0&ssl_cert_reqs=none", "unix:///redis.sock?password=secret",
+                  "unix:///redis.sock?db=123456", "unix:///redis.sock#db", "unix:///redis%00.sock", "unix:///a b",
+                  "unix+sentinel:///redis.sock/service"],
     "WXAUTH_REDIS_TLS": ["off", "pin:", f"pin:{'0' * 63}", f"pin:{'0' * 65}", f"pin:{'g' * 64}", "verify:sha256",
                          "insecure:a", f":{FINGERPRINT}"],
     "WXAUTH_REDIS_CONNECTIONS": ["0", "1001", "eight"],
+    "WXAUTH_REDIS_TIMEOUT": ["0", "0.04", "30.1", "nan", "inf", "-1", "1s", "1e0", ".5"],
     "WXAUTH_IDLE_TTL": ["0", "31536001", "1.5", "week", "１２"],
     "WXAUTH_MAX_TTL": ["0", "31536001", "-1", "9" * 5000],
     "WXAUTH_MAX_SESSIONS": ["0", "1001", "many"],
@@ -240,6 +249,16 @@ def test_redis_url_takes_precedence_over_its_aliases() -> None:
         "redis://:pa℀ss@host",
         "redis+sentinel://[::1],10.0.0.2:26379,[fd00::2]:65535/service/0",
         "rediss+cluster://redis-1.example.,[::ffff:10.0.0.1]:6379/",
+        "valkey://user:secret@host:6379/0",
+        "valkeys://[2001:db8::1]:6380",
+        "valkey+sentinel://[::1],10.0.0.2:26379/service/2",
+        "valkeys+sentinel://[fd00::1]:26379/service",
+        "valkey+cluster://[fd00::1],[fd00::2]:7000",
+        "valkeys+cluster://host",
+        "unix:///run/redis/redis-server.sock",
+        "unix:///redis.sock?db=3",
+        "unix://:p%40ss@/tmp/redis.sock",
+        "unix://user:pa%2Fss@/tmp/50%25%20@:,/redis.sock?db=15",
     ],
 )
 def test_each_kind_of_redis_url_is_valid(url: str) -> None:
@@ -248,12 +267,32 @@ def test_each_kind_of_redis_url_is_valid(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host:6379", "rediss+sentinel://host:26379/service", "rediss+cluster://host:6379"]
+    "url",
+    [
+        "redis://host:6379",
+        "valkey://host",
+        "rediss+sentinel://host:26379/service",
+        "valkeys+cluster://host:6379",
+        "unix:///redis.sock",
+    ],
 )
 def test_a_pin_without_a_single_tls_server_is_an_error(url: str) -> None:
     """A pin that has no effect must not be ignored."""
     changes = {"REDIS_URL": url, "WXAUTH_REDIS_TLS": f"pin:{FINGERPRINT}"}
     assert names_in(error_of({**REQUIRED, **changes}).errors) == ["WXAUTH_REDIS_TLS"]
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+def test_a_pin_of_a_single_tls_server_is_valid(scheme: str) -> None:
+    changes = {"REDIS_URL": f"{scheme}://host", "WXAUTH_REDIS_TLS": f"pin:{FINGERPRINT}"}
+    assert read(**changes).redis_tls == f"pin:{FINGERPRINT}"
+
+
+def test_a_timeout_in_which_no_replica_can_confirm_is_an_error() -> None:
+    """The service waits 0.15 s for replicas, and an idle Redis looks every 0.1 s."""
+    changes = {"WXAUTH_REDIS_TIMEOUT": "0.2", "WXAUTH_WAIT_REPLICAS": "1"}
+    assert names_in(error_of({**REQUIRED, **changes}).errors) == ["WXAUTH_REDIS_TIMEOUT"]
+    assert read(**changes | {"WXAUTH_REDIS_TIMEOUT": "0.25"}).redis_timeout == 0.25
 
 
 def test_wxauth_apps_configures_several_apps() -> None:
@@ -376,6 +415,16 @@ def test_shown_by_finds_the_password_in_front_of_several_hosts(hosts: str) -> No
     found = read(REDIS_URL=f"redis+cluster://:{PLANTED}@{hosts}")
     assert found.shown_by(f"REDIS_PASSWORD={PLANTED}")
     assert not found.shown_by(hosts)
+
+
+def test_shown_by_finds_the_password_in_front_of_a_socket() -> None:
+    """`remove_secrets` removes the variable with it, under any name."""
+    found = read(REDIS_URL=f"unix://user:{PLANTED}@/run/redis.sock?db=1")
+    assert found.shown_by(f"REDIS_PASSWORD={PLANTED}")
+    assert not found.shown_by("/run/redis.sock")
+    environ = {"REDIS_URI": f"unix://user:{PLANTED}@/elsewhere.sock", "MY_REDIS": f"valkey://:{PLANTED}@host"}
+    found.remove_secrets(environ)
+    assert environ == {}
 
 
 def test_the_settings_are_frozen() -> None:

@@ -26,6 +26,8 @@ SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_
 NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 #: The minimal length of a signing key, in characters.
 KEY_LENGTH: Final = 32
+#: Seconds. The client waits 0.15 s for replicas, and an idle Redis answers up to 0.1 s later.
+MIN_WAIT_TIMEOUT: Final = 0.25
 #: The minimal length of a client's secret, in characters.
 CLIENT_SECRET_LENGTH: Final = 16
 #: A client's id, and the app that it is limited to.
@@ -37,6 +39,8 @@ HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:[0-9]{1,5})
 ONE_HOST: Final = rf"://([^@/?#\[\]\s]*@)?{HOST}"
 HOSTS: Final = rf"{ONE_HOST}(,{HOST})*"
 DATABASE: Final = "[0-9]{1,5}"
+#: No path has a NUL.
+SOCKET: Final = rf"unix://([^@/?#\[\]\s]*@)?/(?![^?]*%00)[^?#\s]+(\?db={DATABASE})?"
 
 #: The variables of a real installation. A misspelt WECHAT_ name counts: it shows what was meant.
 PRODUCTION: Final = "|".join((*REDIS_URL_NAMES, "WXAUTH_SECRET_KEYS", "WXAUTH_APPS", "WECHAT.*"))
@@ -143,7 +147,7 @@ PUBLIC_CLIENTS: Final = _Format(".+", "write id or id@appid, each id once.", _pu
 KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
-    rf"rediss?({ONE_HOST}(/({DATABASE})?)?|\+sentinel{HOSTS}/[\w.-]+(/{DATABASE})?|\+cluster{HOSTS}/?)",
+    rf"(redis|valkey)s?({ONE_HOST}(/({DATABASE})?)?|\+sentinel{HOSTS}/[\w.-]+(/{DATABASE})?|\+cluster{HOSTS}/?)|{SOCKET}",
     "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see the README.",
     _redis_url,
 )
@@ -206,6 +210,7 @@ class Settings:
     redis_url: Annotated[Secret, REDIS]
     redis_tls: Annotated[str, REDIS_TLS] = "verify"
     redis_connections: Annotated[int, _number(1, 1000)] = 8
+    redis_timeout: Annotated[float | None, _number(0.05, 30.0)] = None
     idle_ttl: Annotated[int, _number(1, 31536000)] = 604800
     max_ttl: Annotated[int, _number(1, 31536000)] = 2592000
     max_sessions: Annotated[int, _number(1, 1000)] = 10
@@ -344,10 +349,14 @@ class _Reader:
         both = one_app and _list(self.text("WXAUTH_APPS"))
         self.check(not both, "WXAUTH_APPS", "set either this or WECHAT_APPID and WECHAT_SECRET, not both.")
         no_pin = not settings.redis_tls.startswith("pin:")
-        pinnable = self.text(self._variable("redis_url")).startswith("rediss://")
+        pinnable = self.text(self._variable("redis_url")).startswith(("rediss://", "valkeys://"))
         self.check(no_pin or pinnable, "WXAUTH_REDIS_TLS", "a pin needs a rediss:// URL, which names one server.")
         twice = settings.clients.keys() & settings.public_clients.keys()
         self.check(not twice, "WXAUTH_PUBLIC_CLIENTS", "an id can't be in WXAUTH_CLIENTS too.")
+        timeout = settings.redis_timeout or MIN_WAIT_TIMEOUT
+        confirmable = timeout >= MIN_WAIT_TIMEOUT or not settings.wait_replicas
+        fix = f"set {MIN_WAIT_TIMEOUT} or more beside WXAUTH_WAIT_REPLICAS: a replica confirms that late."
+        self.check(confirmable, "WXAUTH_REDIS_TIMEOUT", fix)
         has_token = self.text("WXAUTH_PUSH_TOKEN") or not self.text("WXAUTH_PUSH_AES_KEY")
         self.check(has_token, "WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")
 

@@ -26,6 +26,7 @@ from wxauth.cli import doctor as checks
 from wxauth.cli.commands import main
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS as REDIS_HINTS
 from wxauth.wechat.errcodes import ERRCODES, HINTS, MEANINGS
 
@@ -253,6 +254,28 @@ def test_redis_without_an_append_only_file_is_a_warning_in_both_languages(enviro
 def test_persistence_is_that_of_all_nodes(reported: set[str], status: str) -> None:
     """A server that only resembles Redis may not report it."""
     assert checks._persistence(reported).status == status
+
+
+def test_a_unix_socket_needs_no_encryption(environ: dict[str, str]) -> None:
+    with RedisServer("--unixsocket", "{folder}/redis.sock") as server:
+        found = results(environ | {"REDIS_URL": f"unix://{server.folder}/redis.sock"})
+    assert {check: found[check]["status"] for check in ("redis.tls", "redis", "clock")} == {
+        "redis.tls": "ok",
+        "redis": "ok",
+        "clock": "ok",
+    }
+
+
+@pytest.mark.parametrize(("scheme", "value"), [("valkey", "off"), ("valkeys", "verify")])
+def test_valkey_is_judged_like_redis(environ: dict[str, str], scheme: str, value: str) -> None:
+    """Without encryption to another machine there is a warning."""
+    settings = Settings.from_env(environ | {"REDIS_URL": f"{scheme}://203.0.113.1"})
+    found = checks._tls(settings)
+    assert (found.value, found.status) == (value, "warning" if value == "off" else "ok")
+
+
+def test_redis_is_not_checked_with_an_invalid_timeout(environ: dict[str, str]) -> None:
+    assert results(environ | {"WXAUTH_REDIS_TIMEOUT": "slow"})["redis"]["status"] == "skipped"
 
 
 def with_permissions(server: RedisServer, environ: dict[str, str], *changes: str) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from wxauth.cli.server import HEADER_TIMEOUT, MAX_CONNECTIONS
 from wxauth.keys import TOKEN_LENGTH
 from wxauth.sessions.store import BAN_TTL, MAX_FAILURES, TOUCH_INTERVAL
 from wxauth.settings import CLIENT_SECRET_LENGTH, KEY_LENGTH, Settings
+from wxauth.storage.acl import CLUSTER_RIGHTS, MORE_COMMANDS, RIGHTS, SENTINEL_RIGHTS
 from wxauth.storage.reasons import HINTS
 from wxauth.web.requests import MAX_BODY
 from wxauth.wechat.access_tokens import FORCE_INTERVAL
@@ -93,7 +94,16 @@ def test_each_named_variable_exists() -> None:
 
 
 def test_rights_of_the_redis_user_are_those_of_the_hint() -> None:
-    assert f"`{HINTS['noperm'].removeprefix('allow the Redis user ')}`" in TEXT
+    text = " ".join(TEXT.split())
+    assert f"`ACL SETUSER wxauth reset on >password {RIGHTS}`" in text
+    for rights in (CLUSTER_RIGHTS, SENTINEL_RIGHTS):
+        assert f"`{rights}`" in text
+    assert all(rights in HINTS["noperm"] for rights in (RIGHTS, CLUSTER_RIGHTS, SENTINEL_RIGHTS))
+
+
+def test_rights_that_may_be_left_out_are_those_of_the_code() -> None:
+    (sentence,) = re.findall(r"You may leave out (.*?)\. If another right", " ".join(TEXT.split()))
+    assert re.findall(r"`\+(\w+)`", sentence) == MORE_COMMANDS.split()
 
 
 def test_token_length_is_that_of_the_code() -> None:

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY
+from tests.support.compatibility import check_row
 from tests.support.servers import RedisServer
 from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
@@ -24,6 +25,16 @@ from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
 
 kinds = tuple(KINDS)
+#: The name of each kind in docs/compatibility.md.
+ROWS = {
+    "redis-server": "Redis",
+    "redis-server-6.2": "Redis",
+    "sentinel": "Redis Sentinel",
+    "cluster": "Redis Cluster",
+    "valkey-server": "Valkey",
+    "valkey-sentinel": "Valkey Sentinel",
+    "valkey-cluster": "Valkey Cluster",
+}
 
 OTHER_KEY = "S" * 22 + "=="
 
@@ -761,3 +772,12 @@ def test_damaged_login_time_does_not_change_the_order(
         log_in(store, alice, str(number))
     assert devices(store) == ["1", "2", "3"]
     assert min(entry.created_at for entry in store.sessions_of(ALICE)) > 1_700_000_000
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ROWS if kind in KINDS])
+def test_documentation_has_the_version_that_the_contract_ran_on(request: pytest.FixtureRequest, kind: str) -> None:
+    server: Any = request.getfixturevalue(KINDS[kind])
+    with getattr(server, "nodes", [server])[0].client() as admin:
+        facts = admin.info("server")
+    # Valkey calls itself Redis 7.2 too.
+    check_row(ROWS[kind], facts.get("valkey_version") or facts["redis_version"])

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
 from ..storage.client import FORBIDDEN, PROBE, RedisClient
-from ..storage.connections import login_and_hosts
+from ..storage.connections import is_encrypted, login_and_hosts
 from ..storage.reasons import DANGERS, HINTS, dangers
 from ..web.services import redis_client, wechat_client
 from ..wechat.client import WeChatClient
@@ -26,7 +26,7 @@ from ..wechat.transport import Transport
 Status = Literal["ok", "skipped", "warning", "failure"]
 
 #: A check that uses one of these variables is skipped if the variable has an error.
-REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS", "WXAUTH_REDIS_CONNECTIONS")
+REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS", "WXAUTH_REDIS_CONNECTIONS", "WXAUTH_REDIS_TIMEOUT")
 WECHAT_NAMES: Final = (*APP_NAMES, "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT")
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -104,10 +104,11 @@ def _judge(check: str, value: str | float, hint: str | None, text: str, status: 
 
 
 def _tls(settings: Settings) -> CheckResult:
-    scheme, _, rest = settings.redis_url.reveal().partition("://")
-    mode = settings.redis_tls.partition(":")[0] if scheme.startswith("rediss") else "off"
+    url = settings.redis_url.reveal()
+    scheme, _, rest = url.partition("://")
+    mode = settings.redis_tls.partition(":")[0] if is_encrypted(url) else "off"
     _, hosts = login_and_hosts(rest.partition("/")[0])
-    is_local = mode == "off" and all(host in LOOPBACK for host, _ in hosts)
+    is_local = scheme == "unix" or (mode == "off" and all(host in LOOPBACK for host, _ in hosts))
     return _judge("redis.tls", mode, None if is_local else TLS_HINTS.get(mode), mode)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import SSLConnection
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -33,13 +33,16 @@ REFUSAL_PAUSE: Final = 0.5
 WAIT_STEP: Final = 0.05
 
 
-def connector(url: str, tls: str, connections: int = 8) -> Callable[[], AnyClient]:
+def connector(url: str, tls: str, connections: int = 8, timeout: float | None = None) -> Callable[[], AnyClient]:
     """Return a function that connects to `url`, in one of the forms of REDIS_URL. `tls` is WXAUTH_REDIS_TLS.
 
-    `connections` is WXAUTH_REDIS_CONNECTIONS, the size of the pool of each node.
+    `connections` is WXAUTH_REDIS_CONNECTIONS, the size of the pool of each node; `timeout` is WXAUTH_REDIS_TIMEOUT.
     """
     scheme, _, rest = url.partition("://")
-    options = _options(scheme, tls) | {"max_connections": connections}
+    timeout = timeout or (TLS_TIMEOUT if is_encrypted(url) else PLAIN_TIMEOUT)
+    options = _options(scheme, is_encrypted(url), tls, timeout) | {"max_connections": connections}
+    if scheme == "unix":
+        return lambda: _unix(rest, options)
     if scheme.endswith("+sentinel"):
         return lambda: _sentinel(rest, options)
     if scheme.endswith("+cluster"):
@@ -47,9 +50,12 @@ def connector(url: str, tls: str, connections: int = 8) -> Callable[[], AnyClien
     return lambda: _single(rest, options)
 
 
-def _options(scheme: str, tls: str) -> dict[str, Any]:
-    encrypted = scheme.startswith("rediss")
-    timeout = TLS_TIMEOUT if encrypted else PLAIN_TIMEOUT
+def is_encrypted(url: str) -> bool:
+    """Whether this form of REDIS_URL means TLS."""
+    return url.startswith(("rediss", "valkeys"))
+
+
+def _options(scheme: str, encrypted: bool, tls: str, timeout: float) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": timeout,
         "socket_timeout": timeout,
@@ -226,6 +232,17 @@ def _single(rest: str, options: Mapping[str, Any]) -> AnyClient:
     authority, _, db = rest.partition("/")
     login, ((host, port),) = login_and_hosts(authority)
     return redis.Redis(connection_pool=Pool(host=host, port=port, db=int(db or 0), **login, **options))
+
+
+def _unix(rest: str, options: Mapping[str, Any]) -> AnyClient:
+    """Connect to a socket: `user:password@/path?db=1`."""
+    authority, _, path = rest.partition("/")
+    path, _, db = path.partition("?db=")
+    login, _ = login_and_hosts(authority)
+    # redis-py's class for sockets has no option of TCP.
+    options = {name: value for name, value in options.items() if name != "socket_keepalive"} | login
+    socket = {"connection_class": UnixDomainSocketConnection, "path": f"/{unquote(path)}", "db": int(db or 0)}
+    return redis.Redis(connection_pool=Pool(**socket, **options))
 
 
 def _sentinel(rest: str, options: Mapping[str, Any]) -> AnyClient:

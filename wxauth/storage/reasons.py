@@ -53,7 +53,7 @@ HINTS: Final[Mapping[str, str]] = {
     "max_clients": "Redis refuses connections: raise its maxclients, or lower WXAUTH_REDIS_CONNECTIONS",
     "loading": "Redis is loading its data: wait",
     "garbled": "the replies do not fit the commands: check the proxies between this server and Redis",
-    "timeout": "Redis does not answer in time: check its load and its distance",
+    "timeout": "Redis does not answer in time: check its load and its distance, or raise WXAUTH_REDIS_TIMEOUT",
     "unreachable": "check that Redis listens at REDIS_URL, that its TLS certificate is trusted, and that the"
     " sentinels know the name of the primary",
     "pool_exhausted": "all connections are in use: raise WXAUTH_REDIS_CONNECTIONS, or check the load of Redis",

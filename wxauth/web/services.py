@@ -101,7 +101,8 @@ def services() -> Services:
 
 def redis_client(settings: Settings) -> RedisClient:
     """Return the client for the Redis of `settings`."""
-    connect = connector(settings.redis_url.reveal(), settings.redis_tls, settings.redis_connections)
+    url, size, timeout = settings.redis_url.reveal(), settings.redis_connections, settings.redis_timeout
+    connect = connector(url, settings.redis_tls, size, timeout)
     return RedisClient(connect, settings.wait_replicas)
 
 

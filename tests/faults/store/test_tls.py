@@ -68,6 +68,14 @@ def test_verify_accepts_a_certificate_of_a_known_authority(
     assert health(encrypted, "verify") == "ok"
 
 
+def test_valkeys_is_a_name_for_rediss(encrypted: EncryptedRedis) -> None:
+    """A pin holds for it too."""
+    url = encrypted.url.replace("rediss://", "valkeys://")
+    assert RedisClient(connector(url, f"pin:{encrypted.fingerprint}")).health() == "ok"
+    with pytest.raises(StoreUnavailable, match="unreachable"):
+        RedisClient(connector(url, "verify")).health()
+
+
 def test_verify_refuses_a_certificate_of_an_unknown_authority(encrypted: EncryptedRedis) -> None:
     """`verify` is the default."""
     assert health(encrypted, "verify") == "unreachable"
