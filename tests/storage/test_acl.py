@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from flask import Flask
+from flask.testing import FlaskClient
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
 from tests.support.acl import grant, restricted_url
-from tests.support.servers import PACKAGED, RedisServer
+from tests.support.servers import PACKAGED, RedisServer, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.keys import KeyRing
 from wxauth.models import Secret
+from wxauth.sessions.revocations import RevocationListener
 from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.settings import Settings
 from wxauth.storage.acl import CLUSTER_COMMANDS, COMMANDS, MORE_COMMANDS, PROBE_SCRIPT, SENTINEL_RIGHTS
@@ -110,14 +111,6 @@ def test_script_of_the_user_is_refused(user: redis.Redis, call: str) -> None:
         user.eval(f"return redis.call({call})", 0)
 
 
-@pytest.mark.parametrize("command", COMMANDS.split())
-def test_missing_right_makes_readyz_and_health_noperm(server: RedisServer, command: str) -> None:
-    """On one server. The answer is 503, and the log has the hint."""
-    with server.client() as admin:
-        grant(admin, f"-{command}")
-    assert health(server.url) == "noperm"
-
-
 @pytest.mark.parametrize("names", ["resetkeys", "resetkeys ~wxa:l:*", "resetchannels", "resetchannels &other"])
 def test_missing_key_or_channel_gives_noperm(server: RedisServer, names: str) -> None:
     with server.client() as admin:
@@ -128,7 +121,7 @@ def test_missing_key_or_channel_gives_noperm(server: RedisServer, names: str) ->
 @pytest.mark.parametrize("command", CLUSTER_COMMANDS.split())
 def test_missing_right_in_a_cluster_gives_noperm(cluster_set: ClusterSet, command: str) -> None:
     for node in cluster_set.nodes:
-        grant(node.client(), f"-{command}")
+        grant(node.client(), without=command)
     assert health(cluster_set.url) == "noperm"
 
 
@@ -136,32 +129,32 @@ def test_right_that_one_node_of_a_cluster_lacks_gives_noperm(cluster_set: Cluste
     for node in cluster_set.nodes:
         grant(node.client())
     assert health(cluster_set.url) == "ok"
-    grant(cluster_set.primaries()[-1].client(), "-publish")
+    grant(cluster_set.primaries()[-1].client(), without="publish")
     assert health(cluster_set.url) == "noperm"
 
 
 def test_missing_select_matters_for_another_database_only(server: RedisServer) -> None:
     with server.client() as admin:
-        grant(admin, "-select")
+        grant(admin, without="select")
     assert [health(server.url), health(server.url.replace("/0", "/1"))] == ["ok", "noperm"]
 
 
 def test_missing_wait_matters_with_wait_replicas_only(server: RedisServer) -> None:
     with server.client() as admin:
-        grant(admin, "-wait")
+        grant(admin, without="wait")
     assert [health(server.url), health(server.url, wait_replicas=1)] == ["ok", "noperm"]
 
 
 def test_missing_info_leaves_health_ok(server: RedisServer) -> None:
     """Some hosts forbid INFO. Doctor then skips the version, the policy and the persistence."""
     with server.client() as admin:
-        grant(admin, "-info")
+        grant(admin, without="info")
     assert health(server.url) == "ok"
 
 
 def test_missing_scan_matters_for_prune_only(server: RedisServer, ring: KeyRing, policy: SessionPolicy) -> None:
     with server.client() as admin:
-        grant(admin, "-scan")
+        grant(admin, without="scan")
     assert health(server.url) == "ok"
     store = SessionStore(RedisClient(connector(restricted_url(server.url), "verify")), ring, policy)
     with pytest.raises(StoreUnavailable, match="noperm"):
@@ -177,23 +170,66 @@ def test_every_right_is_tested_here() -> None:
 
 
 @pytest.fixture
-def restricted_app(server: RedisServer) -> Flask:
+def client(server: RedisServer) -> FlaskClient:
+    """The service, as the restricted user."""
     url = Secret(restricted_url(server.url))
-    return create_app(Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), url, cache_size=0))
+    settings = Settings({APPID: Secret(APP_SECRET)}, (Secret(RING_KEY),), url, cache_size=0)
+    return create_app(settings).test_client()
 
 
-def test_readyz_is_503_and_the_log_has_the_hint(
-    server: RedisServer, restricted_app: Flask, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_readyz_is_ok_with_the_documented_rights(server: RedisServer, client: FlaskClient) -> None:
     with server.client() as admin:
         grant(admin)
-        client = restricted_app.test_client()
-        assert client.get("/readyz").get_json()["redis"] == "ok"
-        grant(admin, "-hget")
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.get_json()["redis"]) == (200, "ok")
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
+def test_missing_right_makes_readyz_503_and_the_log_has_the_hint(
+    server: RedisServer, client: FlaskClient, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    with server.client() as admin:
+        grant(admin, without=command)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.get_json()["redis"]) == (503, "noperm")
     hints = [vars(record)["hint"] for record in caplog.records if record.message == "redis_not_ready"]
     assert hints == [HINTS["noperm"]]
+
+
+def test_right_that_is_taken_away_makes_a_running_service_unready(server: RedisServer, client: FlaskClient) -> None:
+    with server.client() as admin:
+        grant(admin)
+        assert client.get("/readyz").status_code == 200
+        grant(admin, without="hget")
+    assert client.get("/readyz").status_code == 503
+
+
+class Ears:
+    """A subscriber that counts nothing."""
+
+    def on_revoked(self, ids: list[str]) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+def hears(url: str) -> bool:
+    """Whether the revocation channel is alive within 15 s."""
+    listener, ears = RevocationListener(RedisClient(connector(restricted_url(url), "verify"))), Ears()
+    listener.start(ears)
+    wait_until(lambda: listener.last_heartbeat > float("-inf"), "a heartbeat")
+    return True
+
+
+def test_revocation_channel_is_alive_with_the_documented_rights(server: RedisServer) -> None:
+    with server.client() as admin:
+        grant(admin)
+    assert hears(server.url)
+
+
+def test_revocation_channel_of_a_cluster_is_alive_with_the_documented_rights(cluster_set: ClusterSet) -> None:
+    for node in cluster_set.nodes:
+        grant(node.client())
+    assert hears(cluster_set.url)
 
 
 def test_probe_leaves_no_key_without_a_ttl(server: RedisServer) -> None:
@@ -201,7 +237,7 @@ def test_probe_leaves_no_key_without_a_ttl(server: RedisServer) -> None:
     with server.client() as admin:
         admin.flushall()
         for command in COMMANDS.split():
-            grant(admin, f"-{command}")
+            grant(admin, without=command)
             health(server.url)
             assert [key for key in admin.scan_iter() if admin.ttl(key) < 0] == []
         grant(admin)
@@ -226,5 +262,5 @@ def test_sentinel_user_needs_one_right() -> None:
         url = f"redis+sentinel://{sentinel.place}/{SERVICE}/0"
         sentinel.ask("ACL", "SETUSER", "restricted", "reset", "on", ">pw", *SENTINEL_RIGHTS.split())
         assert health(url) == "ok"
-        sentinel.ask("ACL", "SETUSER", "restricted", *SENTINEL_RIGHTS.replace("+", "-").split())
+        sentinel.ask("ACL", "SETUSER", "restricted", "reset", "on", ">pw", "+ping")
         assert health(url) == "noperm"

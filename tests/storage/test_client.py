@@ -13,7 +13,7 @@ import redis
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.relay import Relay
 from tests.faults.support.topologies import SERVICE, Node, SentinelNode
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import PACKAGED, RedisServer, free_port
 from wxauth.errors import StoreUnavailable
 from wxauth.metrics import BREAKER_OPEN
 from wxauth.storage.circuit_breaker import MAX_FAILURES, PROBE_INTERVAL, CircuitBreaker
@@ -159,11 +159,21 @@ def test_health_of_a_partly_failed_cluster_gives_its_reason(cluster_set: Cluster
             client.health()
 
 
-def test_full_redis_reads_but_does_not_write() -> None:
-    with RedisServer("--maxmemory", "1", "--maxmemory-policy", "noeviction") as server:
-        client = RedisClient(connector(server.url, "verify"))
+@pytest.mark.parametrize("server", ["redis-server", *PACKAGED])
+def test_full_redis_reads_but_does_not_write(server: str) -> None:
+    with RedisServer("--maxmemory", "1", "--maxmemory-policy", "noeviction", server=server) as full:
+        client = RedisClient(connector(full.url, "verify"))
         assert client.read("k") is None
         with pytest.raises(StoreUnavailable, match="oom"):
+            client.run(SCRIPT, "k", "v", parse=bool)
+
+
+@pytest.mark.parametrize("server", ["redis-server", *PACKAGED])
+def test_replica_reads_but_does_not_write(server: str) -> None:
+    with RedisServer("--replicaof", "127.0.0.1", str(free_port()), server=server) as replica:
+        client = RedisClient(connector(replica.url, "verify"))
+        assert client.read("k") is None
+        with pytest.raises(StoreUnavailable, match="readonly"):
             client.run(SCRIPT, "k", "v", parse=bool)
 
 

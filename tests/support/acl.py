@@ -9,13 +9,13 @@ from wxauth.storage.acl import CLUSTER_RIGHTS, RIGHTS
 LOGIN = "restricted:pw"
 
 
-def grant(admin: redis.Redis, *changes: str) -> None:
-    """Give the user on this node the documented rights, with `changes` to them. A cluster has more rights."""
-    more = CLUSTER_RIGHTS.split() if admin.info()["cluster_enabled"] else []
+def grant(admin: redis.Redis, *changes: str, without: str = "") -> None:
+    """Give the user on this node the documented rights, except to the command `without`, and `changes`."""
+    rights = f"{RIGHTS} {CLUSTER_RIGHTS}" if admin.info()["cluster_enabled"] else RIGHTS
+    kept = [right for right in rights.split() if right != f"+{without}"]
     name, _, password = LOGIN.partition(":")
-    rules = ("reset", "on", f">{password}", *RIGHTS.split(), *more, *changes)
     # redis-py's acl_setuser writes its own rules.
-    admin.execute_command("ACL", "SETUSER", name, *rules)  # type: ignore[no-untyped-call]
+    admin.execute_command("ACL", "SETUSER", name, "reset", "on", f">{password}", *kept, *changes)  # type: ignore[no-untyped-call]
 
 
 def restricted_url(url: str) -> str:

