@@ -24,7 +24,8 @@ CHECK = (
 )
 #: A test that needs one of these, as a fixture or as a parameter, is a test of `make check` too.
 TOPOLOGIES = {"sentinel_set", "cluster_set"}
-SERVERS = {"sentinel", "cluster", "redis-server-6.2", "valkey-server", "valkey-sentinel", "valkey-cluster"}
+SERVERS = {"sentinel", "cluster", "redis-server-6.2", "redis-server-8.2"}
+SERVERS |= {"valkey-server", "valkey-sentinel", "valkey-cluster"}
 
 
 def is_check(item: pytest.Item) -> bool:
@@ -33,10 +34,8 @@ def is_check(item: pytest.Item) -> bool:
 
 def needs_topology(item: pytest.Item) -> bool:
     """Say whether the test needs a Sentinel or Cluster set, or another server than Debian's redis-server."""
-    parameters = (
-        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
-    )
-    named = {parameter for parameter in parameters if isinstance(parameter, str)}
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    named = {parameter for parameter in parameters.values() if isinstance(parameter, str)}
     return not SERVERS.isdisjoint(named) or not TOPOLOGIES.isdisjoint(getattr(item, "fixturenames", ()))
 
 

@@ -38,6 +38,8 @@ APP_SECRET = "app-secret-that-nobody-may-see"
 RING_KEY = "ring-key-that-nobody-may-see-0001"
 ALICE = User(APPID, "oALICE-0123456789_abcdefghij")
 SESSION_KEY = "tiihtNczf5v6AKRyjwEUhQ=="
+#: Seconds. A machine that has just started many servers may exceed the default, WXAUTH_REDIS_TIMEOUT.
+BUSY_TIMEOUT = 2.0
 
 
 class Phone:
@@ -95,6 +97,12 @@ def old_redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
+def new_redis_server() -> Iterator[RedisServer]:
+    with RedisServer(server="redis-server-8.2") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def valkey_server() -> Iterator[RedisServer]:
     with RedisServer(server="valkey-server") as server:
         yield server
@@ -112,14 +120,18 @@ def valkey_cluster_set() -> Iterator[ClusterSet]:
         yield servers
 
 
+PACKAGED_KINDS = {
+    "redis-server-6.2": "old_redis_server",
+    "redis-server-8.2": "new_redis_server",
+    "valkey-server": "valkey_server",
+}
 #: Each kind of Redis by the fixture that starts it; what has no fixture is a fake.
 KINDS = {
     "fakeredis": "",
     "redis-server": "redis_server",
     "sentinel": "sentinel_set",
     "cluster": "cluster_set",
-    **({"redis-server-6.2": "old_redis_server"} if "redis-server-6.2" in PACKAGED else {}),
-    "valkey-server": "valkey_server",
+    **{kind: fixture for kind, fixture in PACKAGED_KINDS.items() if kind in PACKAGED},
     "valkey-sentinel": "valkey_sentinel_set",
     "valkey-cluster": "valkey_cluster_set",
 }
@@ -142,11 +154,10 @@ def raw_redis(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     if not fixture:
         yield fakeredis.FakeRedis(protocol=2)
         return
-    client: Any = connector(request.getfixturevalue(fixture).url, "verify")()
+    client: Any = connector(request.getfixturevalue(fixture).url, "verify", timeout=BUSY_TIMEOUT)()
     if isinstance(client, RedisCluster):
         # redis-py would ask one node alone.
         client.keys = functools.partial(client.keys, target_nodes=RedisCluster.PRIMARIES)  # type: ignore[method-assign]
-    # Its budget is that of the service, which a machine that has just started all these servers may well exceed.
     wait_until(lambda: is_emptied(client), "an empty Redis")
     yield client
     client.close()
@@ -187,7 +198,7 @@ def redis_client(request: pytest.FixtureRequest, raw_redis: redis.Redis) -> Redi
     for node in getattr(server, "nodes", [server]):
         with node.client() as admin:
             grant(admin)
-    return RedisClient(connector(restricted_url(server.url), "verify"))
+    return RedisClient(connector(restricted_url(server.url), "verify", timeout=BUSY_TIMEOUT))
 
 
 @pytest.fixture

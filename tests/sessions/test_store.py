@@ -29,6 +29,7 @@ kinds = tuple(KINDS)
 ROWS = {
     "redis-server": "Redis",
     "redis-server-6.2": "Redis",
+    "redis-server-8.2": "Redis",
     "sentinel": "Redis Sentinel",
     "cluster": "Redis Cluster",
     "valkey-server": "Valkey",

