@@ -19,6 +19,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -246,6 +247,7 @@ class DeadlineAdapter(HTTPAdapter):
     def __init__(self, pool_size: int = 10, proxy: Secret | None = None) -> None:
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
         self._pool: Any = None
+        self._lock = threading.Lock()
         self._forwards = False
         if proxy:
             # The credentials are in a header that only the proxy gets, and not in a URL.
@@ -257,14 +259,18 @@ class DeadlineAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Return the pool. There is only one: all requests go to the same host."""
         if self._pool is None:
-            pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-            # Over TLS a proxy opens a tunnel. Else it forwards the request, and needs the whole URL for that.
-            self._forwards = pool.proxy is not None and pool.scheme == "http"
-            self._pool = pool
+            with self._lock:
+                self._pool = self._pool or self._new_pool(*args, **kwargs)
         return self._pool
 
+    def _new_pool(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        # Over TLS a proxy opens a tunnel. Else it forwards the request, and needs the whole URL for that.
+        self._forwards = pool.proxy is not None and pool.scheme == "http"
+        return pool
+
     def build_connection_pool_key_attributes(self, request: requests.PreparedRequest, *args: Any) -> Any:
-        """Return the arguments for the pool. All its connections have one TLS context: to load one takes 10 ms."""
+        """Return the arguments for the pool. All its connections have one TLS context, which takes 30 ms to make."""
         host, tls = super().build_connection_pool_key_attributes(request, *args)
         return host, tls | ({"ssl_context": _tls_context()} if host["scheme"] == "https" else {})
 
