@@ -45,7 +45,8 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     mount(app, "/", sandbox().extend if settings.sandbox else None, cors_origins=settings.cors_origins)
     handle_http_errors(app)
     app.register_blueprint(health.bp)
-    app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]
+    found: Services = app.extensions[EXTENSION]
+    app.wsgi_app = wrap(app.wsgi_app, settings, found.cache, found.redis)  # type: ignore[assignment, method-assign]
     if settings.sandbox:
         app.after_request(sandbox().mark_as_sandbox)
         app.wsgi_app = sandbox().LoopbackOnly(app.wsgi_app)  # type: ignore[method-assign]
