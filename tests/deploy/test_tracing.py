@@ -85,6 +85,18 @@ class Walk:
         self.note("bits of a token", random_part(self.token))
         return self.note("token", self.token)
 
+    def ask_for_a_scan(self) -> dict[str, str]:
+        """Let a website ask for a login, and approve it. Return the form with which the website polls."""
+        client = {"client_id": "backend", "client_secret": CLIENT_SECRET}
+        given = self.ask("POST", "/device_authorization", data=client).json()
+        self.note("device code", given["device_code"])
+        self.note("user code", given["user_code"])
+        path = f"/device/{given['user_code']}"
+        assert self.ask("GET", path).json()["client_id"] == "backend"
+        assert self.ask("POST", path, json={"approve": True}).status_code == 204
+        grant = "urn:ietf:params:oauth:grant-type:device_code"
+        return client | {"grant_type": grant, "device_code": given["device_code"]}
+
     def run(self) -> None:
         assert self.log_in() == 200
         token = self.note_token()
@@ -99,7 +111,11 @@ class Walk:
         assert self.ask("GET", "/orders", prefix=False).status_code == 500
         assert self.ask("GET", f"/session?access_token={token}").status_code == 400
         assert self.ask("GET", f"/nowhere/{token}/{openid}").status_code == 404
+        ticket = self.note("ticket", self.ask("POST", "/ticket").json()["ticket"])
+        scan = self.ask_for_a_scan()
         self.token = ""
+        self.note("token of a page", self.ask("POST", "/login", json={"ticket": ticket}).json()["token"])
+        self.note("token of a website", self.ask("POST", "/token", data=scan).json()["access_token"])
         assert self.log_in(device="bug") == 500
         login: dict[str, Any] = {"auth": ("backend", CLIENT_SECRET)}
         assert self.ask("POST", "/introspect", data={"token": token}, **login).json()["active"]
@@ -122,6 +138,7 @@ def walked(name: str, environ: Mapping[str, str], *command: str) -> Iterator[tup
     with RedisServer("--requirepass", PASSWORD) as redis, WeChatServer() as wechat:
         url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{redis.port}/0"
         more = {"WXAUTH_WECHAT_TIMEOUT": "1", "WXAUTH_CLIENTS": f"backend:{CLIENT_SECRET}", **environ}
+        more["WXAUTH_PUBLIC_URL"] = "https://login.example.com"
         with Traced(name, environment(url, wechat.url, **more), *command) as server:
             walk = Walk(server, wechat)
             walk.run()
