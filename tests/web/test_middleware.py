@@ -358,7 +358,8 @@ class Closing(Iterator[bytes]):
 def test_answer_without_a_chunk_gets_an_empty_one_and_is_closed() -> None:
     """Hypercorn sends the headers with the first chunk."""
     answer = Closing()
-    app = wrap(lambda environ, start_response: answer, settings_with_clients(), unused_cache())
+    settings = settings_with_clients()
+    app = wrap(lambda environ, start_response: answer, settings, unused_cache(), redis_client(settings))
     assert app(request(None, "10.0.0.1", {}), lambda *_: lambda _: None) == [b""]
     assert answer.closed
 

@@ -51,7 +51,7 @@ NO_ANSWER_HINTS: Final[Mapping[str, Text]] = {
         "代理没有响应，或拒绝了请求：检查 WXAUTH_WECHAT_PROXY 中的地址、用户名和密码",
     ),
     "tls": Text(
-        "no trusted certificate: check WXAUTH_WECHAT_URL; a private authority belongs into the file of SSL_CERT_FILE",
+        "no trusted certificate: check WXAUTH_WECHAT_URL, and put a private authority into the file of SSL_CERT_FILE",
         "证书不受信任：检查 WXAUTH_WECHAT_URL；私有 CA 的证书要放进 SSL_CERT_FILE 指定的文件",
     ),
 }

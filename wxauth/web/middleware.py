@@ -40,7 +40,7 @@ MAX_WAIT: Final = 0.5
 #: A mark in Redis for `doctor`: a worker has seen X-Forwarded-For and trusts no proxy.
 FORWARDED: Final = "wxa:{forwarded}"
 #: Seconds. Hosts restart their workers more often, and each worker sets it again.
-FORWARDED_FOR: Final = 7 * 86400
+FORWARDED_TTL: Final = 7 * 86400
 FORWARDED_HINT: Final = "set WXAUTH_TRUSTED_PROXIES to the number of proxies in front; now all callers share a limit"
 
 
@@ -133,7 +133,7 @@ class ProxyWarning:
         if "HTTP_X_FORWARDED_FOR" in environ and self._is_first.acquire(blocking=False):
             log.warning("proxy_not_trusted", extra={"hint": FORWARDED_HINT})
             with contextlib.suppress(StoreUnavailable):
-                self._redis.set(FORWARDED, FORWARDED_FOR)
+                self._redis.set(FORWARDED, FORWARDED_TTL)
         return self._app(environ, start_response)
 
 
