@@ -193,19 +193,6 @@ def test_inner_request_restores_the_id_of_the_outer_request(in_request: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("event", "args", "passes"),
-    [
-        pytest.param("Starting new HTTP connection (%d): %s:%s", (1, "host", 80), True, id="no query"),
-        pytest.param('"%s %s HTTP/1.1" %s', ("GET", "/sns?secret=x", 200), False, id="query among the arguments"),
-        pytest.param("Redirecting to /sns?access_token=x", (), False, id="query in the text"),
-        pytest.param("GET /other?page=2", (), True, id="another query"),
-    ],
-)
-def test_hide_queries_drops_lines_with_our_secrets(event: str, args: tuple[object, ...], passes: bool) -> None:
-    assert logs.hide_queries(record(event, *args)) is passes
-
-
-@pytest.mark.parametrize(
     "path",
     [
         "/answer",

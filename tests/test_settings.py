@@ -53,6 +53,8 @@ DEFAULTS: dict[str, tuple[str, object]] = {
     "WXAUTH_SCAN_PAGE": ("scan_page", ""),
     "WXAUTH_SCAN_LINK": ("scan_link", False),
     "WXAUTH_CORS_ORIGINS": ("cors_origins", frozenset()),
+    "WXAUTH_WECHAT_PROXY": ("wechat_proxy", None),
+    "WXAUTH_HOST": ("host", "0.0.0.0"),  # noqa: S104 - it is only compared
 }
 FINGERPRINT = "0a" * 32
 LONG = "s" * 16
@@ -89,6 +91,10 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_USERDATA_MAX_AGE", "1", 1), ("WXAUTH_USERDATA_MAX_AGE", "1000000000", 1000000000),
     *(("WXAUTH_PUSH_TOKEN", token, Secret(token)) for token in ("AAA", "a1" * 16)),
     *(("WXAUTH_LOG_LEVEL", level, level) for level in ("debug", "info", "warning", "error")),
+    *(("WXAUTH_WECHAT_PROXY", url, Secret(url)) for url in (
+        "http://proxy.example", "http://fixie:pass%20word@proxy.example:80/", "http://user@10.0.0.1:3128",
+        "http://:password@[2001:db8::1]:9293")),
+    *(("WXAUTH_HOST", address, address) for address in ("127.0.0.1", "::", "::1", "2001:db8::1")),
 ]
 BAD: dict[str, list[str]] = {
     "WXAUTH_APPS": [f"{APPID}:{APP_SECRET}"],  # beside WECHAT_APPID
@@ -144,6 +150,12 @@ BAD: dict[str, list[str]] = {
     "WXAUTH_SCAN_PAGE": ["/pages/scan", "pages/scan?a=1", "pages//scan", "pages/scan/"],
     "WXAUTH_SCAN_LINK": ["0", "yes"],
     "WXAUTH_CORS_ORIGINS": ["*", "null", "https://*.example.com", "https://a.example/", "shop.example", "https://a.example:0"],
+    "WXAUTH_WECHAT_PROXY": [
+        "proxy.example:3128", "https://proxy.example", "socks5://proxy.example", "http://", "http://proxy.example/path",
+        "http://proxy.example:0", "http://proxy.example:99999", "http://proxy.example?a=b", "http://one,two",
+        "http://user:pass@word@proxy.example", "http://user:pa/ss@proxy.example", "http://[::1", "http://a..b",
+    ],
+    "WXAUTH_HOST": ["localhost", "0.0.0.0:8000", "[::]", "10.0.0.256", ":::", "*"],
 }
 # fmt: on
 EVERY_NAME = sorted({*DEFAULTS, *BAD, *REQUIRED, *REDIS_URL_NAMES})
@@ -378,7 +390,8 @@ def test_no_error_contains_a_value(form: str) -> None:
 
 def test_the_repr_of_the_settings_contains_no_secret() -> None:
     clients, url = f"shop:{PLANTED * 2}", f"redis://:{PLANTED}@host"
-    found = read(WECHAT_SECRET=PLANTED, WXAUTH_SECRET_KEYS=PLANTED * 3, REDIS_URL=url, WXAUTH_CLIENTS=clients)
+    more = {"REDIS_URL": url, "WXAUTH_CLIENTS": clients, "WXAUTH_WECHAT_PROXY": f"http://a:{PLANTED}@proxy.example"}
+    found = read(WECHAT_SECRET=PLANTED, WXAUTH_SECRET_KEYS=PLANTED * 3, **more)
     assert PLANTED not in repr(found)
 
 
@@ -399,6 +412,8 @@ def test_remove_secrets_leaves_only_the_variables_without_a_secret() -> None:
         pytest.param("REDIS_PASSWORD=redis:pass word", True, id="Redis password, decoded"),
         pytest.param("token=pushTokenPushToken", True, id="push token"),
         pytest.param(f"key={'K' * 43}", True, id="push key"),
+        pytest.param("FIXIE_URL=http://fixie:proxy%40password@elsewhere", True, id="proxy password"),
+        pytest.param("PROXY_PASSWORD=proxy@password", True, id="proxy password, decoded"),
         pytest.param("rediss://elsewhere", False, id="nothing"),
         pytest.param("", False, id="empty"),
     ],
@@ -407,6 +422,7 @@ def test_shown_by_finds_each_secret_in_a_text(text: str, shown: bool) -> None:
     """`remove_secrets` removes such variables, under any name."""
     changes = {"WXAUTH_SECRET_KEYS": f"{'n' * 32},{RING_KEY}", "WXAUTH_CLIENTS": "shop:client-secret-of-a-shop"}
     changes |= {"WXAUTH_PUSH_TOKEN": "pushTokenPushToken", "WXAUTH_PUSH_AES_KEY": "K" * 43}
+    changes["WXAUTH_WECHAT_PROXY"] = "http://fixie:proxy%40password@proxy.example:80"
     assert read(REDIS_URL="rediss://:redis:pass%20word@host", **changes).shown_by(text) is shown
 
 

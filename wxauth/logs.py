@@ -61,11 +61,6 @@ class JSONFormatter(logging.Formatter):
         return ENCODE(line)
 
 
-def hide_queries(record: logging.LogRecord) -> bool:
-    """Drop urllib3's lines about our requests to WeChat: at DEBUG they contain secrets. A filter for `logging`."""
-    return not any(f"{name}=" in record.getMessage() for name in ("secret", "access_token"))
-
-
 class LogHandler(logging.Handler):
     """Writes lines to `stream`, but at most MAX_REFUSALS lines about each of REFUSALS per second. Counts the others.
 

@@ -5,6 +5,8 @@ An error names the variable and the fix. It never contains the value, because a 
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Mapping, MutableMapping
@@ -18,7 +20,13 @@ from .models import Secret
 
 REDIS_URL_NAMES: Final = ("REDIS_URL", "REDIS_TLS_URL", "REDIS_URI", "REDIS_CONNECTION_STRING")
 APP_NAMES: Final = ("WECHAT_APPID", "WECHAT_SECRET", "WXAUTH_APPS")
-OUR_SECRETS: Final = ("WXAUTH_SECRET_KEYS", "WXAUTH_CLIENTS", "WXAUTH_PUSH_TOKEN", "WXAUTH_PUSH_AES_KEY")
+OUR_SECRETS: Final = (
+    "WXAUTH_SECRET_KEYS",
+    "WXAUTH_CLIENTS",
+    "WXAUTH_PUSH_TOKEN",
+    "WXAUTH_PUSH_AES_KEY",
+    "WXAUTH_WECHAT_PROXY",
+)
 #: The variables that hold a secret.
 SECRET_NAMES: Final = ("WECHAT_SECRET", "WXAUTH_APPS", *OUR_SECRETS, *REDIS_URL_NAMES)
 
@@ -101,7 +109,7 @@ def _appids(found: re.Match[str]) -> frozenset[str] | None:
     return frozenset({found["appid"]}) if found["appid"] else None
 
 
-def _redis_url(text: str) -> Secret | None:
+def _secret_url(text: str) -> Secret | None:
     return Secret(text) if _hosts_are_valid(text) else None
 
 
@@ -115,6 +123,12 @@ def _origins(text: str) -> frozenset[str] | None:
     return frozenset(origins) if valid else None
 
 
+def _address(text: str) -> str | None:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(text))
+    return None
+
+
 def _hosts_are_valid(url: str) -> bool:
     """Whether each host of the URL is a name or an IP address, and each port is 1 to 65535."""
     try:
@@ -126,6 +140,12 @@ def _hosts_are_valid(url: str) -> bool:
 def _authority(url: str) -> str:
     """Return the `user:password@host:port,host:port` of a URL. `urlsplit` raises for some passwords and lists."""
     return url.partition("://")[2].partition("/")[0]
+
+
+def _passwords(url: Secret | None) -> tuple[Secret, Secret]:
+    """Return the password in the URL as it is written there and decoded. Empty if there is none."""
+    password = _authority(url.reveal() if url else "").rpartition("@")[0].partition(":")[2]
+    return Secret(password), Secret(unquote(password))
 
 
 def _secret_keys(text: str) -> tuple[Secret, ...] | None:
@@ -149,7 +169,7 @@ REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
     rf"(redis|valkey)s?({ONE_HOST}(/({DATABASE})?)?|\+sentinel{HOSTS}/[\w.-]+(/{DATABASE})?|\+cluster{HOSTS}/?)|{SOCKET}",
     "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see the README.",
-    _redis_url,
+    _secret_url,
 )
 REDIS_TLS: Final = _Format(
     r"(?i)verify|insecure|pin:([0-9a-f]:?){64}",
@@ -173,6 +193,12 @@ SCAN_PAGE: Final = _Format(
 CORS_ORIGINS: Final = _Format(
     ".+", "write each origin as https://host or https://host:port, without a path; there is no *.", _origins
 )
+WECHAT_PROXY: Final = _Format(
+    rf"http{ONE_HOST}/?",
+    "set an HTTP proxy such as http://user:password@host:port, with special characters percent-encoded.",
+    _secret_url,
+)
+LISTEN: Final = _Format(".+", "set an IP address, such as 0.0.0.0, or :: for IPv6.", _address)
 RATE: Final = _Format(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "set a rate such as 300/minute.", str)
 LOG_LEVEL: Final = _Format("debug|info|warning|error", "set debug, info, warning or error.", str)
 FLAG: Final = _Format("1", "set 1, or remove the variable.", bool)
@@ -234,6 +260,8 @@ class Settings:
     scan_page: Annotated[str, SCAN_PAGE] = ""
     scan_link: Annotated[bool, FLAG] = False
     cors_origins: Annotated[frozenset[str], CORS_ORIGINS] = frozenset()
+    wechat_proxy: Annotated[Secret | None, WECHAT_PROXY] = None
+    host: Annotated[str, LISTEN] = "0.0.0.0"  # noqa: S104 - a host routes its traffic to any address
 
     @property
     def max_logins(self) -> int:
@@ -275,9 +303,8 @@ class Settings:
 
     def shown_by(self, text: str) -> bool:
         """Whether `text` contains one of these secrets. Secrets below 8 characters are ignored."""
-        password = Secret(_authority(self.redis_url.reveal()).rpartition("@")[0].partition(":")[2])
         clients = (client.secret for client in self.clients.values())
-        passwords = (password, Secret(unquote(password.reveal())))
+        passwords = (*_passwords(self.redis_url), *_passwords(self.wechat_proxy))
         known = (*self.apps.values(), *self.secret_keys, *clients, self.push_token, self.push_aes_key, *passwords)
         return any(secret.reveal() in text for secret in known if secret and len(secret.reveal()) >= 8)
 

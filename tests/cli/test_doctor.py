@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.conftest import APPID, RING_KEY
 from tests.faults.support.certificates import certificate, pem
 from tests.faults.support.clusters import ClusterSet
+from tests.faults.support.leaks import hits
 from tests.faults.support.topologies import SERVICE, SentinelSet
 from tests.support.acl import grant, restricted_url
-from tests.support.rogue import Rogue, answering
+from tests.support.connect_proxy import PASSWORD as PROXY_PASSWORD
+from tests.support.connect_proxy import USER as PROXY_USER
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.rogue import Rogue, answering, self_signed
 from tests.support.servers import RedisServer, free_port
 from tests.support.service import ROOT, WeChatServer, environment
 from wxauth.cli import doctor as checks
@@ -28,6 +34,9 @@ from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS as REDIS_HINTS
+from wxauth.web.app import create_app
+from wxauth.web.middleware import FORWARDED
+from wxauth.web.services import redis_client
 from wxauth.wechat.errcodes import ERRCODES, HINTS, MEANINGS
 
 APP_SECRET = "0123456789abcdef0123456789abcdef"
@@ -133,6 +142,49 @@ def test_a_slow_redis_is_a_warning(environ: dict[str, str], monkeypatch: pytest.
     result = doctor(environ, "--json")
     bad_checks = {it["check"]: it["status"] for it in json.loads(result.stdout)["checks"] if it["status"] != "ok"}
     assert (result.exit_code, bad_checks) == (1, {"redis.latency": "warning"})
+
+
+def test_doctor_warns_of_a_proxy_that_is_not_trusted(environ: dict[str, str], wechat: WeChatServer) -> None:
+    """The service has seen X-Forwarded-For, and has left a mark in Redis."""
+    settings = Settings.from_env(environ)
+    with create_app(dataclasses.replace(settings, cache_size=0)).test_client() as client:
+        assert "proxies" not in results(environ)
+        client.get("/session", headers={"X-Forwarded-For": "203.0.113.7"})
+    found = doctor(environ, "--json")
+    (warning,) = [it for it in json.loads(found.stdout)["checks"] if it["status"] != "ok"]
+    assert (found.exit_code, warning["check"], warning["status"]) == (1, "proxies", "warning")
+    assert (warning["english"], warning["chinese"]) == checks.PROXY_NOT_TRUSTED
+    assert "proxies" not in results(environ | {"WXAUTH_TRUSTED_PROXIES": "1"})
+    redis_client(settings).delete(FORWARDED)
+
+
+def test_doctor_asks_wechat_through_the_proxy_and_names_it_without_its_password(environ: dict[str, str]) -> None:
+    with ConnectProxy() as proxy:
+        output = doctor(environ | {"WXAUTH_WECHAT_PROXY": proxy.url()}).stdout
+        found = results(environ | {"WXAUTH_WECHAT_PROXY": proxy.url()})
+        assert len(proxy.heads) == 2
+    assert (found["wechat.proxy"]["status"], found["wechat.proxy"]["value"]) == ("ok", proxy.host)
+    assert (found["wechat"]["status"], found["wechat"]["value"]) == ("ok", 40029)
+    assert f"requests to WeChat go through {proxy.host}" in output
+    planted = {"password": PROXY_PASSWORD, "user": f"{PROXY_USER}:"}
+    assert hits(planted, "doctor", output.encode() + json.dumps(found).encode()) == []
+
+
+def test_a_proxy_that_refuses_the_password_is_a_failure_with_a_hint(environ: dict[str, str]) -> None:
+    with ConnectProxy() as proxy:
+        found = results(environ | {"WXAUTH_WECHAT_PROXY": proxy.url("wrong-proxy-password")})["wechat"]
+    hint = checks.NO_ANSWER_HINTS["proxy"]
+    assert (found["status"], found["value"]) == ("failure", "proxy_407")
+    assert (found["english"], found["chinese"]) == (f"{hint.english} (proxy_407)", f"{hint.chinese} (proxy_407)")
+
+
+def test_a_certificate_that_is_not_trusted_is_a_failure_with_a_hint(environ: dict[str, str], tmp_path: Path) -> None:
+    context, _ = self_signed(tmp_path)
+    with Rogue(answering(b"{}"), context) as server:
+        found = results(environ | {"WXAUTH_WECHAT_URL": server.url})["wechat"]
+    assert (found["status"], found["value"]) == ("failure", "tls")
+    assert "SSL_CERT_FILE" in found["english"]
+    assert "SSL_CERT_FILE" in found["chinese"]
 
 
 #: For each broken installation: the change, the checks that are not ok, and a part of the message.

@@ -233,6 +233,45 @@ def test_a_taken_port_is_one_sentence(command: list[str]) -> None:
             assert process.output() == sentence
 
 
+#: WXAUTH_HOST, the address as the kernel writes it, and the hosts that reach the server.
+HOSTS = [
+    pytest.param("", "00000000", ["127.0.0.1"], id="default"),
+    pytest.param("127.0.0.1", "0100007F", ["127.0.0.1"], id="127.0.0.1"),
+    pytest.param("::1", "00000000000000000000000001000000", ["[::1]"], id="::1"),
+    pytest.param("::", "0" * 32, ["[::1]", "127.0.0.1"], id="::"),
+]
+
+
+@pytest.mark.parametrize(("host", "address", "reached"), HOSTS)
+def test_serve_listens_on_the_address_of_wxauth_host(host: str, address: str, reached: list[str]) -> None:
+    port = free_port()
+    environ = BARE | CONFIGURED | {"PORT": str(port), "WXAUTH_SECRET_KEYS": keygen(), "WXAUTH_HOST": host}
+    with Server(SERVE, environ=environ, cwd=ROOT) as server:
+        wait_until(lambda: server.output().count("Started worker") == 2, "two workers")
+        assert {*listening(port)} == {f"{address}:{port:04X}"}
+        for name in reached:
+            assert requests.get(f"http://{name}:{port}/healthz", timeout=5).json() == {"status": "ok"}
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(("host", "taken"), [("::1", "::1"), ("::", "127.0.0.1"), ("::", "::1")])
+def test_serve_on_ipv6_says_that_the_port_is_taken(host: str, taken: str) -> None:
+    family = socket.AF_INET6 if ":" in taken else socket.AF_INET
+    with socket.create_server((taken, 0), family=family) as server:
+        port = str(server.getsockname()[1])
+        environ = BARE | CONFIGURED | {"PORT": port, "WXAUTH_SECRET_KEYS": keygen(), "WXAUTH_HOST": host}
+        with Server(SERVE, environ=environ, cwd=ROOT) as process:
+            assert process.process.wait(10) == 2
+            assert "address already in use; set PORT to use another" in process.output()
+
+
+def test_serve_names_wxauth_host_if_the_machine_does_not_have_the_address() -> None:
+    environ = BARE | CONFIGURED | {"PORT": str(free_port()), "WXAUTH_SECRET_KEYS": keygen()}
+    with Server(SERVE, environ=environ | {"WXAUTH_HOST": "192.0.2.1"}, cwd=ROOT) as process:
+        assert process.process.wait(10) == 2
+        assert "set WXAUTH_HOST to use another" in process.output()
+
+
 @pytest.mark.parametrize("variable", ["PORT", "WEB_CONCURRENCY"])
 def test_serve_names_a_variable_that_is_not_a_number(variable: str) -> None:
     environ = BARE | {"WXAUTH_SANDBOX": "1", variable: "many"}

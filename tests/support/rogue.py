@@ -52,8 +52,11 @@ class Line:
         return head
 
     def read(self, length: int) -> bytes:
-        """Read `length` bytes of a body."""
-        return self._sock.recv(length, socket.MSG_WAITALL)
+        """Read `length` bytes of a body, or fewer if the client closes the connection. TLS knows no MSG_WAITALL."""
+        body = b""
+        while len(body) < length and (part := self._sock.recv(length - len(body))):
+            body += part
+        return body
 
     def drip(self, data: bytes) -> None:
         """Send `data` again and again, one byte at a time, for 3 seconds."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import requests
+from urllib3 import Timeout
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.support.servers import Server, free_port, wait_until
@@ -29,6 +30,8 @@ class WeChatServer:
     def __init__(self) -> None:
         self.fake = FakeWeChat({APPID: Secret(APP_SECRET)})
         self.asked: list[str] = []
+        #: The status of the answers.
+        self.status = 200
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
@@ -60,8 +63,8 @@ class WeChatServer:
             def _answer(self, data: bytes | None) -> None:
                 server.asked.append(self.path)
                 request = requests.Request(self.command, f"https://api.weixin.qq.com{self.path}", data=data).prepare()
-                body = server.fake.send(request, timeout=(1, 30)).content
-                self.send_response(200)
+                body = server.fake.send(request, timeout=Timeout(total=3)).content
+                self.send_response(server.status)
                 self.send_header("Content-Type", "text/plain")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -23,7 +23,7 @@ from wxauth.models import Secret
 from wxauth.sessions.cache import SessionCache
 from wxauth.settings import Client
 from wxauth.web.app import create_app
-from wxauth.web.middleware import MAX_PER_ADDRESS, MAX_WAIT, wrap
+from wxauth.web.middleware import FORWARDED_HINT, MAX_PER_ADDRESS, MAX_WAIT, wrap
 from wxauth.web.requests import MAX_BODY
 from wxauth.web.services import redis_client, session_store
 
@@ -150,7 +150,8 @@ def echo() -> Echo:
 
 def wrapped(echo: Echo, threads: int = THREADS, **more: Any) -> WSGIApplication:
     """Return `echo` behind the middleware. The cache is not used: no request goes to /verify."""
-    return wrap(echo, dataclasses.replace(settings_with_clients(), threads=threads, **more), unused_cache())
+    settings = dataclasses.replace(settings_with_clients(), threads=threads, **more)
+    return wrap(echo, settings, unused_cache(), redis_client(settings))
 
 
 def unused_cache() -> SessionCache:
@@ -357,7 +358,8 @@ class Closing(Iterator[bytes]):
 def test_answer_without_a_chunk_gets_an_empty_one_and_is_closed() -> None:
     """Hypercorn sends the headers with the first chunk."""
     answer = Closing()
-    app = wrap(lambda environ, start_response: answer, settings_with_clients(), unused_cache())
+    settings = settings_with_clients()
+    app = wrap(lambda environ, start_response: answer, settings, unused_cache(), redis_client(settings))
     assert app(request(None, "10.0.0.1", {}), lambda *_: lambda _: None) == [b""]
     assert answer.closed
 
@@ -437,3 +439,19 @@ def test_quota_counts_the_address_that_the_trusted_proxies_saw(proxied: Caller) 
         "the address has used its quota",
     )
     assert not refused(proxied.call(io.BytesIO(b"x"), HTTP_X_FORWARDED_FOR="203.0.113.9, 10.0.0.8"))
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+def test_the_first_x_forwarded_for_is_a_warning_if_no_proxy_is_trusted(
+    proxies: int, echo: Echo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each worker has one line, with what to set. Redis is away, and the request is answered."""
+    for caller in calling(wrapped(echo, trusted_proxies=proxies)):
+        for _ in range(3):
+            caller.call(io.BytesIO(b"x"))
+            assert [record for record in caplog.records if record.message == "proxy_not_trusted"] == []
+        for _ in range(3):
+            assert caller.call(io.BytesIO(b"x"), HTTP_X_FORWARDED_FOR="203.0.113.7").body == b"x"
+    lines = [vars(record) for record in caplog.records if record.message == "proxy_not_trusted"]
+    assert [line["hint"] for line in lines] == [FORWARDED_HINT] * (1 - proxies)
+    assert "203.0.113.7" not in caplog.text

@@ -44,7 +44,7 @@ RID = "6543a1b2-7c8d9e0f-11223344"
 SUCCESS = {"openid": OPENID, "session_key": SESSION_KEY}
 IDENTITY = Identity(User(APPID, OPENID), Secret(SESSION_KEY))
 
-MISCONFIGURED = [40013, 40125, 40164, 40243, 41002, 41004, 45009, 50002, 50007]
+MISCONFIGURED = [40013, 40125, 40164, 40243, 41002, 41004, 41008, 45009, 47001, 48001, 50002, 50007]
 
 ERRORS: list[tuple[int, type[WeChatError]]] = [
     (-1, WeChatBusy),
@@ -53,7 +53,6 @@ ERRORS: list[tuple[int, type[WeChatError]]] = [
     (40226, UserBlocked),
     (45011, WeChatRateLimited),
     *((errcode, WeChatMisconfigured) for errcode in MISCONFIGURED),
-    (41008, WeChatError),
     (99999, WeChatError),
 ]
 
@@ -296,6 +295,28 @@ def test_exchange_logs_a_misconfiguration_with_its_hint(caplog: pytest.LogCaptur
     (line,) = [vars(record) for record in caplog.records if record.message == "wechat_misconfigured"]
     assert (line["levelname"], line["errcode"], line["rid"], line["ip"]) == ("ERROR", 40164, RID, "203.0.113.7")
     assert "IP list" in line["hint"]
+
+
+@pytest.mark.parametrize(
+    ("named", "address"),
+    [
+        ("203.0.113.7 ipv6 ::ffff:203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:203.0.113.7 ipv6 ::FFFF:203.0.113.7", "203.0.113.7"),
+        ("2001:db8::7 ipv6 2001:db8::7", "2001:db8::7"),
+        ("2001:0DB8:0:0:0:0:0:7", "2001:db8::7"),
+        (" ipv6 2001:db8::7", "2001:db8::7"),
+        ("999.0.113.7 ipv6 fe80::1%eth0", None),
+        ("somewhere", None),
+        ("", None),
+    ],
+)
+def test_a_refused_address_is_named_as_the_ip_list_takes_it(named: str, address: str | None) -> None:
+    """The console takes IPv4 and IPv6, and not IPv4 in the form of IPv6."""
+    message = f"invalid ip {named}, not in whitelist rid: {RID}"
+    with pytest.raises(WeChatMisconfigured, check=lambda error: error.address == address):
+        client(refusal(40164, message)).exchange(APPID, CODE)
 
 
 @pytest.mark.parametrize(

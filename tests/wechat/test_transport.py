@@ -6,16 +6,19 @@ import contextlib
 import io
 import json
 import logging
+import ssl
 import time
 import traceback
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from tests.support.rogue import (
     CHUNKED,
@@ -33,7 +36,7 @@ from tests.support.rogue import (
 )
 from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
-from wxauth.wechat.transport import MAX_ANSWER, DeadlineAdapter, Request, Transport
+from wxauth.wechat.transport import MAX_ANSWER, DeadlineAdapter, Request, Transport, _tls_context
 
 APP_SECRET = "app-secret-that-nobody-may-see"
 CODE = "code-that-nobody-may-see"
@@ -246,17 +249,6 @@ def test_get_keeps_the_deadline_after_a_late_byte() -> None:
         assert time.monotonic() - before < 1.5 + GRACE
 
 
-class Trusting(DeadlineAdapter):
-    """Trusts one certificate, like a real client trusts the certificate authorities."""
-
-    def __init__(self, certificate: Path) -> None:
-        super().__init__()
-        self._certificate = str(certificate)
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        return super().send(request, *args, **(kwargs | {"verify": self._certificate}))
-
-
 def test_get_refuses_an_untrusted_certificate(tmp_path: Path) -> None:
     """The server gets no request."""
     context, _ = self_signed(tmp_path)
@@ -274,21 +266,66 @@ def test_get_ignores_a_certificate_of_the_environment(tmp_path: Path, monkeypatc
         get(Transport(rogue.url))
 
 
-def test_get_over_tls_returns_the_body(tmp_path: Path) -> None:
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The context of a server. SSL_CERT_FILE names its certificate."""
+    context, certificate = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    return context
+
+
+def test_get_over_tls_returns_the_body(trusted: ssl.SSLContext) -> None:
     """The connection is kept alive, too."""
-    context, certificate = self_signed(tmp_path)
-    with Rogue(answering(b"{}"), context) as rogue:
-        transport = Transport(rogue.url, Trusting(certificate))
-        assert [get(transport), get(transport), rogue.connections] == [b"{}", b"{}", 1]
+    with Rogue(answering(b"{}"), trusted) as rogue:
+        transport = Transport(rogue.url)
+        assert [get(transport, AMPLE), get(transport, AMPLE), rogue.connections] == [b"{}", b"{}", 1]
 
 
-def test_get_over_tls_keeps_the_deadline(tmp_path: Path) -> None:
-    context, certificate = self_signed(tmp_path)
-    with Rogue(saying(OK + b"\r\n", dripping(b"{}")), context) as rogue:
+def test_get_over_tls_keeps_the_deadline(trusted: ssl.SSLContext) -> None:
+    with Rogue(saying(OK + b"\r\n", dripping(b"{}")), trusted) as rogue:
         before = time.monotonic()
         with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "timeout"):
-            get(Transport(rogue.url, Trusting(certificate)))
+            get(Transport(rogue.url))
         assert time.monotonic() - before < BUDGET + GRACE
+
+
+class Counting(DeadlineAdapter):
+    """Counts the TLS contexts that it makes."""
+
+    contexts = 0
+
+    def build_connection_pool_key_attributes(self, request: requests.PreparedRequest, *args: Any) -> Any:
+        self.contexts += 1
+        return super().build_connection_pool_key_attributes(request, *args)
+
+
+def test_the_first_requests_of_many_threads_make_one_tls_context(trusted: ssl.SSLContext) -> None:
+    """A context takes long to make, and a storm of logins may be the first requests of a worker."""
+    with Rogue(answering(b"{}"), trusted) as rogue, ThreadPoolExecutor(8) as pool:
+        adapter = Counting()
+        transport = Transport(rogue.url, adapter)
+        assert list(pool.map(lambda _: get(transport, AMPLE), range(8))) == [b"{}"] * 8
+        assert adapter.contexts == 1
+
+
+def test_ssl_cert_file_adds_to_the_public_authorities(trusted: ssl.SSLContext) -> None:
+    """A file for the private authority of Redis does not shut WeChat out."""
+    public = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH).cert_store_stats()["x509_ca"]
+    assert _tls_context().cert_store_stats()["x509_ca"] == public + 1
+    assert _tls_context().verify_mode == ssl.CERT_REQUIRED
+    assert _tls_context().check_hostname
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_get_with_a_useless_ssl_cert_file_says_tls(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "tls"):
+        get(Transport("https://127.0.0.1:1"))
 
 
 def post(transport: Transport, budget: float = BUDGET) -> bytes:

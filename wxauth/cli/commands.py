@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import json
@@ -35,6 +36,9 @@ try:
     import fcntl
 except ImportError:  # Windows, where all commands but `serve` work
     fcntl = None  # type: ignore[assignment]
+
+#: The address belongs to no network of this machine, or to a version of IP that it does not have.
+NOT_AN_ADDRESS_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 #: A skipped check is no problem.
 EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
@@ -90,7 +94,10 @@ def keygen() -> None:
     "--workers", envvar="WEB_CONCURRENCY", type=click.IntRange(1), default=2, show_default=True, show_envvar=True
 )
 def serve(port: int, workers: int) -> None:
-    """Start the service. With WXAUTH_SANDBOX=1, start the sandbox, which listens on 127.0.0.1 only."""
+    """Start the service on the address WXAUTH_HOST.
+
+    With WXAUTH_SANDBOX=1, start the sandbox, which listens on 127.0.0.1 only.
+    """
     if fcntl is None:
         raise CommandFailed("The server runs on Linux and macOS; on Windows use WSL.")
     if find_spec("granian") is None:
@@ -99,7 +106,7 @@ def serve(port: int, workers: int) -> None:
         settings = Settings.from_env(os.environ)
         if settings.sandbox:
             sandbox()
-    host, threads = "0.0.0.0", settings.threads  # noqa: S104 - a host routes its traffic to any address
+    host, threads = settings.host, settings.threads
     if settings.sandbox:
         # Its Redis is in the memory of one process.
         host, workers = "127.0.0.1", 1
@@ -225,12 +232,17 @@ def start(root: Path) -> None:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Raises CommandFailed if another server has the port. Granian would share it with another Granian."""
+    """Raises CommandFailed if another server has the port. Granian would share it with another Granian.
+
+    Like Granian's, the socket of `::` takes IPv4 connections too.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=family, dualstack_ipv6=host == "::").close()
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
-        raise CommandFailed(f"Cannot listen on port {port}: {reason}; set PORT to use another.") from None
+        name = "WXAUTH_HOST" if error.errno in NOT_AN_ADDRESS_HERE else "PORT"
+        raise CommandFailed(f"Cannot listen on port {port}: {reason}; set {name} to use another.") from None
 
 
 def _lock_port(port: int) -> None:

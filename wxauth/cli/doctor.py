@@ -12,22 +12,23 @@ import timeit
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
 from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
 from ..storage.client import FORBIDDEN, PROBE, RedisClient
 from ..storage.connections import is_encrypted, login_and_hosts
 from ..storage.reasons import DANGERS, HINTS, dangers
-from ..web.services import redis_client, wechat_client
+from ..web.middleware import FORWARDED, FORWARDED_HINT
+from ..web.services import redis_client, transport, wechat_client
 from ..wechat.client import WeChatClient
 from ..wechat.errcodes import ERRCODES, MEANINGS, Text
-from ..wechat.transport import Transport
 
 Status = Literal["ok", "skipped", "warning", "failure"]
 
 #: A check that uses one of these variables is skipped if the variable has an error.
 REDIS_NAMES: Final = (*REDIS_URL_NAMES, "WXAUTH_REDIS_TLS", "WXAUTH_REDIS_CONNECTIONS", "WXAUTH_REDIS_TIMEOUT")
-WECHAT_NAMES: Final = (*APP_NAMES, "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT")
+WECHAT_NAMES: Final = (*APP_NAMES, "WXAUTH_WECHAT_URL", "WXAUTH_WECHAT_TIMEOUT", "WXAUTH_WECHAT_PROXY")
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Round trips of the latency check.
@@ -43,6 +44,21 @@ APPID: Final = re.compile(r"wx[0-9a-f]{16}")
 INVALID_CODE: Final = "wxauth-doctor-has-no-code"
 ACCEPTED: Final = Text("WeChat accepts AppID and AppSecret", "AppID 和 AppSecret 有效")
 NO_ANSWER: Final = Text("no valid answer: check WXAUTH_WECHAT_URL", "没有收到有效响应：检查 WXAUTH_WECHAT_URL")
+#: For some reasons of WeChatUnreachable, by their first word.
+NO_ANSWER_HINTS: Final[Mapping[str, Text]] = {
+    "proxy": Text(
+        "the proxy refuses or does not answer: check address, user and password in WXAUTH_WECHAT_PROXY",
+        "代理没有响应，或拒绝了请求：检查 WXAUTH_WECHAT_PROXY 中的地址、用户名和密码",
+    ),
+    "tls": Text(
+        "no trusted certificate: check WXAUTH_WECHAT_URL, and put a private authority into the file of SSL_CERT_FILE",
+        "证书不受信任：检查 WXAUTH_WECHAT_URL；私有 CA 的证书要放进 SSL_CERT_FILE 指定的文件",
+    ),
+}
+PROXY_NOT_TRUSTED: Final = Text(
+    f"X-Forwarded-For arrives: {FORWARDED_HINT}",
+    "收到了 X-Forwarded-For：把 WXAUTH_TRUSTED_PROXIES 设为前面代理的层数，否则所有请求方共用一份限额",
+)
 UNKNOWN: Final = Text("unknown errcode: contact WeChat support", "未知的 errcode：请联系微信客服")
 AOF: Final = Text("Redis keeps an append-only file", "Redis 已开启 AOF")
 NO_AOF: Final = Text(
@@ -94,6 +110,8 @@ def _check_redis(settings: Settings) -> Iterator[CheckResult]:
         yield from _info(redis)
         yield _latency(redis)
         yield _clock(redis)
+        if not settings.trusted_proxies and redis.read(FORWARDED) is not None:
+            yield CheckResult("proxies", "warning", *PROXY_NOT_TRUSTED, settings.trusted_proxies)
     except StoreUnavailable as error:
         yield _judge("redis", error.reason, error.hint or error.reason, "can't store sessions", "failure")
 
@@ -161,7 +179,11 @@ def _clock(redis: RedisClient) -> CheckResult:
 
 def _check_wechat(settings: Settings) -> Iterator[CheckResult]:
     """Check the login of each app at WeChat."""
-    client = wechat_client(settings, Transport(settings.wechat_url))
+    if settings.wechat_proxy:
+        host = urlsplit(settings.wechat_proxy.reveal()).netloc.rpartition("@")[2]
+        text = Text(f"requests to WeChat go through {host}", f"发往微信的请求经过代理 {host}")
+        yield CheckResult("wechat.proxy", "ok", *text, host)
+    client = wechat_client(settings, transport(settings, pool_size=1))
     for number, appid in enumerate(settings.apps, 1):
         # An AppID of another format may be a secret in the wrong variable.
         yield _exchange(client, appid, appid if APPID.fullmatch(appid) else f"app {number}")
@@ -183,7 +205,8 @@ def _exchange(client: WeChatClient, appid: str, label: str) -> CheckResult:
 def explain(error: WeChatError) -> Text:
     """Return what is wrong and what to do, in both languages."""
     if isinstance(error, WeChatUnreachable):
-        return Text(f"{NO_ANSWER.english} ({error.reason})", f"{NO_ANSWER.chinese} ({error.reason})")
+        hint = NO_ANSWER_HINTS.get(error.reason.partition("_")[0], NO_ANSWER)
+        return Text(f"{hint.english} ({error.reason})", f"{hint.chinese} ({error.reason})")
     english, chinese = MEANINGS.get(error.errcode or 0, UNKNOWN)
     address = f" (IP {error.address})" if isinstance(error, WeChatMisconfigured) and error.address else ""
     rid = f" (rid {error.rid})" if error.rid else ""

@@ -19,6 +19,7 @@ from .mount import mount
 from .problems import handle_http_errors
 from .routes import health
 from .services import EXTENSION, Services
+from .tracing import hide_request
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     mount(app, "/", sandbox().extend if settings.sandbox else None, cors_origins=settings.cors_origins)
     handle_http_errors(app)
     app.register_blueprint(health.bp)
-    app.wsgi_app = wrap(app.wsgi_app, settings, app.extensions[EXTENSION].cache)  # type: ignore[assignment, method-assign]
+    found: Services = app.extensions[EXTENSION]
+    app.wsgi_app = wrap(app.wsgi_app, settings, found.cache, found.redis)  # type: ignore[assignment, method-assign]
     if settings.sandbox:
         app.after_request(sandbox().mark_as_sandbox)
         app.wsgi_app = sandbox().LoopbackOnly(app.wsgi_app)  # type: ignore[method-assign]
@@ -55,6 +57,9 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
 
 def _start_request() -> None:
     g.started_at = time.perf_counter()
+    if not request.blueprints:
+        # No route has the path. `mount` hides the requests of its routes.
+        hide_request()
     if request.environ["PATH_INFO"].startswith("//"):
         # Flask reads "//login" as "/login". A proxy's rule for "/login" does not match it.
         raise NotFound

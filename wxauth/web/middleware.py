@@ -23,6 +23,7 @@ from ..errors import CredentialError, ServerBusy, StoreUnavailable, WxAuthError
 from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..settings import Client, Settings
+from ..storage.client import RedisClient
 from .problems import NO_STORE, to_response
 from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
 
@@ -36,11 +37,17 @@ MAX_PER_ADDRESS: Final = 4
 MAX_WAIT: Final = 0.5
 
 
-def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache) -> WSGIApplication:
+#: A mark in Redis for `doctor`: a worker has seen X-Forwarded-For and trusts no proxy.
+FORWARDED: Final = "wxa:{forwarded}"
+#: Seconds. Hosts restart their workers more often, and each worker sets it again.
+FORWARDED_TTL: Final = 7 * 86400
+FORWARDED_HINT: Final = "set WXAUTH_TRUSTED_PROXIES to the number of proxies in front; now all callers share a limit"
+
+
+def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache, redis: RedisClient) -> WSGIApplication:
     """Return `app` behind the middleware of the service, the outermost last."""
     app = BodyBuffer(app, settings.threads, settings.clients)
-    if settings.trusted_proxies:
-        app = ClientAddress(app, settings.trusted_proxies)
+    app = ClientAddress(app, settings.trusted_proxies) if settings.trusted_proxies else ProxyWarning(app, redis)
     return RequestId(ForwardAuth(app, cache, sandbox=settings.sandbox))
 
 
@@ -111,6 +118,22 @@ class ClientAddress:
         address = entries[-self._proxies].strip() if len(entries) >= self._proxies else ""
         if client_network(address) != UNKNOWN:
             environ["REMOTE_ADDR"] = address
+        return self._app(environ, start_response)
+
+
+class ProxyWarning:
+    """Warns once if X-Forwarded-For arrives. No proxy is trusted, so all callers have the address of the proxy."""
+
+    def __init__(self, app: WSGIApplication, redis: RedisClient) -> None:
+        self._app = app
+        self._redis = redis
+        self._is_first = threading.Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if "HTTP_X_FORWARDED_FOR" in environ and self._is_first.acquire(blocking=False):
+            log.warning("proxy_not_trusted", extra={"hint": FORWARDED_HINT})
+            with contextlib.suppress(StoreUnavailable):
+                self._redis.set(FORWARDED, FORWARDED_TTL)
         return self._app(environ, start_response)
 
 

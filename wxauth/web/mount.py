@@ -15,6 +15,7 @@ from .problems import STATUSES, add_headers, from_http, handle
 from .requests import MAX_BODY
 from .routes import RouteBlueprint, clients, device, oauth, push, sessions, userdata
 from .services import services
+from .tracing import hide_request
 
 NAME: Final = "wxauth"
 FALLBACK: Final = f"{NAME}.fallback"
@@ -55,6 +56,7 @@ def mount(
 def _parent(hide_unconfigured: bool, cors_origins: frozenset[str]) -> RouteBlueprint:
     """Return the blueprint of all mounted routes, with their hooks."""
     parent = RouteBlueprint(NAME, __name__)
+    parent.before_request(hide_request)
     parent.before_request(_limit_body)
     if hide_unconfigured:
         parent.before_request(_require_clients)

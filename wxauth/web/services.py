@@ -43,7 +43,7 @@ class Services:
         self, settings: Settings, wechat: WeChatClient | None = None, store: SessionStore | None = None
     ) -> None:
         self.settings = settings
-        self.wechat = wechat or wechat_client(settings, Transport(settings.wechat_url, pool_size=settings.max_logins))
+        self.wechat = wechat or wechat_client(settings, transport(settings, settings.max_logins))
         self.store = store or session_store(settings, redis_client(settings))
         self.redis = self.store.redis
         ring = KeyRing(settings.secret_keys)
@@ -110,6 +110,11 @@ def session_store(settings: Settings, redis: RedisClient, clock: Clock | None = 
     """Return the session store over `redis`."""
     policy = SessionPolicy(settings.idle_ttl, settings.max_ttl, settings.max_sessions, settings.userdata_max_age)
     return SessionStore(redis, KeyRing(settings.secret_keys), policy, clock)
+
+
+def transport(settings: Settings, pool_size: int) -> Transport:
+    """Return the transport to the WeChat of `settings`."""
+    return Transport(settings.wechat_url, None, pool_size, settings.wechat_proxy)
 
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import ipaddress
 import logging
 import re
 import threading
@@ -30,7 +31,8 @@ MAX_TRIES: Final = 3
 #: Seconds.
 RETRY_PAUSE: Final = 0.1
 RID: Final = re.compile(r"(?:rid|req_id): *([\w-]{1,64})", re.ASCII)
-ADDRESS: Final = re.compile(r"invalid ip ([0-9.]{7,15})", re.ASCII)
+#: A word of the text of errcode 40164 that may be an IP address.
+ADDRESS: Final = re.compile(r"(?<![^ ,])[0-9a-fA-F:.]{2,45}(?![^ ,])")
 
 
 class WeChatClient:
@@ -182,7 +184,7 @@ def _checked(body: bytes, errcodes: Errcodes) -> Answer:
         return answer
     rid = _first(RID, message)
     if errcode in HINTS and errcode not in errcodes:
-        hint, address = HINTS[errcode], _first(ADDRESS, message)
+        hint, address = HINTS[errcode], _refused_address(message)
         log.error("wechat_misconfigured", extra={"errcode": errcode, "rid": rid, "hint": hint, "ip": address})
         raise WeChatMisconfigured(errcode, rid, hint, address)
     log.warning("wechat_errcode", extra={"errcode": errcode, "rid": rid})
@@ -194,6 +196,18 @@ def _image(body: bytes, errcodes: Errcodes) -> bytes:
     if body.startswith(b"{"):
         _checked(body, errcodes)
     return answers.parse_image(body)
+
+
+def _refused_address(message: str) -> str | None:
+    """Return the address of this server in the text of errcode 40164, as the IP list of the console takes it.
+
+    WeChat names it once or twice: IPv4, IPv6, or IPv4 in the form of IPv6 (::ffff:203.0.113.7).
+    """
+    for word in ADDRESS.findall(message.partition("invalid ip")[2]):
+        with contextlib.suppress(ValueError):
+            found = ipaddress.ip_address(word)
+            return str((isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped) or found)
+    return None
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str | None:

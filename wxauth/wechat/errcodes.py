@@ -55,8 +55,10 @@ MEANINGS: Final[Mapping[int, Text]] = {
                 "AppID 错误：与微信公众平台核对 WECHAT_APPID"),
     40125: Text("the AppSecret is wrong, or has been reset: copy it again from the WeChat console",
                 "AppSecret 错误，或已被重置：从微信公众平台重新复制"),
-    40164: Text("this server's address is not on the IP list of the WeChat console: add it, or disable the list",
-                "本服务器的出口 IP 不在微信公众平台的 IP 白名单中：添加该 IP，或关闭白名单"),
+    40164: Text("this server's address is not on the IP list of the WeChat console: add it, disable the list,"
+                " or send through a proxy with a fixed address, WXAUTH_WECHAT_PROXY",
+                "本服务器的出口 IP 不在微信公众平台的 IP 白名单中：添加该 IP，或关闭白名单，"
+                "或用 WXAUTH_WECHAT_PROXY 通过固定 IP 的代理发送请求"),
     40243: Text("the AppSecret is frozen: unfreeze it in the WeChat console",
                 "AppSecret 已被冻结：在微信公众平台解冻"),
     41030: Text("the page is not in the released version of the mini program: compare WXAUTH_SCAN_PAGE with app.json",
@@ -69,7 +71,10 @@ MEANINGS: Final[Mapping[int, Text]] = {
     **dict.fromkeys((87007, 87009), Text(
         "WeChat has another session_key for this user, or none: call wx.login again",
         "微信没有该用户的 session_key，或与本服务器保存的不一致：重新调用 wx.login")),
-    **dict.fromkeys((40014, 40097, 87008, 40002, 43002, 41002, 41004), Text(
+    48001: Text("the mini program has no right to this interface: look at its interface permissions in the WeChat"
+                " console; the phone number needs a verified company account",
+                "小程序没有这个接口的权限：在微信公众平台查看接口权限；获取手机号要求已认证的企业主体"),
+    **dict.fromkeys((40014, 40097, 87008, 40002, 43002, 41002, 41004, 41008, 47001), Text(
         "the request arrived changed: check whether a relay at WXAUTH_WECHAT_URL changes it",
         "请求内容被改动：检查 WXAUTH_WECHAT_URL 的中转服务是否修改了请求")),
     **dict.fromkeys((89503, 89506, 89507), Text(

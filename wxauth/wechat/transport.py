@@ -3,6 +3,9 @@
 The requests go straight to an adapter of `requests`, without a Session: so there are no redirects, no cookies,
 no `.netrc` and no proxy of the environment (each can send the AppSecret to a second host).
 
+Most queries hold a secret: the AppSecret, a code or an access token. Libraries write URLs into logs and errors, and
+tracers export them. So no URL below `requests` has a query. The connection adds it to the request line.
+
 `requests` limits the time of each read, not of all reads together. A server that sends one byte a second would hold
 a thread for hours. The classes at the end of this module limit the sum. Only the DNS look-up is not limited.
 """
@@ -12,22 +15,27 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import logging
+import os
+import re
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.connection import create_connection
+from urllib3.util.ssl_ import create_urllib3_context
 
 from ..errors import WeChatUnreachable
-from ..logs import hide_queries
 from ..models import Secret
 
 #: Seconds to connect to one address, and again for the TLS handshake.
@@ -37,12 +45,13 @@ MAX_ANSWER: Final = 64 * 1024
 MAX_IMAGE: Final = 512 * 1024
 MAX_TRAFFIC: Final = MAX_IMAGE + MAX_ANSWER
 HEADERS: Final = CaseInsensitiveDict({"Accept-Encoding": "identity", "User-Agent": "wxauth"})
+#: How `http.client` reports that the proxy has refused the tunnel.
+NO_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})")
 
 Fields = Mapping[str, str | bool | Secret]
 
-# At DEBUG these loggers write the query, which holds the AppSecret.
-for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(name).addFilter(hide_queries)
+#: "?" and the query of the request that this thread sends, or nothing.
+_query: ContextVar[str] = ContextVar("wxauth_wechat_query")
 
 
 class Request(NamedTuple):
@@ -58,18 +67,21 @@ class Transport:
     """A pool of connections to one host. Safe to share between threads.
 
     `adapter` replaces the network: the sandbox and the tests pass a fake WeChat. `pool_size` is the number of idle
-    connections that are kept.
+    connections that are kept. `proxy` is the URL of an HTTP proxy.
     """
 
-    def __init__(self, base_url: str, adapter: BaseAdapter | None = None, pool_size: int = 10) -> None:
+    def __init__(
+        self, base_url: str, adapter: BaseAdapter | None = None, pool_size: int = 10, proxy: Secret | None = None
+    ) -> None:
         self._base_url = base_url
         self._replacement = adapter
         self._pool_size = pool_size
+        self._proxy = proxy
         self.reset()
 
     def reset(self) -> None:
         """Forget the connections. A forked process must not use those of its parent."""
-        self._adapter = self._replacement or DeadlineAdapter(pool_connections=1, pool_maxsize=self._pool_size)
+        self._adapter = self._replacement or DeadlineAdapter(self._pool_size, self._proxy)
 
     def ask(self, request: Request, deadline: float) -> bytes:
         """Return the body of a 200 answer. `deadline` is a `time.monotonic()` value.
@@ -116,7 +128,11 @@ def _revealed(fields: Fields) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.ProxyError):
+        refusal = NO_TUNNEL.search(str(error))
+        return f"proxy_{refusal[1]}" if refusal else "proxy"
+    # The file of SSL_CERT_FILE may be absent, or no certificate.
+    if isinstance(error, requests.exceptions.SSLError | ssl.SSLError | FileNotFoundError):
         return "tls"
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
         return "timeout"
@@ -190,14 +206,22 @@ def _connect(connection: HTTPConnection) -> socket.socket:
     raise failure
 
 
+def _request_line(_: HTTPConnection, request: str) -> bytes:
+    """Return the request line with the query. What logs and traces a request has seen it without."""
+    method, target, version = request.split(" ")
+    return f"{method} {target}{_query.get()} {version}".encode("ascii")
+
+
 class _PlainConnection(HTTPConnection):
     response_class = _BoundedResponse
     _new_conn = _connect
+    _encode_request = _request_line
 
 
 class _TLSConnection(HTTPSConnection):
     response_class = _BoundedResponse
     _new_conn = _connect
+    _encode_request = _request_line
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
@@ -208,26 +232,65 @@ class _TLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
+def _tls_context() -> ssl.SSLContext:
+    """Return a context that trusts the authorities of certifi, and those of SSL_CERT_FILE."""
+    context = create_urllib3_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    if file := os.environ.get("SSL_CERT_FILE"):
+        context.load_verify_locations(file)
+    return context
+
+
 class DeadlineAdapter(HTTPAdapter):
     """The adapter of `requests`, with connections that keep the deadline."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, pool_size: int = 10, proxy: Secret | None = None) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=pool_size)
         self._pool: Any = None
-        super().init_poolmanager(*args, **kwargs)
+        self._lock = threading.Lock()
+        self._forwards = False
+        if proxy:
+            # The credentials are in a header that only the proxy gets, and not in a URL.
+            address = f"http://{urlsplit(proxy.reveal()).netloc.rpartition('@')[2]}"
+            headers = self.proxy_headers(proxy.reveal())
+            self.poolmanager = urllib3.ProxyManager(address, 1, proxy_headers=headers, maxsize=pool_size)
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Return the pool. There is only one: all requests go to the same host."""
         if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+            with self._lock:
+                self._pool = self._pool or self._new_pool(*args, **kwargs)
         return self._pool
 
+    def _new_pool(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        # Over TLS a proxy opens a tunnel. Else it forwards the request, and needs the whole URL for that.
+        self._forwards = pool.proxy is not None and pool.scheme == "http"
+        return pool
+
+    def build_connection_pool_key_attributes(self, request: requests.PreparedRequest, *args: Any) -> Any:
+        """Return the arguments for the pool. All its connections have one TLS context, which takes 30 ms to make."""
+        host, tls = super().build_connection_pool_key_attributes(request, *args)
+        return host, tls | ({"ssl_context": _tls_context()} if host["scheme"] == "https" else {})
+
+    def cert_verify(self, *_: Any) -> None:
+        """Load no authorities. The context has them."""
+
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """Return path and query. There is no proxy, which would need more."""
-        return request.path_url
+        """Return the URL without its query, which `_request_line` adds."""
+        url, mark, query = (str(request.url) if self._forwards else request.path_url).partition("?")
+        _query.set(mark + query)
+        return url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return the response without cookies and charset. They are not used."""
+        """Return the response without cookies and charset. They are not used.
+
+        Raises WeChatUnreachable if a proxy that forwards requests answers an error. WeChat itself answers none.
+        """
+        if self._forwards and resp.status != requests.codes.ok:
+            resp.close()
+            raise WeChatUnreachable(f"proxy_{resp.status}")
         response = requests.Response()
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         response.request = req

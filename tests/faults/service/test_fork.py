@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
 from flask import Flask
 
 from tests.faults.conftest import Run
@@ -37,8 +36,7 @@ def settings(
 ) -> Iterator[Settings]:
     folder = tmp_path if request.param == "TLS" else None
     if folder:
-        # Transport takes the certificates of certifi only.
-        monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(self_signed(folder)[1]))
+        monkeypatch.setenv("SSL_CERT_FILE", str(self_signed(folder)[1]))
     with SlowWeChat(folder) as wechat:
         yield Settings.from_env(environment(redis_server.url, wechat.url))
 

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-import requests
 
 from tests.conftest import APPID
 from tests.faults.conftest import FULL, Progress, Run
@@ -182,7 +181,7 @@ def test_storm_over_tls_makes_as_many_connections_to_wechat_as_logins_were_in_fl
 ) -> None:
     """A TLS handshake costs more than the rest of a login, so connections are used again, also by the next wave."""
     waves, in_flight = run.of(5, 63), 48
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(self_signed(tmp_path)[1]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(self_signed(tmp_path)[1]))
     with SlowWeChat(tmp_path) as wechat:
         settings = Settings.from_env(environment("redis://127.0.0.1:1", wechat.url, WXAUTH_THREADS="64"))
         client = Services(settings).wechat

@@ -1,0 +1,72 @@
+"""What tracers and error reports get. tests/deploy/test_tracing.py runs OpenTelemetry and Sentry themselves."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.service import ROOT
+from wxauth.web.tracing import hide_variables
+
+#: Neither package is installed.
+WITHOUT = """
+import sys
+sys.modules |= dict.fromkeys(("sentry_sdk", "opentelemetry"))
+from flask import Flask
+from wxauth import WxAuth
+from wxauth.testing import Sandbox
+WxAuth(app := Flask("shop"), url_prefix="/auth")
+print(Sandbox(app).client("alice").get("/auth/session").status)
+"""
+
+
+def event_of(*modules: str | None, part: str = "exception") -> dict[str, Any]:
+    """Return an error report with these calls, the outermost first. Each function has a variable."""
+    frames = [{"module": module, "vars": {"it": "secret"}} for module in modules]
+    return {part: {"values": [{"stacktrace": {"frames": frames}}]}}
+
+
+def kept(event: dict[str, Any]) -> list[bool]:
+    """Say for each function whether it still has its variables."""
+    (part,) = event.values()
+    return ["vars" in frame for frame in part["values"][0]["stacktrace"]["frames"]]
+
+
+@pytest.mark.parametrize("part", ["exception", "threads"])
+def test_functions_of_wxauth_and_those_that_they_call_lose_their_variables(part: str) -> None:
+    event = event_of("flask.app", "shop.views", "wxauth.web.actions", "urllib3.connection", "http.client", part=part)
+    assert kept(hide_variables(event)) == [False, True, False, False, False]
+
+
+def test_a_guarded_view_keeps_its_variables() -> None:
+    event = event_of("flask.app", "wxauth.web.guard", "shop.views", "shop.models", None)
+    assert kept(hide_variables(event)) == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("modules", [("flask.app", "shop.views"), ("wxauthentication.views",), (None,), ()])
+def test_an_error_without_a_function_of_wxauth_is_not_changed(modules: tuple[str | None, ...]) -> None:
+    event = event_of(*modules)
+    assert hide_variables(copy.deepcopy(event)) == event
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"exception": None},
+        {"exception": {}},
+        {"exception": {"values": [{}, {"stacktrace": None}]}},
+        {"spans": []},
+    ],
+)
+def test_an_event_without_frames_is_not_changed(event: dict[str, Any]) -> None:
+    assert hide_variables(copy.deepcopy(event)) == event
+
+
+def test_an_application_needs_neither_package() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("200 OK\n", "")
