@@ -18,7 +18,7 @@ METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 #: Their errors have the form of RFC 6749.
 OAUTH = ("/device_authorization", "/token")
 #: A WSGI middleware answers it, so it is not in Flask's URL map.
-VERIFY = {("/verify", method) for method in METHODS}
+VERIFY = {(path, method) for path in ("/verify", "/verify/{path}") for method in METHODS}
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from
 log = logging.getLogger(__name__)
 
 VERIFY: Final = "/verify"
+#: Envoy appends the path of the request to a prefix, and takes no other status than 200 for a success.
+VERIFY_PREFIX: Final = "/verify/"
 #: Elsewhere, whether a body is exempt would show whether a guessed secret is right, without a count.
 CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/", "/device_authorization", "/token")
 MAX_PER_ADDRESS: Final = 4
@@ -70,9 +72,9 @@ class RequestId:
 
 
 class ForwardAuth:
-    """Forward auth for nginx, Caddy and Traefik: answers the user of the token. It reads only `Authorization`.
+    """Forward auth for a proxy: answers the user of the token. It reads only `Authorization`.
 
-    The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
+    Below VERIFY_PREFIX every path gets the same answer, with 200 instead of 204. The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
     replaces those of the caller.
     """
 
@@ -82,7 +84,8 @@ class ForwardAuth:
         self._headers = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != VERIFY:
+        path = environ["PATH_INFO"]
+        if path != VERIFY and not path.startswith(VERIFY_PREFIX):
             return self._app(environ, start_response)
         try:
             session = self._cache.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
@@ -90,7 +93,8 @@ class ForwardAuth:
             return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
         # No log line: a proxy asks before every request.
         user = {"X-WX-AppID": session.appid, "X-WX-OpenID": session.openid, "X-WX-UnionID": session.unionid or ""}
-        start_response("204 No Content", [*user.items(), *self._headers, *NO_STORE])
+        status, length = ("204 No Content", []) if path == VERIFY else ("200 OK", [("Content-Length", "0")])
+        start_response(status, [*user.items(), *self._headers, *NO_STORE, *length])
         return [b""]
 
     def _refuse(self, error: WxAuthError, method: str) -> Response:

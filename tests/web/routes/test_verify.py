@@ -155,7 +155,30 @@ def test_verify_answers_every_method_alike(app: Flask, token: str, method: str) 
     assert verify(app, None, method) == (status, headers, b"" if method == "HEAD" else body)
 
 
-@pytest.mark.parametrize("path", ["//verify", "/verify/", "/Verify", "/verify/x", "/x/verify", "/verify%00"])
+PATHS_BELOW = ["/verify/", "/verify/verify", "/verify/orders/7", "/verify//orders", "/verify/../login", "/verify/\xff"]
+
+
+@pytest.mark.parametrize("path", PATHS_BELOW)
+@pytest.mark.parametrize("method", METHODS)
+def test_path_below_verify_returns_200_with_the_headers_of_verify(
+    app: Flask, token: str, path: str, method: str
+) -> None:
+    """Envoy appends the path of the request, and takes no other status than 200."""
+    _, headers, _ = verify(app, token, method)
+    assert verify(app, token, method, PATH_INFO=path) == ("200 OK", [*headers, ("Content-Length", "0")], b"")
+
+
+@pytest.mark.parametrize("path", PATHS_BELOW)
+def test_path_below_verify_refuses_as_verify_does_and_is_not_logged(
+    app: Flask, lines: io.StringIO, path: str
+) -> None:
+    for authorization in (None, "Bearer nonsense"):
+        assert verify(app, authorization, PATH_INFO=path) == verify(app, authorization)
+    logged = [json.loads(line)["route"] for line in lines.getvalue().splitlines()]
+    assert logged == ["/verify"] * 4
+
+
+@pytest.mark.parametrize("path", ["//verify", "//verify/x", "/Verify", "/verifyx", "/x/verify", "/verify%00"])
 def test_other_spelling_of_the_path_returns_404(client: FlaskClient, token: str, path: str) -> None:
     response = client.get(path, headers={"Authorization": token})
     assert problem(response) == (404, "not_found")
