@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.support.proxies import Application, Proxy
+from tests.support.proxies import KINDS, Application, Proxy
 from tests.support.servers import RedisServer, free_port, wait_until
 from tests.support.service import Service, WeChatServer, await_end, environment
 
-KINDS = ["nginx", "caddy"]
 UNAVAILABLE = {"status": 503, "code": "store_unavailable", "action": "retry"}
 
 

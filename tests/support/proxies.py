@@ -3,28 +3,83 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import socketserver
+import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from tests.support.servers import Server, free_port, program
-from tests.support.service import ROOT
+from tests.support.service import BIN, ROOT
 
-SHIPPED: Final = {"nginx": ROOT / "deploy" / "nginx.conf", "caddy": ROOT / "deploy" / "Caddyfile"}
-COMMANDS: Final = {
-    "nginx": ["-c", "{folder}/config", "-g", "daemon off; pid {folder}/pid;"],
-    "caddy": ["run", "--adapter", "caddyfile", "--config", "{folder}/config"],
+DEPLOY: Final = ROOT / "deploy"
+
+
+class Kind(NamedTuple):
+    """A proxy with a file in deploy/. `name` is that of its row in docs/compatibility.md."""
+
+    name: str
+    file: str
+    command: list[str]
+    #: The option that prints the version.
+    version: str
+    #: What stands in the file, and what the tests put there. {folder} is that of the test.
+    paths: Mapping[str, str] = {}
+
+
+KINDS: Final = {
+    "nginx": Kind(
+        "nginx", "nginx.conf", ["nginx", "-c", "{folder}/config", "-g", "daemon off; pid {folder}/pid;"], "-v"
+    ),
+    "caddy": Kind(
+        "Caddy", "Caddyfile", ["caddy", "run", "--adapter", "caddyfile", "--config", "{folder}/config"], "version"
+    ),
+    "traefik": Kind(
+        "Traefik",
+        "traefik.yml",
+        ["traefik", "--configfile", "{folder}/config.yml"],
+        "version",
+        {"/etc/traefik/traefik.yml": "{folder}/config.yml"},
+    ),
+    "haproxy": Kind(
+        "HAProxy",
+        "haproxy.cfg",
+        ["haproxy", "-f", "{folder}/config"],
+        "-v",
+        {"/etc/haproxy/wxauth.lua": "{folder}/haproxy.lua"},
+    ),
+    "envoy": Kind(
+        "Envoy",
+        "envoy.yaml",
+        ["envoy", "-c", "{folder}/config.yml", "--concurrency", "2", "--disable-hot-restart"],
+        "--version",
+    ),
+    "apache": Kind(
+        "Apache",
+        "apache.conf",
+        ["apache2", "-f", "{folder}/config", "-D", "FOREGROUND"],
+        "-v",
+        {
+            "/etc/apache2/wxauth.lua": "{folder}/apache.lua",
+            "/run/apache2/apache2.pid": "{folder}/pid",
+            "/var/log/apache2/error.log": "/dev/stderr",
+        },
+    ),
 }
 
 Headers = list[tuple[str, str]]
 
 
 class Application:
-    """Answers `/status/<number>` with that status, everything else with 200 and the openid from the headers."""
+    """Answers `/status/<number>` with that status, everything else with 200 and the openid from the headers.
+
+    It accepts a WebSocket, and sends back each byte that it gets there.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Headers]] = []
@@ -64,18 +119,32 @@ class Application:
                 lines = [line.decode("latin-1").rstrip("\r\n") for line in iter(self.rfile.readline, b"\r\n")]
                 headers = [(line.partition(":")[0], line.partition(":")[2].strip()) for line in lines]
                 application.seen.append((request_line, headers))
-                self._read_body(dict(headers))
+                by_name = {name.lower(): value for name, value in headers}
+                if by_name.get("upgrade", "").lower() == "websocket":
+                    self._echo()
+                    return
+                if "expect" in by_name:
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._read_body(by_name)
                 status = re.search(r"/status/(\d+)", request_line)
                 openid = next((value for name, value in headers if name.lower() == "x-wx-openid"), "nobody")
                 body = f"hello {openid}".encode()
-                head = f"HTTP/1.1 {status[1] if status else 200} Whatever\r\nContent-Length: {len(body)}\r\n"
-                self.wfile.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+                head = f"HTTP/1.1 {status[1] if status else 200} Whatever\r\nConnection: close\r\n"
+                head += "\r\n" if "/status/204" in request_line else f"Content-Length: {len(body)}\r\n\r\n"
+                has_body = not request_line.startswith("HEAD ") and "/status/204" not in request_line
+                self.wfile.write(head.encode() + (body if has_body else b""))
+
+            def _echo(self) -> None:
+                head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                self.wfile.write(f"{head}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".encode())
+                while data := self.connection.recv(65536):
+                    self.wfile.write(data)
 
             def _read_body(self, headers: dict[str, str]) -> None:
-                application.received = len(self.rfile.read(int(headers.get("Content-Length", "0"))))
-                while "Transfer-Encoding" in headers and (size := int(self.rfile.readline(), 16)):
+                application.received = len(self.rfile.read(int(headers.get("content-length", "0"))))
+                while "transfer-encoding" in headers and (size := int(self.rfile.readline(), 16)):
                     application.received += len(self.rfile.read(size + 2)) - 2
-                if "Transfer-Encoding" in headers:
+                if "transfer-encoding" in headers:
                     # The trailers.
                     all(line != b"\r\n" for line in iter(self.rfile.readline, b""))
 
@@ -83,32 +152,55 @@ class Application:
 
 
 class Proxy(Server):
-    """A proxy of `kind` nginx or caddy. `changed` may edit more of the file than its ports."""
+    """A proxy of a kind in KINDS. `changed` may edit more of the file than its ports and paths."""
 
     def __init__(
         self, kind: str, service: int, application: int, changed: Callable[[str], str] = lambda text: text
     ) -> None:
+        self.kind = KINDS[kind]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        binary = program(kind)
-        super().__init__([binary, *COMMANDS[kind]])
+        command, *arguments = self.kind.command
+        super().__init__([installed(command), *arguments])
         self._environ = {"PATH": "/usr/bin", "HOME": str(self.folder)}
-        ports = {"8080": self.port, "8000": service, "9000": application, "2019": free_port()}
-        config = changed(with_ports(SHIPPED[kind].read_text(), ports)).replace("{folder}", str(self.folder))
-        Path(self.folder, "config").write_text(config)
-        # nginx started by root runs its workers as the user nobody, and they write a cache.
+        ports = {"8080": self.port, "8000": service, "9000": application, "8081": free_port(), "2019": free_port()}
+        self._write("config", changed((DEPLOY / self.kind.file).read_text()), ports)
+        shutil.copy(self.folder / "config", self.folder / "config.yml")
+        for script in DEPLOY.glob("*.lua"):
+            self._write(script.name, changed(script.read_text()), ports)
+        # A proxy started by root runs its workers as another user, and they write a cache.
         self.folder.chmod(0o755)
+
+    def _write(self, name: str, text: str, ports: Mapping[str, int]) -> None:
+        text = with_ports(text, ports)
+        for shipped, here in self.kind.paths.items():
+            text = text.replace(shipped, here)
+        Path(self.folder, name).write_text(text.replace("{folder}", str(self.folder)))
+
+    def version(self) -> str:
+        """Return the version that the program reports."""
+        command = [self._command[0], self.kind.version]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        found = re.search(r"\d+\.\d+\.\d+", shown.stdout + shown.stderr)
+        assert found, f"{command} reports no version"
+        return found[0]
 
     def answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def say(self, text: str) -> tuple[int, str]:
-        """Send `text` with CRLF line ends. Return the status and the whole answer."""
+        """Send `text` with CRLF line ends. Return the status and the text of one answer."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
             connection.sendall(text.replace("\n", "\r\n").encode("latin-1"))
-            answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode("latin-1")
-        return int(answer[9:12]), answer
+            answer = HTTPResponse(connection)
+            answer.begin()
+            return answer.status, f"{answer.headers}{answer.read().decode('latin-1')}"
+
+
+def installed(name: str) -> str:
+    """Return the path of a program from Debian or PyPI."""
+    return program(name, BIN) if (BIN / name).exists() else program(name)
 
 
 def with_ports(text: str, ports: Mapping[str, int]) -> str:
