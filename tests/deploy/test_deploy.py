@@ -1,30 +1,34 @@
-"""The shipped nginx.conf and Caddyfile against spoofed identities, with real proxies and a real service."""
+"""The shipped files of each proxy against spoofed identities, with real proxies and a real service."""
 
 from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPResponse
+from typing import BinaryIO
 
 import pytest
 import requests
-import yaml
 
 from tests.conftest import APPID, RING_KEY
 from tests.support.clients import BACKEND, CLIENT_SECRET, basic
-from tests.support.proxies import KINDS, Application, Headers, Proxy
+from tests.support.compatibility import check_row
+from tests.support.proxies import DEPLOY, KINDS, Application, Headers, Proxy, version
 from tests.support.servers import RedisServer
-from tests.support.service import ROOT, Service, WeChatServer, await_end, environment
+from tests.support.service import Service, WeChatServer, await_end, environment
 from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 
+#: It can't put a problem into an answer of its own.
+BARE_ERRORS = {"traefik"}
 JSON = {"Content-Type": "application/json"}
 UNDERSCORES = "underscores_in_headers"
-DEPLOY = ROOT / "deploy"
 ALICE_IDENTITY = Identity(User(APPID, "oALICE"), Secret("k"))
 
 
@@ -218,7 +222,7 @@ def test_the_application_gets_the_ordinary_headers(proxy: Proxy, application: Ap
     assert sent.items() <= {name.lower(): value for name, value in application.seen[-1][1]}.items()
 
 
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -231,6 +235,111 @@ def test_every_method_needs_a_token(proxy: Proxy, application: Application, toke
     good = {"Authorization": token}
     assert requests.request(method, address, data=b"x" * 30000, headers=good, timeout=5).status_code == 200
     assert application.seen[0][0] == f"{method} /orders?a=b HTTP/1.1"
+
+
+PREFLIGHT = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
+
+
+def test_a_cors_preflight_of_the_application_gets_401(proxy: Proxy, application: Application) -> None:
+    """A browser sends it without a token. The files say so."""
+    application.seen.clear()
+    assert requests.options(f"{proxy.url}/orders", headers=PREFLIGHT, timeout=5).status_code == 401
+    assert application.seen == []
+
+
+def test_a_cors_preflight_of_a_login_is_answered_by_the_service(proxy: Proxy, service: Service) -> None:
+    theirs, ours = (
+        requests.options(f"{url}/login", headers=PREFLIGHT, timeout=5) for url in (proxy.url, service.url)
+    )
+    assert (theirs.status_code, theirs.headers.get("Allow")) == (ours.status_code, ours.headers.get("Allow"))
+
+
+SOCKET = "Connection: keep-alive, Upgrade\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n"
+FRAME = b"\x81\x05hello"
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "WebSocket"])
+def test_a_websocket_passes_in_both_directions(
+    proxy: Proxy, application: Application, identity: Identity, token: str, upgrade: str
+) -> None:
+    head = f"GET /socket HTTP/1.1\nHost: a\nAuthorization: {token}\n{SOCKET}Upgrade: {upgrade}\nX-WX-OpenID: evil\n\n"
+    with socket.create_connection(("127.0.0.1", proxy.port), 10) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["Upgrade"].lower()) == (101, "websocket")
+        for data in (FRAME, FRAME * 10_000, FRAME):
+            connection.sendall(data)
+            assert b"".join(iter_exactly(connection, len(data))) == data
+    assert is_identity(application.identity(), identity)
+    names = {name.lower() for name, _ in application.seen[-1][1]}
+    assert {"sec-websocket-key", "sec-websocket-version"} <= names
+    assert "authorization" not in names
+
+
+def iter_exactly(connection: socket.socket, length: int) -> Iterator[bytes]:
+    while length:
+        data = connection.recv(length)
+        assert data, "the connection has ended"
+        length -= len(data)
+        yield data
+
+
+@pytest.mark.parametrize("authorization", ["", "Authorization: Bearer nonsense\n"])
+def test_a_websocket_without_a_live_token_gets_401(
+    proxy: Proxy, application: Application, authorization: str
+) -> None:
+    application.seen.clear()
+    head = f"GET /socket HTTP/1.1\nHost: a\n{authorization}{SOCKET}Upgrade: websocket\n\n"
+    assert proxy.say(head)[0] == 401
+    assert application.seen == []
+
+
+UPGRADES = ["h2c", "h2c, websocket", "websocket, h2c", "websocket/13", "h2c\nUpgrade: websocket", "TLS/1.0"]
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_no_other_upgrade_reaches_the_application(
+    proxy: Proxy, application: Application, token: str, upgrade: str
+) -> None:
+    """After an upgrade to h2c, the caller could send requests that are not checked."""
+    application.seen.clear()
+    head = f"GET / HTTP/1.1\nHost: a\nAuthorization: {token}\nConnection: Upgrade, HTTP2-Settings\n"
+    proxy.say(f"{head}HTTP2-Settings: AAMAAABkAAQAAP__\nUpgrade: {upgrade}\n\n")
+    upgrades = [value for _, headers in application.seen for name, value in headers if name.lower() == "upgrade"]
+    assert upgrades in ([], ["websocket"] if "\n" in upgrade else [])
+
+
+def changed_at_the_end(token: str) -> str:
+    return token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+
+
+def test_a_forged_token_does_not_reach_the_application(proxy: Proxy, application: Application, token: str) -> None:
+    """Also one that is signed by another key."""
+    application.seen.clear()
+    of_another_key = KeyRing([Secret("another key of 32 characters, so!")]).issue(ALICE_IDENTITY.user).text
+    for forged in (
+        changed_at_the_end(token),
+        of_another_key,
+        token[:-1],
+        f"{token}A",
+        "x",
+        token.replace("wxa_", ""),
+    ):
+        assert requests.get(f"{proxy.url}/", headers={"Authorization": forged}, timeout=5).status_code == 401
+    assert application.seen == []
+
+
+def test_an_expired_token_does_not_reach_the_application(
+    proxy: Proxy, application: Application, redis_server: RedisServer
+) -> None:
+    with redis_server.client() as client:
+        short = SessionStore(RedisClient(lambda: client), KeyRing([Secret(RING_KEY)]), SessionPolicy(1, 1, 10))
+        token = {"Authorization": short.create(ALICE_IDENTITY)[0].reveal()}
+    time.sleep(2)
+    application.seen.clear()
+    answer = requests.get(f"{proxy.url}/", headers=token, timeout=5)
+    assert (answer.status_code, answer.json()["code"], application.seen) == (401, "token_invalid", [])
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])
@@ -322,6 +431,13 @@ def test_a_body_that_is_too_large_returns_the_problem_of_the_service(
     for _ in range(5):
         body = code if form == "with a length" else iter([code[:9000], code[9000:]])
         theirs = requests.post(f"{proxy.url}/login", data=body, headers=JSON, timeout=5)
+        if proxy.kind in BARE_ERRORS:
+            assert (theirs.status_code, theirs.text) == (413, "Request Entity Too Large")
+            continue
+        if proxy.kind == "apache" and form == "chunked" and theirs.status_code == 502:
+            # Apache has no limit for a body without a length, and loses the answer of wxauth now and then.
+            assert (size, theirs.json()["code"]) == (4_000_000, "store_unavailable")
+            continue
         assert (theirs.status_code, theirs.json() | {"request_id": ""}) == (413, ours | {"request_id": ""})
         for name, value in {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}.items():
             assert theirs.headers[name] == value
@@ -355,22 +471,30 @@ def test_an_upload_reaches_the_application_with_a_good_token_only(
 
 @pytest.mark.parametrize("good", [True, False], ids=["good token", "bad token"])
 def test_an_upload_that_waits_for_100_continue_gets_its_answer(proxy: Proxy, token: str, good: bool) -> None:
-    """curl waits so. nginx sends 100 also before a 401."""
+    """curl waits so. nginx sends 100 also before a 401, Caddy one more than the application."""
     head = f"POST /orders HTTP/1.1\r\nHost: a\r\nAuthorization: {token if good else 'nonsense'}\r\n"
     head += f"Content-Length: {UPLOAD}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as connection:
         connection.sendall(head.encode())
-        answer = connection.recv(25)
-        if answer.startswith(b"HTTP/1.1 100"):
+        answers = connection.makefile("rb")
+        if (answer := read_head(answers)).startswith(b"HTTP/1.1 100"):
             connection.sendall(bytes(UPLOAD))
-            answer = connection.recv(25)
+        while answer.startswith(b"HTTP/1.1 100"):
+            answer = read_head(answers)
     assert answer.startswith(b"HTTP/1.1 200" if good else b"HTTP/1.1 401")
+
+
+def read_head(answers: BinaryIO) -> bytes:
+    return b"".join(iter(answers.readline, b"\r\n"))
 
 
 IDLE_TIMES = {
     "nginx.conf": r"keepalive 32;\s+keepalive_timeout (\d+)s;  # wxauth",
     "Caddyfile": r"keepalive (\d+)s",
     "traefik.yml": r"idleConnTimeout: (\d+)s",
+    "haproxy.cfg": r"pool-purge-delay (\d+)s",
+    "envoy.yaml": r"idle_timeout: (\d+)s}  # wxauth",
+    "apache.conf": r"ttl=(\d+)",
 }
 
 
@@ -424,16 +548,23 @@ def test_operator_routes_are_not_reachable_through_the_proxy(
     assert not re.search("x-wx-openid|wxauth_checks|granian", text, re.IGNORECASE) or status == 404
 
 
-def test_the_traefik_file_is_consistent() -> None:
-    """It is not run here. All names that it uses are defined, and its routes are those of the other files."""
-    text = (DEPLOY / "traefik.yml").read_text()
-    http = yaml.safe_load(text)["http"]
-    assert "NOT RUN" in text
-    for router in http["routers"].values():
-        assert router["service"] in http["services"]
-        assert set(router.get("middlewares", [])) <= http["middlewares"].keys()
-    routes = re.findall(
-        r"\^/(\(login[^ `\"]+?\))(?:\$|\\z)", "\n".join(path.read_text() for path in DEPLOY.iterdir())
-    )
-    assert len(routes) == 3
-    assert len(set(routes)) == 1
+def test_the_files_name_the_same_routes() -> None:
+    texts = [(DEPLOY / kind.file).read_text() for kind in KINDS.values()]
+    routes = [re.findall(r"\^/(\(login[^ `\"]+?\))(?:\$|\\z)", text) for text in texts]
+    assert [len(found) for found in routes] == [1] * len(KINDS)
+    assert len({found for (found,) in routes}) == 1
+
+
+NAMES = {
+    "nginx": "nginx",
+    "caddy": "Caddy",
+    "traefik": "Traefik",
+    "haproxy": "HAProxy",
+    "envoy": "Envoy",
+    "apache": "Apache",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_names_the_version_that_runs_here(kind: str) -> None:
+    check_row(NAMES[kind], version(kind))

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+import requests
+
 from tests.support.servers import Server, free_port, program
 from tests.support.service import BIN, ROOT
 
@@ -21,9 +23,8 @@ DEPLOY: Final = ROOT / "deploy"
 
 
 class Kind(NamedTuple):
-    """A proxy with a file in deploy/. `name` is that of its row in docs/compatibility.md."""
+    """A proxy with a file in deploy/."""
 
-    name: str
     file: str
     command: list[str]
     #: The option that prints the version.
@@ -33,34 +34,26 @@ class Kind(NamedTuple):
 
 
 KINDS: Final = {
-    "nginx": Kind(
-        "nginx", "nginx.conf", ["nginx", "-c", "{folder}/config", "-g", "daemon off; pid {folder}/pid;"], "-v"
-    ),
-    "caddy": Kind(
-        "Caddy", "Caddyfile", ["caddy", "run", "--adapter", "caddyfile", "--config", "{folder}/config"], "version"
-    ),
+    "nginx": Kind("nginx.conf", ["nginx", "-c", "{folder}/config", "-g", "daemon off; pid {folder}/pid;"], "-v"),
+    "caddy": Kind("Caddyfile", ["caddy", "run", "--adapter", "caddyfile", "--config", "{folder}/config"], "version"),
     "traefik": Kind(
-        "Traefik",
         "traefik.yml",
         ["traefik", "--configfile", "{folder}/config.yml"],
         "version",
         {"/etc/traefik/traefik.yml": "{folder}/config.yml"},
     ),
     "haproxy": Kind(
-        "HAProxy",
         "haproxy.cfg",
         ["haproxy", "-f", "{folder}/config"],
         "-v",
         {"/etc/haproxy/wxauth.lua": "{folder}/haproxy.lua"},
     ),
     "envoy": Kind(
-        "Envoy",
         "envoy.yaml",
         ["envoy", "-c", "{folder}/config.yml", "--concurrency", "2", "--disable-hot-restart"],
         "--version",
     ),
     "apache": Kind(
-        "Apache",
         "apache.conf",
         ["apache2", "-f", "{folder}/config", "-D", "FOREGROUND"],
         "-v",
@@ -85,8 +78,8 @@ class Application:
         self.seen: list[tuple[str, Headers]] = []
         #: The size of the newest body.
         self.received = 0
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _ApplicationServer(("127.0.0.1", 0), _Handler)
+        self._server.application = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
@@ -110,45 +103,56 @@ class Application:
         self._thread.join()
         self._server.server_close()
 
-    def _handler(application) -> type[socketserver.StreamRequestHandler]:  # noqa: N805 - `self` is the handler's
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                request_line = self.rfile.readline().decode("latin-1").strip()
-                if not request_line:
-                    return
-                lines = [line.decode("latin-1").rstrip("\r\n") for line in iter(self.rfile.readline, b"\r\n")]
-                headers = [(line.partition(":")[0], line.partition(":")[2].strip()) for line in lines]
-                application.seen.append((request_line, headers))
-                by_name = {name.lower(): value for name, value in headers}
-                if by_name.get("upgrade", "").lower() == "websocket":
-                    self._echo()
-                    return
-                if "expect" in by_name:
-                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                self._read_body(by_name)
-                status = re.search(r"/status/(\d+)", request_line)
-                openid = next((value for name, value in headers if name.lower() == "x-wx-openid"), "nobody")
-                body = f"hello {openid}".encode()
-                head = f"HTTP/1.1 {status[1] if status else 200} Whatever\r\nConnection: close\r\n"
-                head += "\r\n" if "/status/204" in request_line else f"Content-Length: {len(body)}\r\n\r\n"
-                has_body = not request_line.startswith("HEAD ") and "/status/204" not in request_line
-                self.wfile.write(head.encode() + (body if has_body else b""))
 
-            def _echo(self) -> None:
-                head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                self.wfile.write(f"{head}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".encode())
-                while data := self.connection.recv(65536):
-                    self.wfile.write(data)
+class _ApplicationServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    application: Application
 
-            def _read_body(self, headers: dict[str, str]) -> None:
-                application.received = len(self.rfile.read(int(headers.get("content-length", "0"))))
-                while "transfer-encoding" in headers and (size := int(self.rfile.readline(), 16)):
-                    application.received += len(self.rfile.read(size + 2)) - 2
-                if "transfer-encoding" in headers:
-                    # The trailers.
-                    all(line != b"\r\n" for line in iter(self.rfile.readline, b""))
 
-        return Handler
+class _Handler(socketserver.StreamRequestHandler):
+    """One request. Names of `headers` are in lower case."""
+
+    server: _ApplicationServer
+
+    def handle(self) -> None:
+        request_line = self.rfile.readline().decode("latin-1").strip()
+        if not request_line:
+            return
+        lines = [line.decode("latin-1").rstrip("\r\n") for line in iter(self.rfile.readline, b"\r\n")]
+        fields = [(line.partition(":")[0], line.partition(":")[2].strip()) for line in lines]
+        self.server.application.seen.append((request_line, fields))
+        headers = {name.lower(): value for name, value in fields}
+        if headers.get("upgrade", "").lower() == "websocket":
+            self._echo()
+        else:
+            self._read_body(headers)
+            self._answer(request_line, headers)
+
+    def _echo(self) -> None:
+        head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        self.wfile.write(f"{head}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".encode())
+        while data := self.connection.recv(65536):
+            self.wfile.write(data)
+
+    def _read_body(self, headers: dict[str, str]) -> None:
+        if "expect" in headers:
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        received = len(self.rfile.read(int(headers.get("content-length", "0"))))
+        while "transfer-encoding" in headers and (size := int(self.rfile.readline(), 16)):
+            received += len(self.rfile.read(size + 2)) - 2
+        if "transfer-encoding" in headers:
+            # The trailers.
+            all(line != b"\r\n" for line in iter(self.rfile.readline, b""))
+        self.server.application.received = received
+
+    def _answer(self, request_line: str, headers: dict[str, str]) -> None:
+        found = re.search(r"/status/(\d+)", request_line)
+        status = int(found[1]) if found else 200
+        body = f"hello {headers.get('x-wx-openid', 'nobody')}".encode() if status != 204 else b""
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        self.wfile.write(f"HTTP/1.1 {status} Whatever\r\n{length}Connection: close\r\n\r\n".encode())
+        if not request_line.startswith("HEAD "):
+            self.wfile.write(body)
 
 
 class Proxy(Server):
@@ -157,14 +161,15 @@ class Proxy(Server):
     def __init__(
         self, kind: str, service: int, application: int, changed: Callable[[str], str] = lambda text: text
     ) -> None:
-        self.kind = KINDS[kind]
+        self.kind = kind
+        shipped = KINDS[kind]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command, *arguments = self.kind.command
+        command, *arguments = shipped.command
         super().__init__([installed(command), *arguments])
         self._environ = {"PATH": "/usr/bin", "HOME": str(self.folder)}
         ports = {"8080": self.port, "8000": service, "9000": application, "8081": free_port(), "2019": free_port()}
-        self._write("config", changed((DEPLOY / self.kind.file).read_text()), ports)
+        self._write("config", changed((DEPLOY / shipped.file).read_text()), ports)
         shutil.copy(self.folder / "config", self.folder / "config.yml")
         for script in DEPLOY.glob("*.lua"):
             self._write(script.name, changed(script.read_text()), ports)
@@ -173,21 +178,16 @@ class Proxy(Server):
 
     def _write(self, name: str, text: str, ports: Mapping[str, int]) -> None:
         text = with_ports(text, ports)
-        for shipped, here in self.kind.paths.items():
+        for shipped, here in KINDS[self.kind].paths.items():
             text = text.replace(shipped, here)
         Path(self.folder, name).write_text(text.replace("{folder}", str(self.folder)))
 
-    def version(self) -> str:
-        """Return the version that the program reports."""
-        command = [self._command[0], self.kind.version]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-        found = re.search(r"\d+\.\d+\.\d+", shown.stdout + shown.stderr)
-        assert found, f"{command} reports no version"
-        return found[0]
-
     def answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        """Say whether it knows its routes: Traefik listens before it has read them, and returns 404."""
+        try:
+            return requests.get(self.url, timeout=9).status_code != 404
+        except requests.RequestException:
+            return False
 
     def say(self, text: str) -> tuple[int, str]:
         """Send `text` with CRLF line ends. Return the status and the text of one answer."""
@@ -196,6 +196,15 @@ class Proxy(Server):
             answer = HTTPResponse(connection)
             answer.begin()
             return answer.status, f"{answer.headers}{answer.read().decode('latin-1')}"
+
+
+def version(kind: str) -> str:
+    """Return the version that the program reports."""
+    command = [installed(KINDS[kind].command[0]), KINDS[kind].version]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    found = re.search(r"\d+\.\d+\.\d+", shown.stdout + shown.stderr)
+    assert found, f"{command} reports no version"
+    return found[0]
 
 
 def installed(name: str) -> str:

@@ -18,7 +18,7 @@ from tests.faults.conftest import Run
 from tests.faults.support.raw_http import ask
 from tests.faults.support.rig import worker_pids
 from tests.faults.support.slow_wechat import SlowWeChat, code
-from tests.support.proxies import Application, Proxy
+from tests.support.proxies import KINDS, Application, Proxy
 from tests.support.servers import RedisServer, wait_until
 from tests.support.service import Service, environment
 
@@ -27,7 +27,8 @@ WORKERS = 2
 MAX_MEMORY = 120
 #: Seconds until the service answers after the end of an attack.
 MAX_RECOVERY = 10
-KINDS = ["nginx", "caddy"]
+#: A test of all proxies has its own parameters.
+ATTACKED = ["direct", "nginx", "caddy"]
 #: A head of 400 KB, whole, and a long one without its end.
 LONG_HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 400_000 + b"\r\n\r\n"
 HALF_HEAD = LONG_HEAD[:30_000]
@@ -59,7 +60,7 @@ def service() -> Iterator[Service]:
             yield running
 
 
-@pytest.fixture(scope="module", params=["direct", *KINDS])
+@pytest.fixture(scope="module", params=ATTACKED)
 def port(request: pytest.FixtureRequest, service: Service) -> Iterator[int]:
     """The port of the service, or of a proxy before it."""
     if request.param == "direct":
@@ -129,6 +130,7 @@ def test_a_head_far_beyond_32_kib_gets_431(service: Service) -> None:
     assert (answer.statuses, answer.kept) == ([431], False)
 
 
+@pytest.mark.parametrize("port", ["direct", *KINDS], indirect=True)
 def test_connections_that_rested_take_a_post(port: int, run: Run) -> None:
     """Heroku's router reuses a connection for up to 90 s."""
     count, rest = run.of(50, 200), run.of(11, 95)
