@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import time
@@ -308,6 +309,30 @@ def test_no_other_upgrade_reaches_the_application(
     proxy.say(f"{head}HTTP2-Settings: AAMAAABkAAQAAP__\nUpgrade: {upgrade}\n\n")
     upgrades = [value for _, headers in application.seen for name, value in headers if name.lower() == "upgrade"]
     assert upgrades in ([], ["websocket"] if "\n" in upgrade else [])
+
+
+def test_connect_opens_no_tunnel_to_the_application(proxy: Proxy, application: Application, token: str) -> None:
+    """The caller could send requests there that are not checked."""
+    application.seen.clear()
+    with socket.create_connection(("127.0.0.1", proxy.port), 2) as connection:
+        connection.sendall(f"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nAuthorization: {token}\r\n\r\n".encode())
+        with contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-WX-OpenID: evil\r\n\r\n")
+            connection.recv(65536)
+    assert "evil" not in str(application.seen)
+
+
+def test_the_application_gets_the_address_and_the_scheme_that_the_proxy_sees(
+    proxy: Proxy, application: Application, token: str
+) -> None:
+    spoofed = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil"}
+    assert requests.get(proxy.url, headers={"Authorization": token, **spoofed}, timeout=5).status_code == 200
+    seen = {name.lower(): value for name, value in application.seen[-1][1]}
+    assert seen["x-forwarded-proto"] == "http"
+    assert "192.0.2.1" not in seen["x-forwarded-for"]
+    # nginx's $host has no port.
+    assert seen["host"] in ("127.0.0.1", f"127.0.0.1:{proxy.port}")
 
 
 def changed_at_the_end(token: str) -> str:

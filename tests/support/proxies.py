@@ -71,7 +71,7 @@ Headers = list[tuple[str, str]]
 class Application:
     """Answers `/status/<number>` with that status, everything else with 200 and the openid from the headers.
 
-    It accepts a WebSocket, and sends back each byte that it gets there.
+    It accepts a WebSocket, and sends back each byte that it gets there. It accepts CONNECT, and reads a request there.
     """
 
     def __init__(self) -> None:
@@ -124,6 +124,9 @@ class _Handler(socketserver.StreamRequestHandler):
         headers = {name.lower(): value for name, value in fields}
         if headers.get("upgrade", "").lower() == "websocket":
             self._echo()
+        elif request_line.startswith("CONNECT "):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            self.handle()
         else:
             self._read_body(headers)
             self._answer(request_line, headers)
