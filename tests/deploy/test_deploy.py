@@ -29,6 +29,7 @@ from wxauth.storage.client import RedisClient
 #: It can't put a problem into an answer of its own.
 BARE_ERRORS = {"traefik"}
 JSON = {"Content-Type": "application/json"}
+PREFLIGHT = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
 UNDERSCORES = "underscores_in_headers"
 ALICE_IDENTITY = Identity(User(APPID, "oALICE"), Secret("k"))
 
@@ -42,6 +43,7 @@ def wechat_server() -> Iterator[WeChatServer]:
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer, wechat_server: WeChatServer) -> Iterator[Service]:
     more = {"WXAUTH_TRUSTED_PROXIES": "1", "WXAUTH_CLIENTS": f"{BACKEND}:{CLIENT_SECRET}", "WEB_CONCURRENCY": "1"}
+    more |= {"WXAUTH_PUBLIC_URL": "https://login.example.com", "WXAUTH_CORS_ORIGINS": PREFLIGHT["Origin"]}
     with Service(environment(redis_server.url, wechat_server.url, **more)) as running:
         yield running
 
@@ -238,9 +240,6 @@ def test_every_method_needs_a_token(proxy: Proxy, application: Application, toke
     assert application.seen[0][0] == f"{method} /orders?a=b HTTP/1.1"
 
 
-PREFLIGHT = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
-
-
 def test_a_cors_preflight_of_the_application_gets_401(proxy: Proxy, application: Application) -> None:
     """A browser sends it without a token. The files say so."""
     application.seen.clear()
@@ -252,7 +251,8 @@ def test_a_cors_preflight_of_a_login_is_answered_by_the_service(proxy: Proxy, se
     theirs, ours = (
         requests.options(f"{url}/login", headers=PREFLIGHT, timeout=5) for url in (proxy.url, service.url)
     )
-    assert (theirs.status_code, theirs.headers.get("Allow")) == (ours.status_code, ours.headers.get("Allow"))
+    assert theirs.status_code == ours.status_code
+    assert theirs.headers["Access-Control-Allow-Origin"] == PREFLIGHT["Origin"]
 
 
 SOCKET = "Connection: keep-alive, Upgrade\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n"
@@ -436,6 +436,28 @@ def test_the_mini_program_logs_in_and_out(
     assert requests.delete(f"{proxy.url}/sessions/{id}", headers=headers, timeout=5).status_code == 204
     await_end(f"{proxy.url}/session", headers)
     assert requests.get(f"{proxy.url}/", headers=headers, timeout=5).status_code == 401
+
+
+FOR_WEBSITES = [
+    ("POST", "/ticket"),
+    ("GET", "/device"),
+    ("GET", "/device/BCDF-GHJK"),
+    ("POST", "/device/BCDFGHJK"),
+    ("GET", "/device/BCDF-GHJK.png"),
+    ("POST", "/device_authorization"),
+    ("POST", "/token"),
+    ("GET", "/.well-known/oauth-authorization-server"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), FOR_WEBSITES)
+def test_scan_login_and_tickets_are_answered_by_the_service(
+    proxy: Proxy, service: Service, application: Application, method: str, path: str
+) -> None:
+    application.seen.clear()
+    theirs, ours = (requests.request(method, url + path, timeout=5) for url in (proxy.url, service.url))
+    assert (theirs.status_code, theirs.headers["Content-Type"]) == (ours.status_code, ours.headers["Content-Type"])
+    assert application.seen == []
 
 
 def test_problems_of_the_service_are_not_changed(proxy: Proxy) -> None:
