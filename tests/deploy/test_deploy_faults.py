@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -53,10 +54,8 @@ def bearer(answer: requests.Response) -> dict[str, str]:
     return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
-def is_unavailable(
-    proxy: Proxy, application: Application, headers: dict[str, str], *, bare: bool = False
-) -> bool:
-    """Whether each request gets a 503 in time, and none reaches the application. Unless `bare`, it has the problem."""
+def is_unavailable(proxy: Proxy, application: Application, headers: dict[str, str], *, bare: bool = False) -> bool:
+    """Whether each request gets a 503 in time, with the problem unless `bare`, and none reaches the application."""
     application.seen.clear()
     began = time.monotonic()
     answers = [
@@ -161,6 +160,23 @@ def test_a_spoofed_address_does_not_evade_the_rate_limit(
     assert [answer.status_code for answer in answers[:5]] == [200, 200, 200, 200, 429]
     assert answers[-1].json()["code"] == "rate_limited"
     assert answers[-1].headers["Retry-After"]
+
+
+#: Traefik has one time for the whole request, an upload included.
+STRICT = [kind for kind in KINDS if kind != "traefik"]
+
+
+def test_connections_with_a_part_of_a_head_end_after_ten_seconds(application: Application) -> None:
+    """With an answer, such as 408, or without."""
+    with contextlib.ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(kind, free_port(), application.port)) for kind in STRICT]
+        lines = [stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 13)) for proxy in proxies]
+        for line in lines:
+            line.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        for line in lines:
+            with contextlib.suppress(ConnectionResetError):
+                assert b"200" not in line.makefile("rb").read()
+    assert application.seen == []
 
 
 CACHED = """proxy_cache_path {folder}/cache keys_zone=all:1m;

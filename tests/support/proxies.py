@@ -71,7 +71,7 @@ Headers = list[tuple[str, str]]
 class Application:
     """Answers `/status/<number>` with that status, everything else with 200 and the openid from the headers.
 
-    It accepts a WebSocket, and sends back each byte that it gets there. It accepts CONNECT, and reads a request there.
+    It accepts a WebSocket, and sends back each byte that it gets there. After a CONNECT it reads a request.
     """
 
     def __init__(self) -> None:

@@ -74,7 +74,9 @@ class RequestId:
 class ForwardAuth:
     """Forward auth for a proxy: answers the user of the token. It reads only `Authorization`.
 
-    Below VERIFY_PREFIX every path gets the same answer, with 200 instead of 204. The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
+    Below VERIFY_PREFIX every path gets the same answer, with 200 instead of 204.
+
+    The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
     replaces those of the caller.
     """
 

@@ -155,7 +155,14 @@ def test_verify_answers_every_method_alike(app: Flask, token: str, method: str) 
     assert verify(app, None, method) == (status, headers, b"" if method == "HEAD" else body)
 
 
-PATHS_BELOW = ["/verify/", "/verify/verify", "/verify/orders/7", "/verify//orders", "/verify/../login", "/verify/\xff"]
+PATHS_BELOW = [
+    "/verify/",
+    "/verify/verify",
+    "/verify/orders/7",
+    "/verify//orders",
+    "/verify/../login",
+    "/verify/\xff",
+]
 
 
 @pytest.mark.parametrize("path", PATHS_BELOW)
