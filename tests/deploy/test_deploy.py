@@ -157,7 +157,14 @@ def test_the_application_gets_the_real_identity_despite_spoofed_headers(
     assert is_identity(application.identity(), identity)
     names = {name.lower() for name, _ in application.seen[-1][1]}
     assert "authorization" not in names
+    assert options_of_connection(application) <= {"close", "keep-alive", "upgrade"}
     assert len(application.seen) == 1
+
+
+def options_of_connection(application: Application) -> set[str]:
+    """The next proxy would remove the headers that Connection names."""
+    values = [value.lower() for name, value in application.seen[-1][1] if name.lower() == "connection"]
+    return {option.strip() for option in ",".join(values).split(",") if values}
 
 
 @pytest.mark.parametrize("spoof", SPOOFS.values(), ids=SPOOFS.keys())

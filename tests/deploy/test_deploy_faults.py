@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.support.proxies import KINDS, Application, Proxy
+from tests.support.rogue import Rogue
 from tests.support.servers import RedisServer, free_port, wait_until
 from tests.support.service import Service, WeChatServer, await_end, environment
 
@@ -124,6 +125,43 @@ def test_with_a_service_that_does_not_answer_each_request_gets_503(kind: str, ap
         Proxy(kind, silent.getsockname()[1], application.port) as proxy,
     ):
         assert is_unavailable(proxy, application, {"Authorization": "Bearer a"}, bare=kind in BARE_ERRORS)
+
+
+ODD_ANSWERS = [
+    b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 418 Teapot\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 304 Not Modified\r\n\r\n",
+    b"HTTP/1.1 204 No",
+    b"SSH-2.0-OpenSSH_9.9\r\n",
+    b"",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_odd_answer_to_the_check_lets_no_request_pass(kind: str, application: Application) -> None:
+    """Another program listens on the port of the service, for example."""
+    odd = [ODD_ANSWERS[0]]
+    with Rogue(lambda line: line.send(odd[0])) as rogue, Proxy(kind, rogue.port, application.port) as proxy:
+        for odd[0] in ODD_ANSWERS:
+            head = "GET /orders HTTP/1.1\nHost: a\nAuthorization: Bearer a\nX-WX-OpenID: evil\nConnection: close\n\n"
+            assert proxy.say(head)[0] >= 300
+    assert application.seen == []
+
+
+#: What makes the script of a proxy fail.
+FAILING = {"haproxy": "core.httpclient()", "apache": "http.request"}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+def test_an_error_in_the_script_lets_no_request_pass(kind: str, service: Service, application: Application) -> None:
+    def changed(text: str) -> str:
+        return text.replace(FAILING[kind], "no_such_function()")
+
+    with Proxy(kind, service.port, application.port, changed) as proxy:
+        assert requests.get(proxy.url, timeout=5).status_code in (500, 503)
+    assert application.seen == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

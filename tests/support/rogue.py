@@ -96,7 +96,8 @@ class Rogue:
         self._listener.settimeout(0.05)
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port: int = self._listener.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
 
     def _accept(self) -> None:
