@@ -35,7 +35,11 @@ end
 local function ask(authorization)
     local body = {}
     local _, status, headers = http.request{
-        url = WXAUTH .. "verify", headers = {authorization = authorization}, sink = ltn12.sink.table(body), redirect = false}
+        url = WXAUTH .. "verify",
+        headers = {authorization = authorization},
+        sink = ltn12.sink.table(body),
+        redirect = false,
+    }
     return status, headers, table.concat(body)
 end
 
