@@ -303,7 +303,15 @@ def test_a_websocket_without_a_live_token_gets_401(
     assert application.seen == []
 
 
-UPGRADES = ["h2c", "h2c, websocket", "websocket, h2c", "websocket/13", "h2c\nUpgrade: websocket", "TLS/1.0"]
+UPGRADES = [
+    "h2c",
+    "h2c, websocket",
+    "websocket, h2c",
+    "websocket/13",
+    "h2c\nUpgrade: websocket",
+    "a\nUpgrade: websocket",
+    "TLS/1.0",
+]
 
 
 @pytest.mark.parametrize("upgrade", UPGRADES)
