@@ -250,6 +250,44 @@ def test_expire_ends_the_session(client: FlaskClient) -> None:
     assert client.get("/session", headers=headers).get_json()["code"] == "token_invalid"
 
 
+def device_codes(client: FlaskClient) -> dict[str, Any]:
+    codes: dict[str, Any] = client.post("/device_authorization", data={"client_id": "playground"}).get_json()
+    return codes
+
+
+def poll(client: FlaskClient, device_code: str) -> dict[str, Any]:
+    grant_type = "urn:ietf:params:oauth:grant-type:device_code"
+    form = {"grant_type": grant_type, "device_code": device_code, "client_id": "playground"}
+    answer: dict[str, Any] = client.post("/token", data=form).get_json()
+    return answer
+
+
+def test_expire_ends_a_device_code(client: FlaskClient) -> None:
+    """As its five minutes do. Another code is not touched."""
+    expired, other = device_codes(client), device_codes(client)
+    assert client.post(f"/sandbox/expire/{expired['user_code']}").status_code == 204
+    assert poll(client, expired["device_code"])["error"] == "expired_token"
+    phone = client.get(f"/device/{expired['user_code']}", headers=bearer(client))
+    assert (phone.status_code, poll(client, other["device_code"])["error"]) == (404, "authorization_pending")
+
+
+def test_expire_of_an_unknown_device_code_adds_nothing_to_redis(client: FlaskClient) -> None:
+    assert client.post("/sandbox/expire/BCDF-GHJK").status_code == 204
+    assert client.get("/sandbox/redis").get_json()["holds"]["keys"] == []
+
+
+def test_expire_of_a_text_that_is_no_user_code_is_a_404(client: FlaskClient) -> None:
+    assert client.post("/sandbox/expire/no-code").get_json()["code"] == "not_found"
+
+
+def test_the_trace_of_a_code_image_has_its_size_in_place_of_its_bytes(client: FlaskClient) -> None:
+    """And no access token."""
+    image = client.get(f"/device/{device_codes(client)['user_code']}.png")
+    (note,) = (note for note in notes(client, image) if "getwxacodeunlimit" in str(note))
+    assert note["answer"]["body"] == f"({len(image.data)} bytes)"
+    assert note["request"]["line"] == "POST /wxa/getwxacodeunlimit?access_token=••••••••"
+
+
 def test_max_sessions_holds_until_it_is_deleted(client: FlaskClient) -> None:
     """Then the configured number holds again."""
     assert client.put("/sandbox/max_sessions", json={"max_sessions": 1}).status_code == 204

@@ -110,6 +110,21 @@ def test_content_lists_up_to_max_keys_and_counts_all(fake: FakeRedis) -> None:
     assert (found["total"], len(found["keys"])) == (MAX_KEYS + 5, MAX_KEYS)
 
 
+def test_content_has_the_keys_that_live_longest(fake: FakeRedis) -> None:
+    """Counters of one minute do not hide the sessions."""
+    for number in range(MAX_KEYS):
+        fake.client.set(f"counter{number}", "", ex=60)
+    fake.client.set("session", "", ex=600)
+    assert "session" in keys(fake)
+
+
+def test_expire_device_code_sets_its_end_to_the_past(fake: FakeRedis) -> None:
+    """The other fields stay."""
+    fake.client.hset("key", mapping={"ends": "1796022494000000", "client": "playground"})
+    fake.expire_device_code("key")
+    assert fake.client.hgetall("key") == {b"ends": b"0", b"client": b"playground"}
+
+
 def test_expire_sets_the_idle_end_of_a_session_to_the_past(fake: FakeRedis) -> None:
     """The first 8 bytes. The rest stays."""
     fake.client.hset("key", "session", b"idle-end, rest")

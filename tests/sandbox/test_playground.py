@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import segno
 from flask.testing import FlaskClient
 from selenium.webdriver.common.keys import Keys
 
@@ -312,6 +314,128 @@ def test_nothing_moves_in_a_low_window_when_the_phones_show_another_state(browse
     assert seen == [[*seen[0][:2], True]] * 4
 
 
+# --- The login of a website by scanning
+
+
+#: Whether the canvas shows the modules of a QR code, whose rows come as strings of 0 and 1.
+CANVAS_SHOWS = """
+const canvas = document.getElementById('code-image')
+const scale = canvas.width / arguments[0].length
+const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+const dark = (x, y) => data[4 * (Math.floor((y + .5) * scale) * canvas.width + Math.floor((x + .5) * scale))] < 128
+return arguments[0].every((row, y) => [...row].every((bit, x) => dark(x, y) === (bit === '1')))
+"""
+ASKED = ["POST /device_authorization", "Redis", "200 OK"]
+POLLED = ["POST /token", "Redis"]
+
+
+@pytest.fixture
+def website(browser: Browser) -> Browser:
+    """The page with the laptop."""
+    browser.press("#tab-scan")
+    return browser
+
+
+def laptop(browser: Browser) -> tuple[str, str]:
+    return browser.text("#laptop-who"), browser.text("#laptop-told")
+
+
+def test_the_laptop_shows_an_image_of_its_user_code(website: Browser) -> None:
+    """The website has polled once."""
+    website.press("#ask")
+    code = website.text("#user-code")
+    assert re.fullmatch(r"[B-Z]{4}-[B-Z]{4}", code)
+    modules = segno.make(code.replace("-", ""), micro=False).matrix_iter(border=4)
+    assert website.run(CANVAS_SHOWS, ["".join(map(str, row)) for row in modules])
+    assert titles(website)[:3] == ASKED
+    assert titles(website)[-3:] == [*POLLED, "400 authorization_pending"]
+
+
+def test_the_phone_asks_before_a_website_is_logged_in(website: Browser) -> None:
+    """It shows who asks, how long ago, and from which network (RFC 8628, 5.4)."""
+    website.press("#ask")
+    website.press("#scan")
+    assert website.text("#who") == "Log in on “playground”?"
+    assert re.fullmatch(
+        r"The code was asked for \d+ s ago, from the network 127\.0\.0\.0/24\.", website.text("#whoelse")
+    )
+    assert website.texts("#phone-buttons button:not([hidden])") == ["Log in", "Not me"]
+    assert laptop(website)[0] == "Scan with WeChat"
+
+
+def test_a_scan_logs_the_website_in_as_the_user_of_the_phone(website: Browser) -> None:
+    for button in ("#ask", "#scan", "#approve"):
+        website.press(button)
+    who, openid = laptop(website)
+    assert titles(website)[-6:] == [*POLLED, "200 OK", "GET /session", "Redis", "200 OK"]
+    website.press("#tab-flow")
+    website.press("#whoami")
+    assert (who, openid in website.text("#whoelse")) == ("Logged in", True)
+
+
+def test_not_me_leaves_the_website_logged_out(website: Browser) -> None:
+    for button in ("#ask", "#scan", "#deny"):
+        website.press(button)
+    assert laptop(website)[0] == "Not logged in"
+    assert (website.text("#who"), titles(website)[-1]) == ("Denied", "400 access_denied")
+
+
+#: For each failure: the laptop, the last answer, and what the second phone shows.
+SCAN_FAILURES = {
+    "denied": ("Not logged in", "400 access_denied", ""),
+    "late": ("Not logged in", "400 expired_token", ""),
+    "fast": ("Scan with WeChat", "400 slow_down", ""),
+    "both": ("Logged in", "200 OK", "This code is no longer good."),
+    "guessed": ("Scan with WeChat", "429 rate_limited", "Too many wrong codes."),
+}
+
+
+@pytest.mark.parametrize(("scene", "expected"), SCAN_FAILURES.items(), ids=SCAN_FAILURES)
+def test_a_failure_of_a_scan_login_is_shown(website: Browser, scene: str, expected: tuple[str, ...]) -> None:
+    website.press(f"[data-scene={scene}]")
+    assert (laptop(website)[0], titles(website)[-1], website.text("#other-told")) == expected
+    assert website.text("#lesson-told") != ""
+
+
+def test_a_phone_that_scans_an_expired_code_is_told(website: Browser) -> None:
+    website.press("[data-scene=late]")
+    assert (problem(website), website.text("#problem-told")) == ("404 not_found", "This code is no longer good.")
+
+
+def test_after_slow_down_the_website_waits_longer_and_is_logged_in(website: Browser) -> None:
+    """5 s are added to the interval of 2 s."""
+    website.press("[data-scene=fast]")
+    website.press("#scan")
+    website.press("#approve")
+    waited = re.search(r"its interval is over: (\d+) s", website.texts(".aside")[-1])
+    assert waited
+    assert 4 <= int(waited[1]) <= 7
+    assert laptop(website)[0] == "Logged in"
+
+
+def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> None:
+    """It holds neither the device_code nor the user_code."""
+    website.press("#ask")
+    website.press(".message:nth-child(4) > .row")
+    answer = json.loads(website.texts(".opened pre")[0].split("\n\n", 1)[1])
+    website.press("#scan")
+    website.press("#approve")
+    shown = website.text("#redis-name ~ #keys")
+    assert "hash of the device_code code " in shown
+    assert "website client playground" in shown
+    assert "answer of the phone state used" in shown
+    assert [name for name in ("device_code", "user_code") if answer[name] in shown] == []
+
+
+def test_a_website_is_logged_in_with_the_keyboard(website: Browser) -> None:
+    """The focus moves from the laptop's button to that of the phone."""
+    website.run("document.getElementById('ask').focus()")
+    for _ in range(3):
+        website.type(Keys.ENTER)
+        website.settle()
+    assert laptop(website)[0] == "Logged in"
+
+
 def test_a_lost_connection_is_shown_without_an_action_and_keeps_the_token(browser: Browser) -> None:
     browser.press("#login")
     token = browser.text("#pocket-token")
@@ -335,7 +459,7 @@ def test_login_works_with_the_keyboard(browser: Browser) -> None:
 
 def test_arrow_keys_select_tabs(browser: Browser) -> None:
     """As in the ARIA pattern, the focus follows the selection."""
-    browser.run("document.getElementById('tab-flow').focus()")
+    browser.run("document.getElementById('tab-scan').focus()")
     browser.type(Keys.ARROW_RIGHT)
     there = (browser.focused(), browser.text("#panel-flow"), bool(browser.text("#panel-code")))
     browser.type(Keys.ARROW_RIGHT)
@@ -400,6 +524,12 @@ def test_each_text_exists_in_both_languages(browser: Browser) -> None:
     assert used <= {key for key, _ in english}
 
 
+#: Return the keys on the page that have no text.
+WITHOUT_TEXT = """
+const [done] = [...arguments].slice(-1)
+const keys = [...document.querySelectorAll('[data-t]')].map((it) => it.dataset.t)
+import('./sandbox/page/text.js').then(({ TEXT }) => done(keys.filter((key) => !(key in TEXT.en))))
+"""
 #: Return each visible text with a contrast below 4.5 by the formula of WCAG 2.2.
 FAINT = """
 const luminance = (colour) => {
@@ -441,8 +571,9 @@ def test_the_page_has_enough_contrast_and_does_not_overflow(
     shown = browser.run("return [document.documentElement.lang.slice(0, 2), document.documentElement.dataset.theme]")
     assert shown == [language, theme]
     found: dict[str, Any] = {}
-    for scene in ("#login", "[data-scene=gone]", "[data-scene=second]", "#cure", "#tab-code"):
+    scans = ("#tab-scan", "#ask", "#scan", "[data-scene=late]", "[data-scene=both]", "[data-scene=guessed]")
+    for scene in ("#login", "[data-scene=gone]", "[data-scene=second]", "#cure", "#tab-code", *scans):
         browser.press(scene)
         browser.run("for (const row of document.querySelectorAll('.row[aria-expanded=false]')) row.click()")
-        found[scene] = (browser.run(TOO_WIDE), browser.run(FAINT))
-    assert found == dict.fromkeys(found, (0, []))
+        found[scene] = (browser.run(TOO_WIDE), browser.run(FAINT), browser.driver.execute_async_script(WITHOUT_TEXT))
+    assert found == dict.fromkeys(found, (0, [], []))

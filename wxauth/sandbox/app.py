@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from .. import strict_json
 from ..errors import BadRequest
 from ..logs import request_id
+from ..sessions.device_codes import normalized
 from ..sessions.records import hash_name
 from ..web.requests import bearer_token, json_object, text
 from ..web.routes import RouteBlueprint
@@ -110,6 +111,13 @@ def expire() -> tuple[str, int]:
     """Expire the session of the token in `Authorization`, as its idle timeout does."""
     token = _fakes().ring.verify(bearer_token())
     _fakes().fake_redis.expire(hash_name(token.hash_tag), token.id)
+    return "", 204
+
+
+@bp.post("/expire/<user_code>")
+def expire_device_code(user_code: str) -> tuple[str, int]:
+    """Expire a device code, as its five minutes do."""
+    _fakes().fake_redis.expire_device_code(services().device_codes.name_of(normalized(user_code)))
     return "", 204
 
 

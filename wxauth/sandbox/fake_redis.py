@@ -24,6 +24,7 @@ from .trace import MAX_HEX_BYTES, Note, Trace, end_note, start_note, to_json
 OUTAGE: Final = 8.0
 #: The content of a note is limited to so many keys.
 MAX_KEYS: Final = 24
+MAX_SCANNED: Final = 1000
 
 
 class _Server(fakeredis.FakeServer):
@@ -66,10 +67,12 @@ class FakeRedis:
         return round(max(self._server.starts_at - self._clock(), 0), 1)
 
     def content(self) -> Note | None:
-        """Return the number of keys, and up to MAX_KEYS of them; None while it is stopped."""
+        """Return the number of keys, and the MAX_KEYS of them that live longest; None while it is stopped."""
         try:
-            _, names = self._observer.execute_command("SCAN", 0, "COUNT", MAX_KEYS)
-            keys = [found for name in sorted(names) if (found := self._describe(name))]
+            _, names = self._observer.execute_command("SCAN", 0, "COUNT", MAX_SCANNED)
+            lives = {name: self._observer.pttl(name) for name in sorted(names)}
+            longest = sorted(lives, key=lives.__getitem__, reverse=True)[:MAX_KEYS]
+            keys = [found for name in sorted(longest) if (found := self._describe(name))]
             return {"total": self._observer.dbsize(), "keys": keys}
         except redis.ConnectionError:
             return None
@@ -79,11 +82,18 @@ class FakeRedis:
 
         Raises StoreUnavailable while it is stopped.
         """
+        self._edit(name, field, lambda value: bytes(8) + value[8:])
+
+    def expire_device_code(self, name: str) -> None:
+        """Set the end of a device code to the past. Raises StoreUnavailable while it is stopped."""
+        self._edit(name, "ends", lambda _: b"0")
+
+    def _edit(self, name: str, field: str, change: Callable[[bytes], bytes]) -> None:
         if not self._server.connected:
             raise unavailable("unreachable")
         value = self._observer.execute_command("HGET", name, field)
         if value is not None:
-            self._observer.hset(name, field, bytes(8) + value[8:])
+            self._observer.hset(name, field, change(value))
 
     def _client(self, kind: type[redis.Connection], **options: Any) -> redis.Redis:
         # Like the service: no retries of redis-py, which would take seconds, and no greeting of its connections.

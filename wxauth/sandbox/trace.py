@@ -95,8 +95,11 @@ def http_size(first_line: str, headers: Mapping[str, str], body: bytes = b"") ->
 
 
 def pretty(body: bytes) -> str:
-    """Return a body for display: JSON is indented, secrets are masked."""
-    text = body.decode(errors="replace")
+    """Return a body for display: JSON is indented, secrets are masked. An image becomes its size."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return f"({len(body)} bytes)"
     with contextlib.suppress(ValueError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     return mask(text)

@@ -1,15 +1,14 @@
 // The page as a whole: what the buttons do, tabs, theme, language.
 
 import { Diagram } from './diagram.js'
-import { Scenes } from './scenes.js'
-import { fillSnippets } from './snippets.js'
+import { ScanScenes } from './scan.js'
 import { TEXT, say, speak, spoken } from './text.js'
 import { Vault } from './vault.js'
 
 const at = (id) => document.getElementById(id)
 
 const diagram = new Diagram()
-const scenes = new Scenes(diagram)
+const scenes = new ScanScenes(diagram)
 
 /** Run one scene at a time. Clicks during a scene are ignored. */
 let running = false
@@ -17,9 +16,9 @@ async function run(what) {
   if (running) return
   running = true
   document.body.classList.add('running')
-  const shown = [...document.querySelectorAll('#chips button, #phone-buttons button')]
+  const shown = [...document.querySelectorAll('.chips button, #phone-buttons button, #ask')]
   for (const button of shown) button.setAttribute('aria-disabled', 'true')
-  const hadFocus = at('phone-buttons').contains(document.activeElement)
+  const pressed = document.activeElement
   try {
     await what()
   } finally {
@@ -27,27 +26,43 @@ async function run(what) {
     document.body.classList.remove('running')
     for (const button of shown) button.removeAttribute('aria-disabled')
     // The pressed button may be hidden now. Focus the one that replaces it, for keyboard users.
-    if (hadFocus && document.activeElement === document.body) at('phone-buttons').querySelector('button:not([hidden])').focus()
+    if (shown.includes(pressed) && document.activeElement === document.body) at('phone-buttons').querySelector('button:not([hidden])')?.focus()
   }
 }
 
-for (const [id, what] of Object.entries({ login: 'login', whoami: 'whoami', logout: 'logout' })) {
+for (const [id, what] of Object.entries({ login: 'login', whoami: 'whoami', logout: 'logout', ask: 'offer' })) {
   at(id).addEventListener('click', () => run(() => scenes.play(what)))
 }
+const steps = { scan: () => scenes.scan(), approve: () => scenes.answer(true), deny: () => scenes.answer(false) }
+for (const [id, step] of Object.entries(steps)) {
+  at(id).addEventListener('click', () => run(() => scenes.guarded(step)))
+}
 at('cure').addEventListener('click', () => run(() => scenes.cure()))
-for (const chip of document.querySelectorAll('#chips button')) {
+for (const chip of document.querySelectorAll('.chips button')) {
   chip.addEventListener('click', () => run(() => scenes.play(chip.dataset.scene)))
 }
 at('plug').addEventListener('click', () => Vault.plugIn())
 
+/** The logins of the mini program and of a website share one panel. */
 function choose(tab, focus = false) {
-  for (const other of document.querySelectorAll('[role=tab]')) {
-    const chosen = other === tab
-    other.setAttribute('aria-selected', String(chosen))
-    other.tabIndex = chosen ? 0 : -1
-    at(other.getAttribute('aria-controls')).hidden = !chosen
+  const { chapter } = tab.dataset
+  if (chapter && chapter !== document.body.dataset.chapter) {
+    if (running) return
+    enter(chapter)
   }
+  for (const other of tabs) {
+    other.setAttribute('aria-selected', String(other === tab))
+    other.tabIndex = other === tab ? 0 : -1
+  }
+  for (const panel of document.querySelectorAll('[role=tabpanel]')) panel.hidden = panel.id !== tab.getAttribute('aria-controls')
+  if (chapter) at('panel-flow').setAttribute('aria-labelledby', tab.id)
   if (focus) tab.focus()
+}
+
+function enter(chapter) {
+  document.body.dataset.chapter = chapter
+  for (const part of document.querySelectorAll('[data-of]')) part.hidden = part.dataset.of !== chapter
+  return chapter === 'scan' ? scenes.arrive() : scenes.rest()
 }
 
 const tabs = [...document.querySelectorAll('[role=tab]')]
@@ -103,9 +118,42 @@ at('language').addEventListener('click', () => {
   remember('wxauth language', language)
 })
 
+// --- The code snippets. The mini program has the address from the input field, the others that of this sandbox.
+
+const WRITTEN = 'http://127.0.0.1:8000'
+
+function fillSnippets() {
+  const field = document.getElementById('address')
+  const snippets = [...document.querySelectorAll('.snippet')].map((box) => {
+    const code = box.querySelector('code')
+    box.querySelector('.copy').addEventListener('click', (event) => copy(code, event.target))
+    return [code, code.textContent]
+  })
+  const fill = () => {
+    const address = field.value.trim().replace(/\/+$/, '') || WRITTEN
+    snippets.forEach(([code, text], place) => {
+      code.textContent = text.replaceAll(WRITTEN, place === 0 ? address : location.origin)
+    })
+  }
+  field.value = location.origin
+  field.addEventListener('input', fill)
+  fill()
+}
+
+async function copy(code, button) {
+  try {
+    await navigator.clipboard.writeText(code.textContent)
+    say(button, 'copied')
+    setTimeout(() => say(button, 'copy'), 2000)
+  } catch {
+    // Without access to the clipboard, select the text.
+    getSelection().selectAllChildren(code)
+  }
+}
+
 paint(remembered('wxauth theme') ?? (dark.matches ? 'dark' : 'light'))
 const chosen = remembered('wxauth language')
 translate(Object.hasOwn(TEXT, chosen) ? chosen : navigator.language.startsWith('zh') ? 'zh' : 'en')
 fillSnippets()
-scenes.rest()
+enter('mini')
 document.documentElement.dataset.ready = 'yes'

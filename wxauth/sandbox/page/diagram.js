@@ -4,7 +4,11 @@ import { has, say, sentence } from './text.js'
 import { keysIn, Vault } from './vault.js'
 
 const SVG = 'http://www.w3.org/2000/svg'
-const PLACES = { phone: 12.5, server: 37.5, wechat: 62.5, redis: 87.5 }
+/** The place of each lifeline, in percent. Of the login of the mini program, and of the login of a website. */
+const PLACES = {
+  mini: { phone: 12.5, server: 37.5, wechat: 62.5, redis: 87.5 },
+  scan: { phone: 8.5, laptop: 29.5, server: 54.5, wechat: 74.5, redis: 91 },
+}
 const PACE = 520
 
 const still = matchMedia('(prefers-reduced-motion: reduce)')
@@ -13,19 +17,34 @@ export class Diagram {
   constructor() {
     this.list = document.getElementById('messages')
     this.steps = 0
+    this.stage('mini')
+  }
+
+  /** Show the empty diagram of the chapter `mini` or `scan`. */
+  stage(chapter) {
+    this.places = PLACES[chapter]
+    this.clear()
+    document.querySelector('[data-actor=laptop]').hidden = chapter !== 'scan'
+    document.getElementById('diagram').dataset.chapter = chapter
     const ground = draw('svg', { class: 'strip', 'aria-hidden': 'true' })
-    ground.append(...lifelines())
+    ground.append(...lifelines(this.places))
+    document.getElementById('empty').hidden = false
+    document.querySelector('#empty .strip')?.remove()
     document.getElementById('empty').prepend(ground)
   }
 
   /** Clear the diagram for a new scene. */
   begin(scene) {
-    this.list.replaceChildren()
-    this.steps = 0
+    this.clear()
     Vault.mark()
     document.getElementById('empty').hidden = true
-    document.getElementById('lesson').hidden = true
     this.entitle(scene)
+  }
+
+  clear() {
+    this.list.replaceChildren()
+    this.steps = 0
+    document.getElementById('lesson').hidden = true
   }
 
   entitle(scene) {
@@ -45,6 +64,11 @@ export class Diagram {
       await pause(message.minor ? PACE / 2 : PACE)
     }
     this.light(null)
+  }
+
+  /** Give the reader the time of `messages` messages. */
+  pause(messages) {
+    return pause(messages * PACE)
   }
 
   /** Add a line that is not a message: an act of the sandbox, or a pause. */
@@ -75,18 +99,18 @@ export class Diagram {
     button.type = 'button'
     button.className = 'row'
     button.setAttribute('aria-expanded', 'false')
-    button.append(strip(message, message.minor ? '' : ++this.steps), caption(message))
+    button.append(strip(message, message.minor ? '' : ++this.steps, this.places), caption(message))
     button.addEventListener('click', () => toggle(item, button, message))
     return item
   }
 }
 
-function strip(message, step) {
+function strip(message, step, places) {
   const svg = draw('svg', { class: 'strip', 'aria-hidden': 'true', focusable: 'false' })
-  const [from, aim] = [PLACES[message.from], PLACES[message.to]]
+  const [from, aim] = [places[message.from], places[message.to]]
   const to = message.lost ? (from + aim) / 2 : aim
   const there = message.back === undefined ? 30 : 22
-  svg.append(...lifelines())
+  svg.append(...lifelines(places))
   svg.append(...arrow(from, to, there, message.out, 'out'))
   if (message.back !== undefined) svg.append(...arrow(to, from, 46, message.back, 'back'))
   svg.append(draw('circle', { class: 'origin', cx: `${from}%`, cy: there, r: step === '' ? 3 : 10 }))
@@ -94,8 +118,8 @@ function strip(message, step) {
   return svg
 }
 
-function lifelines() {
-  return Object.values(PLACES).map((place) => draw('line', { class: 'life', x1: `${place}%`, x2: `${place}%`, y1: 0, y2: '100%' }))
+function lifelines(places) {
+  return Object.values(places).map((place) => draw('line', { class: 'life', x1: `${place}%`, x2: `${place}%`, y1: 0, y2: '100%' }))
 }
 
 function arrow(from, to, height, label, kind) {

@@ -14,47 +14,64 @@ export function codeGiven(exchange, second = false) {
   }
 }
 
-/** The request, the calls of the server to WeChat and Redis, and the answer. */
-export function ofExchange(exchange, { second = false, lost = false } = {}) {
-  return [asked(exchange, second), ...between(exchange, second), answered(exchange, second, lost)]
-}
-
-export function problemOf(exchange) {
-  return exchange.status >= 400 ? exchange.data : null
-}
-
-function asked(exchange, second) {
-  const title = `${exchange.method} /${exchange.path}`
+/** The phone reads the code on the laptop. */
+export function scanned(userCode, second = false) {
   return {
-    from: 'phone', to: 'server', out: carried(exchange), title, told: [`ask.${title}`], second,
+    from: 'laptop', to: 'phone', out: 'scene', title: 'onLoad({ scene })', told: ['ask.scan'], second,
+    parts: [['open.scene', `scene=${userCode}`]], remark: 'open.scanned',
+  }
+}
+
+/** The request of `by` (phone or laptop), the calls of the server to WeChat and Redis, and the answer. */
+export function ofExchange(exchange, { by = 'phone', second = false, lost = false } = {}) {
+  return [asked(exchange, by, second), ...between(exchange, second), answered(exchange, by, second, lost)]
+}
+
+/** The problem of an answer, or null. The errors of OAuth have no action. */
+export function problemOf({ status, data }) {
+  return status < 400 ? null : data.code ? data : { status, code: data.error, action: 'none' }
+}
+
+/** The method and the path, with a placeholder for a user_code. */
+function route({ method, path }) {
+  return `${method} /${path.replace(/^device\/[\w-]+/, 'device/<user_code>')}`
+}
+
+const CARRIED = {
+  'POST /login': 'code', 'POST /device_authorization': 'client_id', 'GET /device/<user_code>.png': 'user_code', 'POST /token': 'device_code',
+  'GET /device/<user_code>': 'user_code', 'POST /device/<user_code>': 'approve',
+}
+const GOT = {
+  'POST /login': 'token', 'GET /session': 'openid', 'GET /sessions': 'sessions', 'POST /device_authorization': 'codes',
+  'GET /device/<user_code>.png': 'image', 'POST /token': 'token', 'GET /device/<user_code>': 'client, network',
+}
+const SHORT = { authorization_pending: 'pending', access_denied: 'denied', expired_token: 'expired' }
+
+function asked(exchange, by, second) {
+  const title = `${exchange.method} /${exchange.path}`
+  const told = `ask.${route(exchange)}`
+  return {
+    from: by, to: 'server', out: CARRIED[route(exchange)] ?? 'token', title, told: [has(`${told}.${by}`) ? `${told}.${by}` : told], second,
     at: exchange.at, bytes: body(exchange.request), parts: [['open.asked', text(exchange.request)]],
   }
 }
 
-function carried(exchange) {
-  if (exchange.path === 'login') return 'code'
-  return 'token'
-}
-
-function answered(exchange, second, lost) {
+function answered(exchange, by, second, lost) {
   const problem = problemOf(exchange)
-  const title = problem ? `${exchange.status} ${problem.code}` : exchange.answer.line
+  const got = GOT[route(exchange)] ?? String(exchange.status)
   return {
-    from: 'server', to: 'phone', out: problem ? problem.code : `${got(exchange)}${lost ? ' ✕' : ''}`, title, second, lost, wrong: Boolean(problem),
+    from: 'server', to: by, out: problem ? SHORT[problem.code] ?? problem.code : `${got}${lost ? ' ✕' : ''}`, second, lost,
+    title: problem ? `${exchange.status} ${problem.code}` : exchange.answer.line,
+    wrong: problem !== null && problem.code !== 'authorization_pending',
     told: problem ? toldOf(problem, exchange) : toldOfSuccess(exchange, lost),
     at: exchange.at + exchange.ms, ms: exchange.ms, bytes: body(exchange.answer),
     parts: [['open.answered', text(exchange.answer)]],
   }
 }
 
-function got(exchange) {
-  if (exchange.path === 'login') return 'token'
-  return exchange.status === 204 ? '204' : exchange.path === 'session' ? 'openid' : 'sessions'
-}
-
 function toldOfSuccess(exchange, lost) {
   if (lost) return ['answer.lost']
-  return [`answer.${exchange.method} /${exchange.path}`, { n: exchange.data?.sessions?.length }]
+  return [`answer.${route(exchange)}`, { n: exchange.data?.sessions?.length }]
 }
 
 function toldOf(problem, exchange) {
@@ -76,14 +93,23 @@ function between(exchange, second) {
   }))
 }
 
+/** For each interface of WeChat: what is sent, what is returned, and the key of its text. */
+const INTERFACES = {
+  '/sns/jscode2session': ['code, AppSecret', 'openid, session_key', 'ok'],
+  '/cgi-bin/stable_token': ['AppSecret', 'access_token', 'token'],
+  '/wxa/getwxacodeunlimit': ['scene', 'image', 'image'],
+}
+
 function ofWeChat(note) {
+  const title = note.request.line.split('?')[0]
+  const [out, back, told] = INTERFACES[title.split(' ')[1]]
   const data = note.answer ? JSON.parse(note.answer.body.startsWith('{') ? note.answer.body : '{}') : {}
-  const wrong = !note.answer || !data.openid
+  const wrong = !note.answer || note.answer.body.startsWith('<') || Boolean(data.errcode)
   return {
-    from: 'server', to: 'wechat', out: 'code, AppSecret', back: wrong ? errcode(data) : 'openid, session_key', wrong,
-    title: note.request.line.split('?')[0], told: [wrong ? `wechat.${meaning(note, data)}` : 'wechat.ok'], at: note.at, ms: note.ms,
+    from: 'server', to: 'wechat', out, back: wrong ? errcode(data) : back, wrong,
+    title, told: [`wechat.${wrong ? meaning(note, data) : told}`], at: note.at, ms: note.ms,
     bytes: ['bytes.both', { out: note.request.bytes, back: note.answer?.bytes ?? 0 }],
-    parts: http(note), remark: 'open.dots',
+    parts: http(note), remark: told === 'image' ? 'open.image' : 'open.dots',
   }
 }
 
@@ -120,9 +146,10 @@ function said(commands) {
 
 function purpose(exchange, before, wrong) {
   if (wrong) return 'gone'
-  if (before) return 'check'
+  if (before) return exchange.path === 'login' ? 'check' : 'before'
   if (exchange.path === 'login') return exchange.status === 200 ? 'store' : 'look'
   if (exchange.status === 401) return exchange.data.action === 'ask' ? 'ended' : 'absent'
+  if (has(`redis.${route(exchange)}`)) return route(exchange)
   return exchange.method === 'DELETE' ? 'end' : 'read'
 }
 

@@ -4,17 +4,18 @@ import { duration, has, say } from './text.js'
 import { ask, send } from './wire.js'
 import { codeGiven, ofExchange, problemOf } from './messages.js'
 
-const USER = 'alice'
-
 export class Phone {
-  constructor({ second = false } = {}) {
+  constructor({ second = false, user = 'alice' } = {}) {
     this.second = second
+    this.user = user
     this.token = null
+    /** The answer that gave the token. */
+    this.seen = null
   }
 
   /** Call wx.login. `outcome` sets the result of the code at WeChat. */
   async code(outcome) {
-    const data = { user: USER, ...(outcome ? { outcome } : {}) }
+    const data = { user: this.user, ...(outcome ? { outcome } : {}) }
     const exchange = await send('POST', 'sandbox/wx.login', { data })
     return { code: exchange.data.code, messages: [codeGiven(exchange, this.second)] }
   }
@@ -24,13 +25,13 @@ export class Phone {
     const data = { code, ...(device ? { device } : {}) }
     const exchange = await send('POST', 'login', { data, token: this.token })
     const problem = problemOf(exchange)
-    if (!problem && !lost) this.token = exchange.data.token
+    if (!problem && !lost) Object.assign(this, { token: exchange.data.token, seen: exchange })
     return { exchange, problem, messages: ofExchange(exchange, { second: this.second, lost }) }
   }
 
   /** Send a request with the token, or with another one. A token whose session has ended is deleted. */
-  async call(method, path, token = this.token) {
-    const exchange = await send(method, path, { token })
+  async call(method, path, { token = this.token, data } = {}) {
+    const exchange = await send(method, path, { token, data })
     if (exchange.status === 401 && token === this.token) this.token = null
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
   }
@@ -67,6 +68,23 @@ export const Screen = {
     at('problem').hidden = true
   },
 
+  /** Show that there is a code to scan on the laptop, or that there is none. */
+  scanner(token, ready = false) {
+    const key = ready ? 'phone.ready' : 'phone.waiting'
+    this.draw({ who: [key], else: [`${key}.told`], buttons: ready ? ['scan'] : [], token, known: token !== null })
+  },
+
+  /** Ask the user whether the website may log in (RFC 8628, 5.4): who asks, how long ago, from which network. */
+  confirm({ client_name: client, created_at: at, network }) {
+    const ago = duration(Date.now() / 1000 - at)
+    this.draw({ who: ['phone.confirm', { client }], else: ['phone.confirm.told', { ago, network }], buttons: ['approve', 'deny'], known: true })
+  },
+
+  /** Show the result of a scan. */
+  scanned(key) {
+    this.draw({ who: [key], else: [`${key}.told`], buttons: [], known: true })
+  },
+
   /** Show the problem, and one button for its action. */
   failed(token, problem, retryAfter) {
     this.draw({ who: null, else: null, buttons: ['cure'], token })
@@ -86,6 +104,7 @@ export const Screen = {
     if (text) say(at('other-told'), text)
   },
 
+  /** Without `token`, what the phone shows of it stays. */
   draw({ who, else: told, buttons, token, known = false }) {
     at('problem').hidden = true
     for (const [id, text] of [['who', who], ['whoelse', told]]) {
@@ -94,7 +113,11 @@ export const Screen = {
     }
     at('avatar').classList.toggle('known', known)
     at('avatar').textContent = known ? 'A' : ''
-    for (const id of ['cure', 'login', 'whoami', 'logout']) at(id).hidden = !buttons.includes(id)
+    for (const button of at('phone-buttons').children) button.hidden = !buttons.includes(button.id)
+    if (token !== undefined) this.pocket(token)
+  },
+
+  pocket(token) {
     if (token) {
       delete at('pocket-token').dataset.t
       at('pocket-token').textContent = `${token.slice(0, 12)}…${token.slice(-4)}`

@@ -8,7 +8,7 @@ import { Vault } from './vault.js'
 const ORDINARY = ['login', 'whoami', 'logout']
 
 /** The preparation of a scene failed, so the scene ends. */
-class Halted extends Error {
+export class Halted extends Error {
   constructor(done) {
     super('halted')
     this.done = done
@@ -24,17 +24,24 @@ export class Scenes {
     this.cure = async () => {}
   }
 
-  /** Show the initial state. */
+  /** Show the initial state of the login of the mini program. */
   rest() {
+    this.diagram.stage('mini')
     this.diagram.entitle('idle')
-    Screen.nobody()
-    Vault.look()
+    this.dismissOther()
+    if (this.phone.token) Screen.known(this.phone.token, this.phone.seen)
+    else Screen.nobody()
+    return Vault.look()
+  }
+
+  dismissOther() {
+    this.other = null
+    Screen.other()
   }
 
   async play(scene) {
     this.diagram.begin(scene)
-    this.other = null
-    Screen.other()
+    this.dismissOther()
     await this.guarded(async () => {
       await ask('DELETE', 'sandbox/max_sessions')
       if (!ORDINARY.includes(scene) && (await Vault.mend())) this.diagram.aside('first.plug')
@@ -141,7 +148,7 @@ export class Scenes {
     await this.beKnown()
     const token = this.phone.token
     const forged = token.slice(0, -5) + (token.at(-5) === 'A' ? 'B' : 'A') + token.slice(-4)
-    await this.end(await this.phone.call('GET', 'session', forged))
+    await this.end(await this.phone.call('GET', 'session', { token: forged }))
   }
 
   // --- The end of a scene

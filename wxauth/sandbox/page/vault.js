@@ -3,7 +3,10 @@
 import { duration, has, say } from './text.js'
 import { ask } from './wire.js'
 
-const KINDS = [[/^wxa:\{[\w-]{22}\}$/, 'u'], [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p']]
+const KINDS = [
+  [/^wxa:\{[\w-]{22}\}$/, 'u'], [/^wxa:d:\{[\w-]{22}\}$/, 'd'], [/^wxa:d:.*:i$/, 'i'], [/^wxa:\{[^}]*\}:t:/, 't'],
+  [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p'],
+]
 
 let known = null
 let before = null
@@ -77,15 +80,18 @@ function entry(key, fresh) {
   say(add(facts, 'span'), 'redis.left', { left: duration(key.ttl) })
   for (const [name, value] of Object.entries(key.fields ?? { '': key })) {
     const line = add(item, 'code', 'bytes')
-    // Only the name of a session's field, its id, has more than one character.
-    const field = `field.${name.length > 1 ? 'session' : name}`
+    // In a user's hash only the name of a session's field, its id, has more than one character.
+    const field = kind === 'd' ? `field.d.${name}` : `field.${name.length > 1 ? 'session' : name}`
     if (has(field)) say(add(line, 'b'), field)
     line.append(`${name ? ` ${name} ` : ''}${spaced(value)}`)
   }
   return item
 }
 
+/** Return a value as text, or as hex if it has other bytes than those of text. */
 function spaced({ hex, bytes }) {
+  const text = String.fromCharCode(...(hex.match(/../g) ?? []).map((byte) => parseInt(byte, 16)))
+  if (bytes * 2 === hex.length && /^[ -~]*$/.test(text)) return text
   return hex.replace(/(.{8})(?=.)/g, '$1 ') + (bytes * 2 > hex.length ? ' …' : '')
 }
 

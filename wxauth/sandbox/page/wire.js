@@ -6,14 +6,16 @@ const TELLING = ['Content-Type', 'WWW-Authenticate', 'Retry-After', 'X-WXAuth-Mo
 export class Unreachable extends Error {}
 
 /**
- * Send one request. Return `request` and `answer` as {line, headers, body, bytes}, `status`, `data` (the JSON, or
- * null), `at` (Unix milliseconds), `ms`, and `notes`: the calls of the server to WeChat and Redis.
+ * Send one request. Its body is `data` (JSON) or `form`. Return `request` and `answer` as {line, headers, body,
+ * bytes}, `status`, `data` (the JSON, or null), `image` (a Blob, or null), `at` (Unix milliseconds), `ms`, and `notes`:
+ * the calls of the server to WeChat and Redis.
  */
-export async function send(method, path, { token, data } = {}) {
-  const options = optionsOf(method, token, data)
+export async function send(method, path, body = {}) {
+  const options = optionsOf(method, body)
   const at = performance.timeOrigin + performance.now()
-  const { response, text, ms } = await exchanged(path, options)
+  const { response, image, text, ms } = await exchanged(path, options)
   return {
+    image,
     at,
     ms,
     method,
@@ -22,30 +24,34 @@ export async function send(method, path, { token, data } = {}) {
     data: parsed(text),
     retryAfter: Number(response.headers.get('retry-after') ?? 0),
     request: shown(`${method} /${path}`, Object.entries(options.headers), options.body ?? ''),
-    answer: shown(`${response.status} ${response.statusText}`, telling(response.headers), text),
+    answer: { ...shown(`${response.status} ${response.statusText}`, telling(response.headers), text), ...(image && { bytes: image.size }) },
     notes: path.startsWith('sandbox/') ? [] : await notesOf(response.headers.get('x-wxauth-request')),
   }
 }
 
 /** Send a request to the sandbox itself. It is not shown as a message. */
-export async function ask(method, path, { token, data } = {}) {
-  const { response, text } = await exchanged(path, optionsOf(method, token, data))
+export async function ask(method, path, body = {}) {
+  const { response, text } = await exchanged(path, optionsOf(method, body))
   return { status: response.status, data: parsed(text) }
 }
 
-function optionsOf(method, token, data) {
+function optionsOf(method, { token, data, form }) {
   const headers = {}
-  if (data !== undefined) headers['Content-Type'] = 'application/json'
+  if (data) headers['Content-Type'] = 'application/json'
+  if (form) headers['Content-Type'] = 'application/x-www-form-urlencoded'
   if (token) headers.Authorization = `Bearer ${token}`
-  return { method, headers, body: data === undefined ? undefined : JSON.stringify(data), cache: 'no-store' }
+  const body = form ? String(new URLSearchParams(form)) : data && JSON.stringify(data)
+  return { method, headers, body, cache: 'no-store' }
 }
 
 async function exchanged(path, options) {
   const started = performance.now()
   try {
     const response = await fetch(path, options)
-    const text = await response.text()
-    return { response, text, ms: performance.now() - started }
+    const body = await response.blob()
+    const image = body.type.startsWith('image/') ? body : null
+    const text = image ? `(${body.size} bytes)` : await body.text()
+    return { response, image, text, ms: performance.now() - started }
   } catch (error) {
     throw new Unreachable(String(error))
   }
