@@ -416,7 +416,7 @@ def test_after_slow_down_the_website_waits_longer_and_is_logged_in(website: Brow
 def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> None:
     """It holds neither the device_code nor the user_code."""
     website.press("#ask")
-    website.press(".message:nth-child(4) > .row")
+    website.run("document.querySelectorAll('.message')[2].firstChild.click()")
     answer = json.loads(website.texts(".opened pre")[0].split("\n\n", 1)[1])
     website.press("#scan")
     website.press("#approve")

@@ -11,6 +11,20 @@ const PLACES = {
 }
 const PACE = 520
 
+/** The story before the first click: from, to, and the labels of the arrows. */
+const OUTLINE = {
+  mini: [
+    ['phone', 'wechat', 'wx.login()', 'code'], ['phone', 'server', 'code'], ['server', 'wechat', 'code, AppSecret', 'openid, session_key'],
+    ['server', 'redis', 'session', ''], ['server', 'phone', 'token'],
+  ],
+  scan: [
+    ['laptop', 'server', 'client_id', 'codes'], ['laptop', 'phone', 'scene'], ['phone', 'server', 'user_code', 'client, network'],
+    ['phone', 'server', 'approve'], ['laptop', 'server', 'device_code', 'token'],
+  ],
+}
+
+/** The lesson is below the diagram. */
+const narrow = matchMedia('(max-width: 1020px)')
 const still = matchMedia('(prefers-reduced-motion: reduce)')
 
 export class Diagram {
@@ -26,11 +40,8 @@ export class Diagram {
     this.clear()
     document.querySelector('[data-actor=laptop]').hidden = chapter !== 'scan'
     document.getElementById('diagram').dataset.chapter = chapter
-    const ground = draw('svg', { class: 'strip', 'aria-hidden': 'true' })
-    ground.append(...lifelines(this.places))
+    document.getElementById('empty').replaceChildren(...OUTLINE[chapter].map((message, place) => outlined(message, place + 1, chapter)))
     document.getElementById('empty').hidden = false
-    document.querySelector('#empty .strip')?.remove()
-    document.getElementById('empty').prepend(ground)
   }
 
   /** Clear the diagram for a new scene. */
@@ -50,6 +61,7 @@ export class Diagram {
   entitle(scene) {
     say(document.getElementById('scene-title'), `scene.${scene}`)
     say(document.getElementById('scene-told'), `scene.${scene}.told`)
+    for (const chip of document.querySelectorAll('[data-scene]')) chip.setAttribute('aria-current', String(chip.dataset.scene === scene))
   }
 
   /** Draw messages in order. */
@@ -83,6 +95,7 @@ export class Diagram {
     const box = document.getElementById('lesson')
     say(document.getElementById('lesson-told'), has(`lesson.${key}`) ? `lesson.${key}` : 'lesson.other')
     box.hidden = false
+    if (narrow.matches) box.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
   }
 
   light(message) {
@@ -105,14 +118,25 @@ export class Diagram {
   }
 }
 
+function outlined([from, to, out, back], step, chapter) {
+  const item = document.createElement('li')
+  item.className = 'row'
+  item.append(strip({ from, to, out, back }, step, PLACES[chapter]))
+  const box = item.appendChild(document.createElement('span'))
+  box.className = 'caption'
+  say(box.appendChild(document.createElement('span')), `outline.${chapter}.${step}`).className = 'told'
+  return item
+}
+
 function strip(message, step, places) {
   const svg = draw('svg', { class: 'strip', 'aria-hidden': 'true', focusable: 'false' })
   const [from, aim] = [places[message.from], places[message.to]]
   const to = message.lost ? (from + aim) / 2 : aim
-  const there = message.back === undefined ? 30 : 22
+  const { back } = message.minor ? {} : message
+  const there = message.minor ? 22 : back === undefined ? 32 : 20
   svg.append(...lifelines(places))
   svg.append(...arrow(from, to, there, message.out, 'out'))
-  if (message.back !== undefined) svg.append(...arrow(to, from, 46, message.back, 'back'))
+  if (back !== undefined) svg.append(...arrow(to, from, 44, back, 'back'))
   svg.append(draw('circle', { class: 'origin', cx: `${from}%`, cy: there, r: step === '' ? 3 : 10 }))
   svg.append(draw('text', { class: 'step', x: `${from}%`, y: there + 4 }, String(step)))
   return svg
@@ -149,13 +173,15 @@ function caption(message) {
   title.className = 'title'
   title.textContent = message.title
   if (message.second) say(title.appendChild(document.createElement('em')), 'second')
+  if (message.ms !== undefined) measured(box).textContent = `${message.ms.toFixed(1)} ms`
   say(box.appendChild(document.createElement('span')), ...message.told).className = 'told'
-  const measured = box.appendChild(document.createElement('span'))
-  measured.className = 'measured'
-  if (message.trips) say(measured.appendChild(document.createElement('span')), ...message.trips)
-  if (message.ms !== undefined) measured.appendChild(document.createElement('span')).textContent = `${message.ms.toFixed(1)} ms`
-  if (message.bytes) say(measured.appendChild(document.createElement('span')), ...message.bytes)
   return box
+}
+
+function measured(box) {
+  const element = box.appendChild(document.createElement('span'))
+  element.className = 'measured'
+  return element
 }
 
 function toggle(item, button, message) {
@@ -168,6 +194,7 @@ function toggle(item, button, message) {
 function opened(message) {
   const box = document.createElement('div')
   box.className = 'opened'
+  for (const measure of [message.trips, message.bytes]) if (measure) say(measured(box), ...measure)
   if (message.remark) say(box.appendChild(document.createElement('p')), message.remark).className = 'muted'
   const parts = box.appendChild(document.createElement('div'))
   parts.className = 'parts'

@@ -90,7 +90,7 @@ export const Screen = {
     this.draw({ who: null, else: null, buttons: ['cure'], token })
     at('problem').hidden = false
     at('problem-code').textContent = problem.status ? `${problem.status} ${problem.code}` : problem.code
-    say(at('problem-told'), toldOf(problem))
+    say(at('problem-told'), toldOf(problem, token))
     // Without an answer there is no action.
     at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
     say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
@@ -125,7 +125,8 @@ export const Screen = {
   },
 }
 
-/** The text that tells the user of a problem. */
-export function toldOf({ code }) {
-  return has(`told.${code}`) ? `told.${code}` : 'told.other'
+/** The text that tells the user of a problem. Without a token, the user is not logged in. */
+export function toldOf({ code }, token) {
+  const key = `told.${code}`
+  return !token && has(`${key}.out`) ? `${key}.out` : has(key) ? key : 'told.other'
 }

@@ -119,14 +119,16 @@ export class ScanScenes extends Scenes {
     this.diagram.lesson('offer')
   }
 
-  /** The phone scans the code, and asks its user. Return whether it could. */
+  /** The phone scans the code, and asks its user. */
   async scan(phone = this.phone) {
     await this.diagram.play([scanned(this.site.user_code, phone.second)])
     const done = await phone.call('GET', this.path)
     await this.diagram.play(done.messages)
     if (done.problem) await this.end({ ...done, messages: [] })
-    else if (phone === this.phone) Screen.confirm(done.exchange.data)
-    return !done.problem
+    else if (phone === this.phone) {
+      Screen.confirm(done.exchange.data)
+      this.diagram.lesson('confirm')
+    }
   }
 
   async decide(approve, phone = this.phone) {

@@ -1,6 +1,7 @@
 // The scenes: login, and its failures. All requests are real.
 
 import { Phone, Screen, toldOf } from './phone.js'
+import { has } from './text.js'
 import { ask, Unreachable } from './wire.js'
 import { Vault } from './vault.js'
 
@@ -164,7 +165,7 @@ export class Scenes {
 
   fail(problem, retryAfter) {
     Screen.failed(this.phone.token, problem, retryAfter)
-    this.diagram.lesson(problem.code)
+    this.diagram.lesson(!this.phone.token && has(`lesson.${problem.code}.out`) ? `${problem.code}.out` : problem.code)
     this.cure = () => (problem.action === 'none' ? this.settle() : this.guarded(() => this.act(problem, retryAfter)))
   }
 
@@ -184,7 +185,7 @@ export class Scenes {
   async askOnOther() {
     const { problem, messages } = await this.other.call('GET', 'session')
     await this.diagram.play(messages)
-    Screen.other(problem ? toldOf(problem) : 'phone.known', problem !== null)
+    Screen.other(problem ? toldOf(problem, this.other.token) : 'phone.known', problem !== null)
     if (problem) this.diagram.lesson(problem.code)
   }
 
