@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 import segno
 from flask.testing import FlaskClient
 from selenium.webdriver.common.keys import Keys
@@ -268,7 +269,7 @@ def test_the_session_survives_an_outage_of_redis(browser: Browser) -> None:
 
 def test_two_phones_that_log_in_at_once_have_two_sessions(browser: Browser) -> None:
     browser.press("[data-scene=two]")
-    assert len([title for title in browser.texts(".title em") if title == "second phone"]) == len(LOGIN)
+    assert len([title for title in browser.texts(".title em") if title == "phone 2"]) == len(LOGIN)
     assert sessions_in_redis(browser) >= 2
 
 
@@ -298,20 +299,115 @@ def test_another_scene_removes_the_second_phone_and_allows_several_sessions(brow
     assert (browser.text("#other"), sessions_in_redis(browser)) == ("", 3)
 
 
+@pytest.mark.parametrize(("language", "told"), [("en", "Busy now. Try again."), ("zh", "服务繁忙，请重试。")])
+def test_a_phone_without_a_token_is_not_told_that_it_stays_logged_in(
+    browser: Browser, sandbox: Sandbox, language: str, told: str
+) -> None:
+    browser.open(language=language)
+    requests.delete(f"{sandbox.url}/sandbox/redis", timeout=5).raise_for_status()
+    browser.press("#login")
+    seen = (problem(browser), browser.text("#problem-told"))
+    requests.put(f"{sandbox.url}/sandbox/redis", timeout=5).raise_for_status()
+    assert seen == ("503 store_unavailable", told)
+
+
+@pytest.mark.parametrize(("chapter", "button"), [("flow", "#login"), ("scan", "#ask")])
+def test_five_steps_tell_the_story_before_the_first_click(browser: Browser, chapter: str, button: str) -> None:
+    """The messages replace them."""
+    browser.press(f"#tab-{chapter}")
+    assert len([told for told in browser.texts(".outline .told") if told]) == 5
+    assert titles(browser) == []
+    browser.press(button)
+    assert browser.text(".outline") == ""
+
+
+def test_the_failure_that_is_shown_is_marked(browser: Browser) -> None:
+    browser.press("[data-scene=used]")
+    browser.press("[data-scene=forged]")
+    marked = browser.run("return [...document.querySelectorAll('[aria-current=true]')].map(it => it.dataset.scene)")
+    assert marked == ["forged"]
+
+
+def test_counters_in_redis_are_shown_as_numbers(browser: Browser) -> None:
+    browser.press("#login")
+    counters = browser.run("return [...document.querySelectorAll('.kind-l ~ .bytes')].map(it => it.textContent)")
+    assert counters
+    assert [text for text in counters if not 0 < int(text) < 300] == []
+
+
+def test_an_opened_message_shows_its_bytes(browser: Browser) -> None:
+    browser.press("#login")
+    browser.press(".message:nth-child(4) > .row")
+    assert re.fullmatch(r"\d+ B out, \d+ B back", browser.text(".opened .measured"))
+
+
 #: The height of the phone, the place of the failures below the top of the phone, and whether the window shows them.
 LAYOUT = """
-const [phone, failures] = ['.device', '#chips'].map(it => document.querySelector(it).getBoundingClientRect())
+const at = (it) => document.querySelector(it).getBoundingClientRect()
+const [phone, failures] = [at('.device'), at('.chips:not([hidden])')]
 return [Math.round(phone.height), Math.round(failures.top - phone.top), failures.bottom <= innerHeight]
+"""
+#: Whether the window shows the lesson and the last message, between the bars at its top and at its bottom.
+IN_VIEW = """
+const at = (it) => document.querySelector(it)
+const sheet = getComputedStyle(at('.sheet')).position === 'fixed'
+const bar = sheet ? at('.sheet').getBoundingClientRect().top : innerHeight
+const [lesson, last] = ['#lesson', '.message:last-child'].map(it => at(it).getBoundingClientRect())
+return [lesson, last].map(({ top, bottom }) => top >= 0 && bottom <= bar)
+"""
+#: The first visible button of the phone is in the window.
+BUTTON_IN_VIEW = """
+const { top, bottom } = document.querySelector('#phone-buttons button:not([hidden])').getBoundingClientRect()
+return top >= 0 && bottom <= innerHeight
 """
 
 
 def test_nothing_moves_in_a_low_window_when_the_phones_show_another_state(browser: Browser) -> None:
     browser.open(width=1366, height=650)
     seen = []
-    for button in ("#login", "[data-scene=gone]", "[data-scene=second]", "#cure"):
+    scans = ("#tab-scan", "#ask", "#scan", "[data-scene=late]", "[data-scene=guessed]")
+    for button in ("#login", "[data-scene=gone]", "[data-scene=second]", "#cure", *scans):
         browser.press(button)
         seen.append(browser.run(LAYOUT))
-    assert seen == [[*seen[0][:2], True]] * 4
+    assert seen == [[*seen[0][:2], True]] * 9
+
+
+def test_a_message_takes_at_most_60_pixels(browser: Browser) -> None:
+    """A check before a call to WeChat takes one line."""
+    browser.open(width=1366, height=650)
+    browser.press("#login")
+    heights = browser.run("return [...document.querySelectorAll('.message')].map(it => it.offsetHeight)")
+    assert [height <= 60 for height in heights] == [True] * 6
+    assert heights[2] < 40
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 650), (390, 844)])
+def test_the_lesson_and_the_last_message_are_in_view_after_each_scene(
+    browser: Browser, width: int, height: int
+) -> None:
+    browser.open(width=width, height=height)
+    seen = {}
+    scans = ("#ask", "#scan", "#approve", "[data-scene=denied]", "[data-scene=guessed]")
+    for button in ("#login", "#whoami", "[data-scene=gone]", "[data-scene=second]", "#cure", "#tab-scan", *scans):
+        browser.press(button)
+        if button != "#tab-scan":
+            seen[button] = browser.run(IN_VIEW)
+    assert [button for button, shown in seen.items() if shown != [True, True]] == []
+
+
+def test_the_button_of_a_phone_sized_window_is_always_in_view(browser: Browser) -> None:
+    """Also at the top and at the end of the page."""
+    browser.open(width=390, height=844)
+    seen = {"start": browser.run(BUTTON_IN_VIEW)}
+    for button in ("#login", "[data-scene=forged]", "#cure", "#tab-scan", "#ask", "#scan"):
+        browser.press(button)
+        if button != "#tab-scan":
+            seen[button] = browser.run(BUTTON_IN_VIEW)
+    browser.run("scrollTo(0, 0)")
+    seen["top"] = browser.run(BUTTON_IN_VIEW)
+    browser.run("scrollTo(0, document.body.scrollHeight)")
+    seen["end"] = browser.run(BUTTON_IN_VIEW)
+    assert seen == dict.fromkeys(seen, True)
 
 
 # --- The login of a website by scanning

@@ -172,7 +172,7 @@ function caption(message) {
   const title = box.appendChild(document.createElement('span'))
   title.className = 'title'
   title.textContent = message.title
-  if (message.second) say(title.appendChild(document.createElement('em')), 'second')
+  if (message.second) say(title.appendChild(document.createElement('em')), 'second.short')
   if (message.ms !== undefined) measured(box).textContent = `${message.ms.toFixed(1)} ms`
   say(box.appendChild(document.createElement('span')), ...message.told).className = 'told'
   return box

@@ -53,7 +53,7 @@ const EN = {
   'outline.scan.3': 'The phone asks who wants to log in, and shows it.', 'outline.scan.4': 'Its user agrees.', 'outline.scan.5': 'The website polls, and gets a token.',
   messages: 'Messages, in order',
   'actor.phone': 'Mini program', 'actor.laptop': 'Website', 'actor.server': 'Your server', 'actor.wechat': 'WeChat', 'actor.redis': 'Redis',
-  'second': 'second phone',
+  second: 'second phone', 'second.short': 'phone 2',
   true: 'The requests of the browser and the calls of the server to WeChat and Redis are real, only shown more slowly. Times and bytes are measured. The sandbox simulates WeChat and Redis inside this process.',
 
   'ask.wx.login': 'The phone asks WeChat for a code. It works once, for five minutes.',
@@ -146,7 +146,7 @@ const EN = {
   'lesson.not_found': 'The phone tells its user that the code is no longer good.',
   'lesson.code_used': 'Never sends a code twice. It calls wx.login for a new one and logs in again, once.',
   'lesson.token_invalid': 'Calls wx.login, logs in again once, and repeats the request. Expired and forged tokens get the same answer.',
-  'lesson.session_replaced': 'Tells the user why and logs in only if the user asks for it: two phones that log in by themselves would log each other out again and again. wxauth.js calls onEnded.',
+  'lesson.session_replaced': 'Tells the user why and logs in only if the user asks for it: otherwise two phones log each other out again and again. See onEnded in wxauth.js.',
   'lesson.session_revoked': 'Tells the user why and logs in only if the user asks for it: this session was ended on purpose. wxauth.js calls onEnded.',
   'lesson.user_blocked': 'Tells the user, and does not try again: the action is none.',
   'lesson.wechat_busy': 'Waits as long as Retry-After says, then calls wx.login for a new code and tries again.',
@@ -240,7 +240,7 @@ const ZH = {
   'outline.scan.3': '手机查询谁要登录，并显示给用户。', 'outline.scan.4': '用户同意。', 'outline.scan.5': '网站轮询，得到 token。',
   messages: '按顺序排列的消息',
   'actor.phone': '小程序', 'actor.laptop': '网站', 'actor.server': '开发者服务器', 'actor.wechat': '微信服务器', 'actor.redis': 'Redis',
-  'second': '第二部手机',
+  second: '第二部手机', 'second.short': '手机 2',
   true: '浏览器的请求、服务器对微信和 Redis 的调用都是真实的，只是放慢显示。时间和字节数是实测值。微信和 Redis 由沙箱在本进程内模拟。',
 
   'ask.wx.login': '手机向微信请求 code：只能使用一次，五分钟内有效。',
