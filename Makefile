@@ -77,10 +77,10 @@ benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
 	cd benchmarks/node && npm ci --no-audit --no-fund
 	touch $@
 
-# The picture in the READMEs: a finished login. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
+# The pictures in the documentation: a finished login, and a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
-	$(BIN)/python -m tests.support.browser docs/playground.png
-	pngquant --force --strip --ext .png docs/playground.png
+	$(BIN)/python -m tests.support.browser docs
+	pngquant --force --strip --ext .png docs/playground.png docs/scan-login.png
 
 $(VENV)/run: requirements.txt
 	@$(CHECK_PYTHON)

@@ -523,6 +523,17 @@ def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> 
     assert [name for name in ("device_code", "user_code") if answer[name] in shown] == []
 
 
+def test_a_website_that_the_service_does_not_know_is_shown_the_variable(browser: Browser) -> None:
+    """WXAUTH_PUBLIC_CLIENTS names other clients. The challenge of the 401 opens no dialog, which would stop the page."""
+    with Sandbox(WXAUTH_PUBLIC_CLIENTS="console") as other:
+        browser.driver.get(f"{other.url}/")
+        browser.settle()
+        browser.press("#tab-scan")
+        browser.press("#ask")
+        assert "WXAUTH_PUBLIC_CLIENTS" in laptop(browser)[1]
+        assert titles(browser)[-1] == "401 invalid_client"
+
+
 def test_a_website_is_logged_in_with_the_keyboard(website: Browser) -> None:
     """The focus moves from the laptop's button to that of the phone."""
     website.run("document.getElementById('ask').focus()")

@@ -1,4 +1,4 @@
-"""Drive headless Chromium on the playground. Run as a module, it takes the screenshot of the READMEs.
+"""Drive headless Chromium on the playground. Run as a module, it takes the pictures of the documentation.
 
 The driver is part of Debian's package, so nothing is downloaded. The browser can resolve no host but 127.0.0.1.
 """
@@ -148,15 +148,19 @@ class Browser:
         return base64.b64decode(shot["data"])
 
 
-def main(path: str) -> None:
-    """Save the screenshot of a finished login: desktop, light, English."""
+def main(folder: str) -> None:
+    """Save the pictures of a finished login and of a scan: desktop, light, English."""
     with Sandbox() as sandbox, Browser(f"{sandbox.url}/") as browser:
         browser.open()
         # Show the second login, because the first one of a process is slower.
         for button in ("#login", "#logout", "#login"):
             browser.press(button)
         browser.resize(1280, browser.run("return document.documentElement.scrollHeight"))
-        Path(path).write_bytes(browser.picture())
+        Path(folder, "playground.png").write_bytes(browser.picture())
+        browser.open(height=800)
+        for button in ("#tab-scan", "#ask", "#scan"):
+            browser.press(button)
+        browser.driver.save_screenshot(str(Path(folder, "scan-login.png")))
 
 
 if __name__ == "__main__":

@@ -101,11 +101,11 @@ class Service(Server):
 
 
 class Sandbox(Server):
-    """The sandbox, as `make run` starts it, on a free port."""
+    """The sandbox, as `make run` starts it, on a free port. `environ` is added to its environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environ: str) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        environ = {"PATH": os.environ["PATH"], "PORT": str(port)}
+        environ |= {"PATH": os.environ["PATH"], "PORT": str(port)}
         super().__init__([sys.executable, "app.py"], environ=environ, cwd=ROOT)
 
     def answers(self) -> bool:

@@ -41,7 +41,8 @@ function optionsOf(method, { token, data, form }) {
   if (form) headers['Content-Type'] = 'application/x-www-form-urlencoded'
   if (token) headers.Authorization = `Bearer ${token}`
   const body = form ? String(new URLSearchParams(form)) : data && JSON.stringify(data)
-  return { method, headers, body, cache: 'no-store' }
+  // Without credentials, a challenge of Basic opens no dialog of the browser.
+  return { method, headers, body, cache: 'no-store', credentials: 'omit' }
 }
 
 async function exchanged(path, options) {
