@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -410,6 +411,68 @@ def test_the_button_of_a_phone_sized_window_is_always_in_view(browser: Browser) 
     assert seen == dict.fromkeys(seen, True)
 
 
+#: The labels that are wider than their arrows.
+TOO_LONG = """
+const labels = [...document.querySelectorAll('.load')].filter(it => it.checkVisibility())
+const arrow = (it) => it.parentElement.querySelector('.out').getBoundingClientRect()
+const long = labels.filter(it => it.getBoundingClientRect().width > arrow(it).width + 11)
+return [labels.length > 0, long.map(it => it.textContent)]
+"""
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_labels_fit_their_arrows(browser: Browser, width: int) -> None:
+    """Their outlines are 11 px wider. Also after the window has another width."""
+    browser.open(width=1440 - width, height=844)
+    seen = []
+    for button in ("#tab-flow", "#login", "[data-scene=gone]", "#tab-scan", "#ask", "[data-scene=late]"):
+        browser.press(button)
+        browser.resize(width, 844)
+        seen.append(browser.run(TOO_LONG))
+    assert seen == [[True, []]] * 6
+
+
+@pytest.mark.parametrize(
+    ("link", "title"),
+    [("gone", "Redis is down"), ("late", "The code has expired"), ("scan", "How a website logs in by scanning")],
+)
+def test_a_link_opens_its_scene(browser: Browser, link: str, title: str) -> None:
+    browser.driver.get("about:blank")
+    browser.driver.get(f"{browser.url}#{link}")
+    browser.settle()
+    assert browser.text("#scene-title").casefold() == title.casefold()
+
+
+def test_a_link_that_names_no_scene_opens_the_page(browser: Browser) -> None:
+    browser.driver.get("about:blank")
+    browser.driver.get(f'{browser.url}#"]no scene')
+    browser.settle()
+    assert browser.text("#scene-title") == "How a mini program logs in"
+
+
+def test_the_address_names_the_failure_that_is_shown(browser: Browser) -> None:
+    browser.press("[data-scene=forged]")
+    assert browser.driver.current_url == f"{browser.url}#forged"
+
+
+@pytest.mark.parametrize(
+    ("tab", "button", "message", "name"),
+    [("flow", "#login", 2, "code_used"), ("flow", "#whoami", 1, "openid"), ("scan", "#ask", 1, "user_code")],
+)
+def test_the_curl_command_of_a_message_sends_its_request(
+    browser: Browser, tab: str, button: str, message: int, name: str
+) -> None:
+    """A code is used by then."""
+    browser.press("#login")
+    browser.press(f"#tab-{tab}")
+    if button != "#login":
+        browser.press(button)
+    browser.run(f"document.querySelectorAll('.message')[{message - 1}].firstChild.click()")
+    command = shlex.split(browser.texts(".opened pre")[1])
+    answer = subprocess.run([program("curl"), "-s", *command[1:]], capture_output=True, check=True, timeout=30)
+    assert name in answer.stdout.decode()
+
+
 # --- The login of a website by scanning
 
 
@@ -524,7 +587,7 @@ def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> 
 
 
 def test_a_website_that_the_service_does_not_know_is_shown_the_variable(browser: Browser) -> None:
-    """WXAUTH_PUBLIC_CLIENTS names other clients. The challenge of the 401 opens no dialog, which would stop the page."""
+    """WXAUTH_PUBLIC_CLIENTS names other clients. The challenge of the 401 opens no dialog."""
     with Sandbox(WXAUTH_PUBLIC_CLIENTS="console") as other:
         browser.driver.get(f"{other.url}/")
         browser.settle()

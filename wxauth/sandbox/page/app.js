@@ -39,7 +39,10 @@ for (const [id, step] of Object.entries(steps)) {
 }
 at('cure').addEventListener('click', () => run(() => scenes.cure()))
 for (const chip of document.querySelectorAll('.chips button')) {
-  chip.addEventListener('click', () => run(() => scenes.play(chip.dataset.scene)))
+  chip.addEventListener('click', () => {
+    history.replaceState(null, '', `#${chip.dataset.scene}`)
+    run(() => scenes.play(chip.dataset.scene))
+  })
 }
 at('plug').addEventListener('click', () => Vault.plugIn())
 
@@ -48,6 +51,7 @@ function choose(tab, focus = false) {
   const { chapter } = tab.dataset
   if (chapter && chapter !== document.body.dataset.chapter) {
     if (running) return
+    history.replaceState(null, '', chapter === 'scan' ? '#scan' : location.pathname)
     enter(chapter)
   }
   for (const other of tabs) {
@@ -56,6 +60,7 @@ function choose(tab, focus = false) {
   }
   for (const panel of document.querySelectorAll('[role=tabpanel]')) panel.hidden = panel.id !== tab.getAttribute('aria-controls')
   if (chapter) at('panel-flow').setAttribute('aria-labelledby', tab.id)
+  diagram.fit()
   if (focus) tab.focus()
 }
 
@@ -74,6 +79,15 @@ for (const [place, tab] of tabs.entries()) {
     event.preventDefault()
     choose(tabs[steps[event.key] % tabs.length], true)
   })
+}
+
+/** Open what the address names: #scan, or a failure such as #gone. */
+function follow(name) {
+  const chip = [...document.querySelectorAll('[data-scene]')].find(({ dataset }) => dataset.scene === name)
+  const chapter = chip ? chip.parentElement.dataset.of : name
+  const tab = tabs.find(({ dataset }) => dataset.chapter === chapter)
+  if (tab) choose(tab)
+  chip?.click()
 }
 
 function remembered(name) {
@@ -156,4 +170,5 @@ const chosen = remembered('wxauth language')
 translate(Object.hasOwn(TEXT, chosen) ? chosen : navigator.language.startsWith('zh') ? 'zh' : 'en')
 fillSnippets()
 enter('mini')
+follow(location.hash.slice(1))
 document.documentElement.dataset.ready = 'yes'

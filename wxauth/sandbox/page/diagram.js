@@ -32,6 +32,12 @@ export class Diagram {
     this.list = document.getElementById('messages')
     this.steps = 0
     this.stage('mini')
+    addEventListener('resize', () => this.fit())
+  }
+
+  /** Fit the labels to the width, which a hidden diagram does not have. */
+  fit() {
+    fit(document.getElementById('diagram'))
   }
 
   /** Show the empty diagram of the chapter `mini` or `scan`. */
@@ -42,6 +48,7 @@ export class Diagram {
     document.getElementById('diagram').dataset.chapter = chapter
     document.getElementById('empty').replaceChildren(...OUTLINE[chapter].map((message, place) => outlined(message, place + 1, chapter)))
     document.getElementById('empty').hidden = false
+    fit(document.getElementById('empty'))
   }
 
   /** Clear the diagram for a new scene. */
@@ -68,6 +75,7 @@ export class Diagram {
   async play(messages) {
     for (const message of messages) {
       const row = this.list.appendChild(this.row(message))
+      fit(row)
       row.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
       this.light(message)
       if (message.holds !== undefined) Vault.show(message.holds)
@@ -159,11 +167,20 @@ function arrow(from, to, height, label, kind) {
 
 /** The label above an arrow. A long label starts after the number of the step. */
 function load(from, to, height, label, kind) {
-  const forth = to > from
-  if (kind === 'out' && label.length > 8 && Math.abs(to - from) < 30) {
-    return draw('text', { class: 'load', x: `${from}%`, dx: forth ? 14 : -14, y: height - 6, 'text-anchor': forth ? 'start' : 'end' }, label)
+  const room = Math.abs(to - from)
+  const place = kind === 'out' && label.length > 8 && room < 30
+    ? { x: `${from}%`, dx: to > from ? 14 : -14, 'text-anchor': to > from ? 'start' : 'end' }
+    : { x: `${(from + to) / 2}%`, 'text-anchor': 'middle' }
+  return draw('text', { class: 'load', y: height - 6, 'data-room': room, lengthAdjust: 'spacingAndGlyphs', ...place }, label)
+}
+
+/** Narrow the labels inside `element` that are longer than their arrows. */
+function fit(element) {
+  for (const label of element.querySelectorAll('.load')) {
+    label.removeAttribute('textLength')
+    const room = label.dataset.room / 100 * label.ownerSVGElement.clientWidth - (label.hasAttribute('dx') ? 14 : 0)
+    if (room > 0 && label.getComputedTextLength() > room) label.setAttribute('textLength', room)
   }
-  return draw('text', { class: 'load', x: `${(from + to) / 2}%`, y: height - 6, 'text-anchor': 'middle' }, label)
 }
 
 function caption(message) {

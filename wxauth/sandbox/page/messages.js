@@ -52,8 +52,15 @@ function asked(exchange, by, second) {
   const told = `ask.${route(exchange)}`
   return {
     from: by, to: 'server', out: CARRIED[route(exchange)] ?? 'token', title, told: [has(`${told}.${by}`) ? `${told}.${by}` : told], second,
-    at: exchange.at, bytes: body(exchange.request), parts: [['open.asked', text(exchange.request)]],
+    at: exchange.at, bytes: body(exchange.request), parts: [['open.asked', text(exchange.request)], ['open.curl', curl(exchange)]],
   }
+}
+
+/** The request as a command of a shell. */
+function curl({ method, path, request: { headers, body } }) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
+  const options = Object.entries(headers).map(([name, value]) => ` -H ${quoted(`${name}: ${value}`)}`)
+  return `curl -X ${method} ${quoted(String(new URL(path, document.baseURI)))}${options.join('')}${body && ` -d ${quoted(body)}`}`
 }
 
 function answered(exchange, by, second, lost) {

@@ -164,7 +164,7 @@ const EN = {
   'told.user_blocked': 'WeChat does not let you in.', 'told.wechat_busy': 'WeChat is busy just now.',
   'told.store_unavailable': 'Busy now. You stay logged in.', 'told.store_unavailable.out': 'Busy now. Try again.', 'told.unreachable': 'The sandbox does not answer. Is it still running?', 'told.not_found': 'This code is no longer good.', 'told.rate_limited': 'Too many wrong codes.', 'told.other': 'This did not work.',
 
-  'open.asked': 'Request', 'open.answered': 'Answer', 'open.said': 'Redis commands and replies',
+  'open.asked': 'Request', 'open.curl': 'The same by hand', 'open.answered': 'Answer', 'open.said': 'Redis commands and replies',
   'open.holds': 'Content of Redis after it',
   'open.played': 'Simulated by the sandbox. On a real phone WeChat does this, and your server does not see it.',
   'open.dots': 'Dots replace the AppSecret and the session_key, which only the server and WeChat may know. The sandbox does not send them to this page.',
@@ -354,7 +354,7 @@ const ZH = {
   'told.user_blocked': '微信不让你登录。', 'told.wechat_busy': '微信现在很忙。',
   'told.store_unavailable': '服务繁忙。你仍然是登录状态。', 'told.store_unavailable.out': '服务繁忙，请重试。', 'told.unreachable': '沙箱没有响应。它还在运行吗？', 'told.not_found': '这个码已失效。', 'told.rate_limited': '错误的码太多。', 'told.other': '操作失败。',
 
-  'open.asked': '请求', 'open.answered': '响应', 'open.said': 'Redis 命令和返回',
+  'open.asked': '请求', 'open.curl': '同样的 curl 命令', 'open.answered': '响应', 'open.said': 'Redis 命令和返回',
   'open.holds': '之后 Redis 中的内容',
   'open.played': '由沙箱模拟。在真实手机上由微信完成，你的服务器看不到。',
   'open.dots': '圆点代替 AppSecret 和 session_key：只有服务器和微信可以知道。沙箱不会把它们发送给这个页面。',
