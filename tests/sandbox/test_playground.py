@@ -163,6 +163,20 @@ def test_the_phone_has_a_token_and_an_openid_after_login(browser: Browser) -> No
     assert "oSANDBOX" in browser.text("#whoelse")
 
 
+def test_a_reload_keeps_the_token_of_the_phone(browser: Browser) -> None:
+    """As long as it is valid: a logout ends it."""
+    browser.press("#login")
+    token = browser.text("#pocket-token")
+    browser.driver.refresh()
+    browser.settle()
+    seen = (browser.text("#who"), browser.text("#pocket-token"), titles(browser))
+    browser.press("#logout")
+    browser.driver.refresh()
+    browser.settle()
+    assert seen == ("Logged in", token, [])
+    assert (browser.text("#who"), browser.text("#pocket-token")) == ("Not logged in", "none")
+
+
 def test_redis_shows_a_counter_and_a_user_with_a_session_after_login(browser: Browser) -> None:
     """Each key has a time limit."""
     browser.press("#login")

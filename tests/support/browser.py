@@ -37,7 +37,9 @@ SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.b
 
 CHOSEN: Final = """
 const [language, theme] = arguments
-const chosen = localStorage['wxauth language'] === language && localStorage['wxauth theme'] === theme
+const { 'wxauth language': spoken, 'wxauth theme': shown, 'wxauth token': token } = localStorage
+const chosen = spoken === language && shown === theme && !token
+delete localStorage['wxauth token']
 Object.assign(localStorage, { 'wxauth language': language, 'wxauth theme': theme })
 return chosen
 """

@@ -4,6 +4,7 @@ import { Diagram } from './diagram.js'
 import { ScanScenes } from './scan.js'
 import { TEXT, say, speak, spoken } from './text.js'
 import { Vault } from './vault.js'
+import { remember, remembered } from './wire.js'
 
 const at = (id) => document.getElementById(id)
 
@@ -90,22 +91,6 @@ function follow(name) {
   chip?.click()
 }
 
-function remembered(name) {
-  try {
-    return localStorage.getItem(name)
-  } catch {
-    return null
-  }
-}
-
-function remember(name, value) {
-  try {
-    localStorage.setItem(name, value)
-  } catch {
-    // Without storage, the choice is lost when the page is closed.
-  }
-}
-
 const dark = matchMedia('(prefers-color-scheme: dark)')
 
 function paint(theme) {
@@ -170,5 +155,6 @@ const chosen = remembered('wxauth language')
 translate(Object.hasOwn(TEXT, chosen) ? chosen : navigator.language.startsWith('zh') ? 'zh' : 'en')
 fillSnippets()
 enter('mini')
+await run(() => scenes.wake())
 follow(location.hash.slice(1))
 document.documentElement.dataset.ready = 'yes'

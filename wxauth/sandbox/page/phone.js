@@ -1,16 +1,28 @@
 // The phone: its state, its screen and its requests. It acts only when a scene tells it to.
 
 import { duration, has, say } from './text.js'
-import { ask, send } from './wire.js'
+import { ask, remember, remembered, send } from './wire.js'
 import { codeGiven, ofExchange, problemOf } from './messages.js'
+
+const STORED = 'wxauth token'
 
 export class Phone {
   constructor({ second = false, user = 'alice' } = {}) {
     this.second = second
     this.user = user
-    this.token = null
+    this.held = second ? null : remembered(STORED)
     /** The answer that gave the token. */
     this.seen = null
+  }
+
+  /** The first phone keeps it over a reload, as wx.setStorage does. */
+  get token() {
+    return this.held
+  }
+
+  set token(token) {
+    this.held = token
+    if (!this.second) remember(STORED, token)
   }
 
   /** Call wx.login. `outcome` sets the result of the code at WeChat. */

@@ -30,9 +30,18 @@ export class Scenes {
     this.diagram.stage('mini')
     this.diagram.entitle('idle')
     this.dismissOther()
-    if (this.phone.token) Screen.known(this.phone.token, this.phone.seen)
+    if (this.phone.token && this.phone.seen) Screen.known(this.phone.token, this.phone.seen)
     else Screen.nobody()
     return Vault.look()
+  }
+
+  /** A phone with a token from before a reload asks whose it is. */
+  async wake() {
+    if (!this.phone.token) return
+    const { exchange, problem } = await this.phone.call('GET', 'session')
+    this.phone.seen = exchange
+    if (problem && this.phone.token) this.fail(problem, exchange.retryAfter)
+    else this.rest()
   }
 
   dismissOther() {

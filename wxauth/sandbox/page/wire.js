@@ -1,4 +1,4 @@
-// Send requests to the service, and read the calls to WeChat and Redis that each one caused.
+// Send requests to the service, and read the calls to WeChat and Redis that each one caused. Keep values over a reload.
 
 /** Headers of an answer that a client needs. */
 const TELLING = ['Content-Type', 'WWW-Authenticate', 'Retry-After', 'X-WXAuth-Mode']
@@ -85,4 +85,22 @@ function pretty(text) {
 
 function size(text) {
   return new TextEncoder().encode(text).length
+}
+
+/** Return what `remember` stored under `name`, or null. */
+export function remembered(name) {
+  try {
+    return localStorage.getItem(name)
+  } catch {
+    return null
+  }
+}
+
+export function remember(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(name)
+    else localStorage.setItem(name, value)
+  } catch {
+    // Without storage, the value is lost when the page is closed.
+  }
 }
