@@ -600,6 +600,19 @@ def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> 
     assert [name for name in ("device_code", "user_code") if answer[name] in shown] == []
 
 
+def test_after_its_session_has_ended_a_phone_logs_in_and_scans_again(website: Browser) -> None:
+    """The website still waits."""
+    website.press("#ask")
+    website.press("#scan")
+    headers = {"Authorization": "Bearer " + website.run("return localStorage['wxauth token']")}
+    requests.delete(f"{website.url}session", headers=headers, timeout=5).raise_for_status()
+    website.press("#approve")
+    assert (problem(website), laptop(website)[0]) == ("401 token_invalid", "Scan with WeChat")
+    for button in ("#cure", "#scan", "#approve"):
+        website.press(button)
+    assert laptop(website)[0] == "Logged in"
+
+
 def test_a_website_that_the_service_does_not_know_is_shown_the_variable(browser: Browser) -> None:
     """WXAUTH_PUBLIC_CLIENTS names other clients. The challenge of the 401 opens no dialog."""
     with Sandbox(WXAUTH_PUBLIC_CLIENTS="console") as other:

@@ -27,7 +27,9 @@ async function run(what) {
     document.body.classList.remove('running')
     for (const button of shown) button.removeAttribute('aria-disabled')
     // The pressed button may be hidden now. Focus the one that replaces it, for keyboard users.
-    if (shown.includes(pressed) && document.activeElement === document.body) at('phone-buttons').querySelector('button:not([hidden])')?.focus({ preventScroll: true })
+    if (shown.includes(pressed) && document.activeElement === document.body) {
+      at('phone-buttons').querySelector('button:not([hidden])')?.focus({ preventScroll: true })
+    }
   }
 }
 

@@ -131,12 +131,14 @@ export class ScanScenes extends Scenes {
     }
   }
 
+  /** Send the answer of the phone's user. Return whether the code is answered or expired. */
   async decide(approve, phone = this.phone) {
     const done = await phone.call('POST', this.path, { data: { approve } })
     await this.diagram.play(done.messages)
-    if (phone.second) return Screen.other(done.problem ? 'told.not_found' : 'phone.approved', done.problem !== null)
-    if (done.problem) return this.end({ ...done, messages: [] })
-    Screen.scanned(approve ? 'phone.approved' : 'phone.refused')
+    if (phone.second) Screen.other(done.problem ? 'told.not_found' : 'phone.approved', done.problem !== null)
+    else if (done.problem) await this.end({ ...done, messages: [] })
+    else Screen.scanned(approve ? 'phone.approved' : 'phone.refused')
+    return !done.problem || done.problem.code === 'not_found'
   }
 
   /** The website polls when its interval is over, and learns the answer. */
@@ -152,8 +154,7 @@ export class ScanScenes extends Scenes {
   }
 
   async answer(approve) {
-    await this.decide(approve)
-    await this.learn()
+    if (await this.decide(approve)) await this.learn()
   }
 
   // --- Failures
@@ -216,9 +217,13 @@ export class ScanScenes extends Scenes {
   }
 
   async end(done, lesson) {
-    if (!done.bySite) return super.end(done, lesson)
-    Laptop.failed(done.problem.code)
-    this.diagram.lesson(done.problem.code)
+    if (done.bySite) {
+      Laptop.failed(done.problem.code)
+      return this.diagram.lesson(done.problem.code)
+    }
+    await super.end(done, lesson)
+    // A phone that had to log in again can scan.
+    if (!done.problem && document.body.dataset.chapter === 'scan') Screen.scanner(this.phone.token, !at('user-code').hidden)
   }
 
   async settle() {
