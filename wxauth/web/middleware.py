@@ -26,6 +26,7 @@ from ..settings import Client, Settings
 from ..storage.client import RedisClient
 from .problems import NO_STORE, to_response
 from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
+from .tracing import hide_from_sentry
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class RequestId:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         before = current_environ.set(environ)
+        # For the answers of the other middleware. A route of the application replaces it.
+        hide_from_sentry("/")
         try:
             answer = self._app(environ, start_response)
             return answer if isinstance(answer, list) else _complete(answer)

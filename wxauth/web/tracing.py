@@ -1,14 +1,15 @@
 """Keep secrets out of what OpenTelemetry and Sentry export. Without these packages this module does nothing.
 
 A path can hold an openid, a query string a token or an openid, and a body a code. Both packages export the URL of
-each request. Sentry also exports its body, and the variables of each function in a traceback. The URLs of requests to
-WeChat hold no secret (`wechat.transport`).
+each request. Sentry also exports its headers and body, and the variables of each function in a traceback. The URLs of
+requests to WeChat hold no secret (`wechat.transport`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from flask import request
 
@@ -32,17 +33,20 @@ Frames = list[dict[str, Any]]
 
 def hide_request() -> None:
     """Give tracers the route of the current request in place of its path, query string and body."""
+    route = request.url_rule.rule if request.url_rule else "/"
     if trace and (span := trace.get_current_span()).is_recording():
-        _hide_in_span(span, *_route_and_url())
+        _hide_in_span(span, route, request.host_url.rstrip("/") + route)
+    hide_from_sentry(route)
+
+
+def hide_from_sentry(route: str) -> None:
+    """Give Sentry `route` in place of path, query string, headers and body of the current request.
+
+    A later call replaces the route.
+    """
     # Without the integration there is no scope of its own for each request.
     if sentry_sdk and sentry_sdk.get_client().get_integration("flask"):
-        _, url = _route_and_url()
-        sentry_sdk.get_isolation_scope().add_event_processor(lambda event, _: _hide_in_event(event, url))
-
-
-def _route_and_url() -> tuple[str, str]:
-    route = request.url_rule.rule if request.url_rule else "/"
-    return route, request.host_url.rstrip("/") + route
+        sentry_sdk.get_isolation_scope().add_event_processor(lambda event, _: _hide_in_event(event, route))
 
 
 def _hide_in_span(span: Any, route: str, url: str) -> None:
@@ -53,10 +57,11 @@ def _hide_in_span(span: Any, route: str, url: str) -> None:
     span.update_name(f"{request.method[:16]} {route}")
 
 
-def _hide_in_event(event: Any, url: str) -> Any:
-    kept = ("method", "headers", "env")
-    found = {name: value for name, value in event.get("request", {}).items() if name in kept}
-    event["request"] = found | {"url": url}
+def _hide_in_event(event: Any, route: str) -> Any:
+    """Remove the headers too: Referer and X-Forwarded-Uri have a path and a query string."""
+    found = event.get("request", {})
+    host = urlsplit(found.get("url", ""))._replace(path="", query="", fragment="").geturl()
+    event["request"] = {name: found[name] for name in ("method", "env") if name in found} | {"url": host + route}
     return event
 
 
