@@ -44,7 +44,11 @@ MAX_WAIT: Final = 0.5
 FORWARDED: Final = "wxa:{forwarded}"
 #: Seconds. Hosts restart their workers more often, and each worker sets it again.
 FORWARDED_TTL: Final = 7 * 86400
-FORWARDED_HINT: Final = "set WXAUTH_TRUSTED_PROXIES to the number of proxies in front; now all callers share a limit"
+#: Without a proxy any caller can send the header. A number that is too large lets it choose its address.
+FORWARDED_HINT: Final = (
+    "if there are proxies in front, set WXAUTH_TRUSTED_PROXIES to their number: now all callers share a limit;"
+    " if there are none, leave it: a caller has sent the header"
+)
 
 
 def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache, redis: RedisClient) -> WSGIApplication:
