@@ -26,7 +26,7 @@ from ..settings import Client, Settings
 from ..storage.client import RedisClient
 from .problems import NO_STORE, to_response
 from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
-from .tracing import hide_from_sentry
+from .tracing import hide_path
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class RequestId:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         before = current_environ.set(environ)
         # For the answers of the other middleware. A route of the application replaces it.
-        hide_from_sentry("/")
+        hide_path(environ)
         try:
             answer = self._app(environ, start_response)
             return answer if isinstance(answer, list) else _complete(answer)

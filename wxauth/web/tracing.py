@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
+from wsgiref.types import WSGIEnvironment
 
 from flask import request
+from werkzeug.wsgi import get_current_url
 
 try:
     import sentry_sdk
@@ -32,29 +34,26 @@ Frames = list[dict[str, Any]]
 
 
 def hide_request() -> None:
-    """Give tracers the route of the current request in place of its path, query string and body."""
-    route = request.url_rule.rule if request.url_rule else "/"
+    """Give tracers the route of the current request of Flask in place of its path, query string and body."""
+    hide_path(request.environ, request.url_rule.rule if request.url_rule else "/")
+
+
+def hide_path(environ: WSGIEnvironment, route: str = "/") -> None:
+    """Give tracers `route` in place of path, query string, headers and body. A later call replaces the route."""
     if trace and (span := trace.get_current_span()).is_recording():
-        _hide_in_span(span, route, request.host_url.rstrip("/") + route)
-    hide_from_sentry(route)
-
-
-def hide_from_sentry(route: str) -> None:
-    """Give Sentry `route` in place of path, query string, headers and body of the current request.
-
-    A later call replaces the route.
-    """
+        _hide_in_span(span, environ, route)
     # Without the integration there is no scope of its own for each request.
     if sentry_sdk and sentry_sdk.get_client().get_integration("flask"):
         sentry_sdk.get_isolation_scope().add_event_processor(lambda event, _: _hide_in_event(event, route))
 
 
-def _hide_in_span(span: Any, route: str, url: str) -> None:
+def _hide_in_span(span: Any, environ: WSGIEnvironment, route: str) -> None:
     """Replace the attributes of both semantic conventions, as far as the span has them."""
+    url = get_current_url(environ, host_only=True).rstrip("/") + route
     safe = {"http.target": route, "http.url": url, "url.full": url, "url.path": route, "url.query": ""}
     found = getattr(span, "attributes", None) or {}
     span.set_attributes({name: text for name, text in safe.items() if name in found})
-    span.update_name(f"{request.method[:16]} {route}")
+    span.update_name(f"{environ['REQUEST_METHOD'][:16]} {route}")
 
 
 def _hide_in_event(event: Any, route: str) -> Any:
