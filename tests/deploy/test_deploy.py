@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +19,7 @@ from tests.conftest import APPID, RING_KEY
 from tests.support.clients import BACKEND, CLIENT_SECRET, basic
 from tests.support.compatibility import check_row
 from tests.support.proxies import DEPLOY, KINDS, Application, Proxy, version
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, program
 from tests.support.service import Service, WeChatServer, await_end, environment
 from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
@@ -165,6 +166,27 @@ def options_of_connection(application: Application) -> set[str]:
     """The next proxy would remove the headers that Connection names."""
     values = [value.lower() for name, value in application.seen[-1][1] if name.lower() == "connection"]
     return {option.strip() for option in ",".join(values).split(",") if values}
+
+
+#: They take HTTP/2 without TLS.
+HTTP2 = ("traefik", "haproxy", "envoy")
+
+
+@pytest.mark.parametrize("is_good", [True, False], ids=["good token", "no token"])
+def test_spoofed_headers_in_http2_do_not_reach_the_application(
+    proxy: Proxy, application: Application, identity: Identity, token: str, is_good: bool
+) -> None:
+    """The other proxies take HTTP/2 within TLS only, or not at all."""
+    application.seen.clear()
+    names = [*TRUSTED, *(with_dashes("_", name) for name in TRUSTED), *(with_dashes(".", name) for name in TRUSTED)]
+    headers = [f"{name}: evil" for name in names] + [f"Authorization: {token}"] * is_good
+    options = [option for header in headers for option in ("--header", header)]
+    command = [program("curl"), "--silent", "--http2-prior-knowledge", "--max-time", "5", *options, proxy.url]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+    if is_good and proxy.kind in HTTP2:
+        assert answer == f"hello {identity.user.openid}"
+        assert has_identity(application, identity, proxy)
+    assert len(application.seen) == (is_good and proxy.kind in HTTP2)
 
 
 @pytest.mark.parametrize("spoof", SPOOFS.values(), ids=SPOOFS.keys())
