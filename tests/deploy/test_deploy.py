@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,8 +18,8 @@ import requests
 from tests.conftest import APPID, RING_KEY
 from tests.support.clients import BACKEND, CLIENT_SECRET, basic
 from tests.support.compatibility import check_row
-from tests.support.proxies import DEPLOY, KINDS, Application, Headers, Proxy, version
-from tests.support.servers import RedisServer
+from tests.support.proxies import DEPLOY, KINDS, Application, Proxy, version
+from tests.support.servers import RedisServer, program
 from tests.support.service import Service, WeChatServer, await_end, environment
 from wxauth.cli.server import HEADER_TIMEOUT
 from wxauth.keys import KeyRing
@@ -82,11 +83,11 @@ def token(store: SessionStore, identity: Identity) -> str:
     return store.create(identity)[0].reveal()
 
 
-def is_identity(headers: Headers, identity: Identity) -> bool:
-    """Whether these are our three headers, each once. nginx omits an empty one."""
+def has_identity(application: Application, identity: Identity, proxy: Proxy) -> bool:
+    """Whether the newest request has our three headers, each once. nginx omits an empty one, the others do not."""
     values = {"x-wx-appid": APPID, "x-wx-openid": identity.user.openid, "x-wx-unionid": identity.unionid or ""}
-    found = sorted((name.lower(), value) for name, value in headers)
-    return found in (sorted(values.items()), sorted((name, value) for name, value in values.items() if value))
+    expected = [(name, value) for name, value in values.items() if value or proxy.kind != "nginx"]
+    return sorted((name.lower(), value) for name, value in application.identity()) == sorted(expected)
 
 
 #: Headers of WeChat Cloud Run, which applications written for it trust, and one that does not exist.
@@ -154,7 +155,7 @@ def test_the_application_gets_the_real_identity_despite_spoofed_headers(
         assert (spoof, application.seen) == (SPOOFS["Authorization named"], [])
         return
     assert status == (101 if "websocket" in spoof else 200)
-    assert is_identity(application.identity(), identity)
+    assert has_identity(application, identity, proxy)
     names = {name.lower() for name, _ in application.seen[-1][1]}
     assert "authorization" not in names
     assert options_of_connection(application) <= {"close", "keep-alive", "upgrade"}
@@ -165,6 +166,27 @@ def options_of_connection(application: Application) -> set[str]:
     """The next proxy would remove the headers that Connection names."""
     values = [value.lower() for name, value in application.seen[-1][1] if name.lower() == "connection"]
     return {option.strip() for option in ",".join(values).split(",") if values}
+
+
+#: They take HTTP/2 without TLS.
+HTTP2 = ("traefik", "haproxy", "envoy")
+
+
+@pytest.mark.parametrize("is_good", [True, False], ids=["good token", "no token"])
+def test_spoofed_headers_in_http2_do_not_reach_the_application(
+    proxy: Proxy, application: Application, identity: Identity, token: str, is_good: bool
+) -> None:
+    """The other proxies take HTTP/2 within TLS only, or not at all."""
+    application.seen.clear()
+    names = [*TRUSTED, *(with_dashes("_", name) for name in TRUSTED), *(with_dashes(".", name) for name in TRUSTED)]
+    headers = [f"{name}: evil" for name in names] + [f"Authorization: {token}"] * is_good
+    options = [option for header in headers for option in ("--header", header)]
+    command = [program("curl"), "--silent", "--http2-prior-knowledge", "--max-time", "5", *options, proxy.url]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+    if is_good and proxy.kind in HTTP2:
+        assert answer == f"hello {identity.user.openid}"
+        assert has_identity(application, identity, proxy)
+    assert len(application.seen) == (is_good and proxy.kind in HTTP2)
 
 
 @pytest.mark.parametrize("spoof", SPOOFS.values(), ids=SPOOFS.keys())
@@ -182,7 +204,7 @@ def test_a_trailer_is_not_merged_into_the_headers(
 ) -> None:
     head = f"POST / HTTP/1.1\nHost: a\nAuthorization: {token}\nTransfer-Encoding: chunked\nConnection: close\n"
     assert proxy.say(f"{head}Trailer: X-WX-OpenID\n\n1\na\n0\nX-WX-OpenID: evil\n\n")[0] == 200
-    assert is_identity(application.identity(), identity)
+    assert has_identity(application, identity, proxy)
 
 
 @pytest.mark.parametrize("second", ["Bearer {}", "Bearer nonsense", "Basic YTpi"])
@@ -279,7 +301,7 @@ def test_a_websocket_passes_in_both_directions(
         for data in (FRAME, FRAME * 10_000, FRAME):
             connection.sendall(data)
             assert b"".join(iter_exactly(connection, len(data))) == data
-    assert is_identity(application.identity(), identity)
+    assert has_identity(application, identity, proxy)
     names = {name.lower() for name, _ in application.seen[-1][1]}
     assert {"sec-websocket-key", "sec-websocket-version"} <= names
     assert "authorization" not in names

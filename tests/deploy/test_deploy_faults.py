@@ -150,6 +150,19 @@ def test_an_odd_answer_to_the_check_lets_no_request_pass(kind: str, application:
     assert application.seen == []
 
 
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_success_of_another_program_gives_the_application_no_identity(
+    kind: str, application: Application, status: str
+) -> None:
+    """Such as a web server that answers 200 for each path: most proxies then let the request pass."""
+    answer = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+    with Rogue(lambda line: line.send(answer)) as rogue, Proxy(kind, rogue.port, application.port) as proxy:
+        proxy.say("GET /orders HTTP/1.1\nHost: a\nAuthorization: Bearer a\nX-WX-OpenID: evil\nConnection: close\n\n")
+    values = [value for _, headers in application.seen for name, value in headers if name.lower().startswith("x-wx-")]
+    assert values in ([], [""] * 3)
+
+
 #: What makes the script of a proxy fail.
 FAILING = {"haproxy": "core.httpclient()", "apache": "http.request"}
 

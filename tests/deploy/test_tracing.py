@@ -69,7 +69,7 @@ class Walk:
         return secret
 
     def ask(self, method: str, path: str, *, prefix: bool = True, **more: Any) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = ({"Authorization": f"Bearer {self.token}"} if self.token else {}) | more.pop("headers", {})
         url = f"{self._server.url}{self._server.prefix if prefix else ''}{path}"
         return requests.request(method, url, headers=headers, timeout=15, **more)
 
@@ -97,6 +97,14 @@ class Walk:
         grant = "urn:ietf:params:oauth:grant-type:device_code"
         return client | {"grant_type": grant, "device_code": given["device_code"]}
 
+    def check_like_a_proxy(self, openid: str) -> None:
+        """Envoy appends the path of the request to the prefix. Traefik and Caddy name it in a header."""
+        asked = f"/users/{openid}?openid={openid}"
+        for path in ("/verify", f"/verify{asked}"):
+            assert self.ask("GET", path, headers={"X-Forwarded-Uri": asked}).ok
+            refused = {"X-Forwarded-Uri": asked, "Authorization": "Bearer nonsense"}
+            assert self.ask("GET", path, headers=refused).status_code == 401
+
     def run(self) -> None:
         assert self.log_in() == 200
         token = self.note_token()
@@ -111,10 +119,14 @@ class Walk:
         assert self.ask("GET", "/orders", prefix=False).status_code == 500
         assert self.ask("GET", f"/session?access_token={token}").status_code == 400
         assert self.ask("GET", f"/nowhere/{token}/{openid}").status_code == 404
+        if not self._server.prefix:
+            self.check_like_a_proxy(openid)
         ticket = self.note("ticket", self.ask("POST", "/ticket").json()["ticket"])
         scan = self.ask_for_a_scan()
         self.token = ""
-        self.note("token of a page", self.ask("POST", "/login", json={"ticket": ticket}).json()["token"])
+        page = {"Referer": f"{self._server.url}/page?ticket={ticket}"}
+        answer = self.ask("POST", "/login", json={"ticket": ticket}, headers=page)
+        self.note("token of a page", answer.json()["token"])
         self.note("token of a website", self.ask("POST", "/token", data=scan).json()["access_token"])
         assert self.log_in(device="bug") == 500
         login: dict[str, Any] = {"auth": ("backend", CLIENT_SECRET)}

@@ -61,6 +61,7 @@ class Kind:
 LISTEN: Final = "127.0.0.1:{port}"
 KINDS: Final = {
     "Granian": Kind("python -m wxauth serve --port {port}", "granian"),
+    # Two gunicorns of one user would share the control socket, which is in the home folder.
     "gunicorn": Kind(f"gunicorn --bind {LISTEN} --workers 2 --threads 16 --no-control-socket {APP}", "gunicorn"),
     # It does not handle SIGTERM, so the signal ends it.
     "waitress": Kind(f"waitress-serve --listen {LISTEN} --threads 16 {APP}", "waitress", exit_code=-15),

@@ -17,9 +17,13 @@ def rows(page: str) -> list[tuple[str, str, str]]:
     return sorted(ROW.findall(page))
 
 
-def check_row(name: str, version: str) -> None:
-    """Fail unless each page has a row for `name`, with major and minor number of `version`. Call it in the test."""
+def check_row(name: str, version: str, versions: int = 1) -> None:
+    """Fail unless each page has a row for `name`, with major and minor number of `version`. Call it in the test.
+
+    `versions` is how many different ones of `name` the tests run. A row with another one was not run.
+    """
     minor = ".".join(version.split(".")[:2])
     for page in PAGES:
-        found = [(name, version) for name, version, _ in rows(page.read_text())]
-        assert (name, minor) in found, f"{page.name} has no row with {name} {minor}"
+        found = {version for row, version, _ in rows(page.read_text()) if row == name}
+        assert minor in found, f"{page.name} has no row with {name} {minor}"
+        assert len(found) == versions, f"{page.name} has rows of {name} that no test runs: {sorted(found)}"

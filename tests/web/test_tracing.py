@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from tests.support.service import ROOT
 from wxauth.web.tracing import hide_variables
@@ -65,6 +67,40 @@ def test_an_error_without_a_function_of_wxauth_is_not_changed(modules: tuple[str
 )
 def test_an_event_without_frames_is_not_changed(event: dict[str, Any]) -> None:
     assert hide_variables(copy.deepcopy(event)) == event
+
+
+#: What a middleware of OpenTelemetry around the service notes before the service sees the request.
+SECRET_PATH = "/users/oALICE?token=secret"
+NOTED = {
+    "http.target": SECRET_PATH,
+    "http.url": f"http://localhost{SECRET_PATH}",
+    "url.full": f"http://localhost{SECRET_PATH}",
+    "url.path": "/users/oALICE",
+    "url.query": "token=secret",
+}
+
+
+def span_of(client: FlaskClient, path: str, attributes: dict[str, str]) -> ReadableSpan:
+    """Send a request within a span."""
+    with TracerProvider().get_tracer("tests").start_as_current_span(path, attributes=attributes) as span:
+        client.get(path)
+    assert isinstance(span, ReadableSpan)
+    return span
+
+
+@pytest.mark.parametrize(
+    ("path", "route"), [(f"/verify{SECRET_PATH}", "/"), (f"/none{SECRET_PATH}", "/"), ("/session", "/session")]
+)
+def test_a_span_has_the_route_in_place_of_the_path(client: FlaskClient, path: str, route: str) -> None:
+    """Also if Flask does not answer, as for /verify."""
+    span = span_of(client, path, NOTED)
+    url = f"http://localhost{route}"
+    safe = {"http.target": route, "http.url": url, "url.full": url, "url.path": route, "url.query": ""}
+    assert (span.name, span.attributes) == (f"GET {route}", safe)
+
+
+def test_a_span_gets_no_attribute_that_it_did_not_have(client: FlaskClient) -> None:
+    assert span_of(client, "/session", {"other": "a"}).attributes == {"other": "a"}
 
 
 def test_an_application_needs_neither_package() -> None:

@@ -57,7 +57,8 @@ NO_ANSWER_HINTS: Final[Mapping[str, Text]] = {
 }
 PROXY_NOT_TRUSTED: Final = Text(
     f"X-Forwarded-For arrives: {FORWARDED_HINT}",
-    "收到了 X-Forwarded-For：把 WXAUTH_TRUSTED_PROXIES 设为前面代理的层数，否则所有请求方共用一份限额",
+    "收到了 X-Forwarded-For：前面有代理时，把 WXAUTH_TRUSTED_PROXIES 设为代理的层数，否则所有请求方共用一份限额；"
+    "没有代理时不要修改，这个请求头是请求方自己发送的",
 )
 UNKNOWN: Final = Text("unknown errcode: contact WeChat support", "未知的 errcode：请联系微信客服")
 AOF: Final = Text("Redis keeps an append-only file", "Redis 已开启 AOF")

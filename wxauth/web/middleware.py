@@ -26,6 +26,7 @@ from ..settings import Client, Settings
 from ..storage.client import RedisClient
 from .problems import NO_STORE, to_response
 from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
+from .tracing import hide_path
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,11 @@ MAX_WAIT: Final = 0.5
 FORWARDED: Final = "wxa:{forwarded}"
 #: Seconds. Hosts restart their workers more often, and each worker sets it again.
 FORWARDED_TTL: Final = 7 * 86400
-FORWARDED_HINT: Final = "set WXAUTH_TRUSTED_PROXIES to the number of proxies in front; now all callers share a limit"
+#: Without a proxy any caller can send the header. A number that is too large lets it choose its address.
+FORWARDED_HINT: Final = (
+    "if there are proxies in front, set WXAUTH_TRUSTED_PROXIES to their number: now all callers share a limit;"
+    " if there are none, leave it: a caller has sent the header"
+)
 
 
 def wrap(app: WSGIApplication, settings: Settings, cache: SessionCache, redis: RedisClient) -> WSGIApplication:
@@ -64,6 +69,8 @@ class RequestId:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         before = current_environ.set(environ)
+        # For the answers of the other middleware. A route of the application replaces it.
+        hide_path(environ)
         try:
             answer = self._app(environ, start_response)
             return answer if isinstance(answer, list) else _complete(answer)

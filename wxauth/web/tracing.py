@@ -1,16 +1,19 @@
 """Keep secrets out of what OpenTelemetry and Sentry export. Without these packages this module does nothing.
 
 A path can hold an openid, a query string a token or an openid, and a body a code. Both packages export the URL of
-each request. Sentry also exports its body, and the variables of each function in a traceback. The URLs of requests to
-WeChat hold no secret (`wechat.transport`).
+each request. Sentry also exports its headers and body, and the variables of each function in a traceback. The URLs of
+requests to WeChat hold no secret (`wechat.transport`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
+from wsgiref.types import WSGIEnvironment
 
 from flask import request
+from werkzeug.wsgi import get_current_url
 
 try:
     import sentry_sdk
@@ -31,32 +34,33 @@ Frames = list[dict[str, Any]]
 
 
 def hide_request() -> None:
-    """Give tracers the route of the current request in place of its path, query string and body."""
+    """Give tracers the route of the current request of Flask in place of its path, query string and body."""
+    hide_path(request.environ, request.url_rule.rule if request.url_rule else "/")
+
+
+def hide_path(environ: WSGIEnvironment, route: str = "/") -> None:
+    """Give tracers `route` in place of path, query string, headers and body. A later call replaces the route."""
     if trace and (span := trace.get_current_span()).is_recording():
-        _hide_in_span(span, *_route_and_url())
+        _hide_in_span(span, environ, route)
     # Without the integration there is no scope of its own for each request.
     if sentry_sdk and sentry_sdk.get_client().get_integration("flask"):
-        _, url = _route_and_url()
-        sentry_sdk.get_isolation_scope().add_event_processor(lambda event, _: _hide_in_event(event, url))
+        sentry_sdk.get_isolation_scope().add_event_processor(lambda event, _: _hide_in_event(event, route))
 
 
-def _route_and_url() -> tuple[str, str]:
-    route = request.url_rule.rule if request.url_rule else "/"
-    return route, request.host_url.rstrip("/") + route
-
-
-def _hide_in_span(span: Any, route: str, url: str) -> None:
+def _hide_in_span(span: Any, environ: WSGIEnvironment, route: str) -> None:
     """Replace the attributes of both semantic conventions, as far as the span has them."""
+    url = get_current_url(environ, host_only=True).rstrip("/") + route
     safe = {"http.target": route, "http.url": url, "url.full": url, "url.path": route, "url.query": ""}
     found = getattr(span, "attributes", None) or {}
     span.set_attributes({name: text for name, text in safe.items() if name in found})
-    span.update_name(f"{request.method[:16]} {route}")
+    span.update_name(f"{environ['REQUEST_METHOD'][:16]} {route}")
 
 
-def _hide_in_event(event: Any, url: str) -> Any:
-    kept = ("method", "headers", "env")
-    found = {name: value for name, value in event.get("request", {}).items() if name in kept}
-    event["request"] = found | {"url": url}
+def _hide_in_event(event: Any, route: str) -> Any:
+    """Remove the headers too: Referer and X-Forwarded-Uri have a path and a query string."""
+    found = event.get("request", {})
+    host = urlsplit(found.get("url", ""))._replace(path="", query="", fragment="").geturl()
+    event["request"] = {name: found[name] for name in ("method", "env") if name in found} | {"url": host + route}
     return event
 
 
