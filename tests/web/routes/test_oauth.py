@@ -104,10 +104,10 @@ def test_empty_form_is_valid_where_one_app_is_known(
     """With one app for all, or with a client that is limited to one."""
     one_app = worker(settings, store, wechat, apps={APPID: Secret(APP_SECRET)})
     two_apps = worker(settings, store, wechat)
+    bodies: list[dict[str, Any]] = [{}, {"data": {}}, {"data": b"", "content_type": FORM}]
     for client, id in ((one_app, DESK), (two_apps, DESK_SECOND), (two_apps, LIMITED)):
-        for more in ({}, {"data": {}}, {"data": b"", "content_type": FORM}):
-            headers = {"Authorization": basic(id)}
-            response = client.post("/device_authorization", headers=headers, **more)  # type: ignore[arg-type]
+        for body in bodies:
+            response = client.post("/device_authorization", headers={"Authorization": basic(id)}, **body)
             assert response.status_code == 200, response.text
     assert two_apps.post("/device_authorization", data={"client_id": SITE_SECOND}).status_code == 200
 
