@@ -24,7 +24,8 @@ from wxauth.sessions.device_codes import DeviceCodes
 from wxauth.sessions.records import hash_name
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.sessions.tickets import TICKET_LIFE, Tickets
-from wxauth.storage.client import REVOCATIONS, RedisClient
+from wxauth.storage.acl import REVOCATIONS
+from wxauth.storage.client import RedisClient
 
 kinds = tuple(KINDS)
 DAY = 86400

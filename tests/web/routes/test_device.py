@@ -47,6 +47,12 @@ class Drawing(FakeWeChat):
         return self.build_response(request, raw)
 
 
+@pytest.fixture(autouse=True)
+def start_of_a_window(clock: Clock) -> None:
+    """Begin with new windows of the limits, so that none ends within a test."""
+    clock.advance(300 - clock() % 300)
+
+
 @pytest.fixture
 def settings() -> Settings:
     return scan_settings()
