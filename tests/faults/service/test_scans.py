@@ -64,7 +64,9 @@ class Site:
 
     def ask(self) -> tuple[str, str]:
         """Return a device_code and its user_code."""
-        body = self.try_to_ask().json()
+        answer = self.try_to_ask()
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
         return body["device_code"], body["user_code"]
 
     def answer(self, user_code: str, phone: str, approve: bool = True) -> int:
@@ -161,11 +163,11 @@ def race_polls(site: Site, times: int) -> list[int]:
     phone, few_at_once = site.log_in("carol"), threading.Semaphore(4)
 
     def tokens(number: int) -> int:
-        device_code, user_code = site.ask()
-        jobs = [partial(site.poll, device_code)] * 3
         delay = partial(time.sleep, number % 10 * 0.002)
         with few_at_once:
-            *found, answered = at_once(*jobs, lambda: (delay(), site.answer(user_code, phone))[1])
+            device_code, user_code = site.ask()
+            polls = [partial(site.poll, device_code)] * 3
+            *found, answered = at_once(*polls, lambda: (delay(), site.answer(user_code, phone))[1])
         assert answered == 204
         # Polls that were too soon add 5 s each.
         for seconds in (INTERVAL + 10, INTERVAL + 10):
