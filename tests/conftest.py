@@ -68,6 +68,9 @@ class Phone:
     def get(self, path: str) -> TestResponse:
         return self.client.get(path, headers=self.headers)
 
+    def post(self, path: str, body: Any = None) -> TestResponse:
+        return self.client.post(path, json=body, headers=self.headers)
+
     def delete(self, path: str) -> TestResponse:
         return self.client.delete(path, headers=self.headers)
 

@@ -162,8 +162,11 @@ class KeyRing:
         return self.sign(self.newest.for_user(user).hash_tag, secret)
 
     def sign(self, hash_tag: str, secret: str = "", prefix: str = PREFIX) -> Token:
-        """Return a token of this hash tag. `secret` are 43 characters; random ones if it is empty."""
-        key = self.newest
+        """Return a token of this hash tag. `secret` are 43 characters; random ones if it is empty.
+
+        The key of the hash tag signs it: without that key no token of the hash is good.
+        """
+        key = self.key_of(hash_tag) or self.newest
         body = f"{prefix}{hash_tag}{secret or secrets.token_urlsafe(32)}"
         return key.token(body, key.signature(body))
 

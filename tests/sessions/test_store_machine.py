@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.support.store_machine import PEOPLE, SESSION_KEYS, StoreMachine
+from tests.support.store_machine import PEOPLE, SESSION_KEYS, TICK, StoreMachine
 from wxauth.models import User
-from wxauth.sessions.records import SessionEntry, ban_name
-from wxauth.sessions.store import END, SessionStore, WxSession
+from wxauth.sessions.records import SCAN, SessionEntry, ban_name
+from wxauth.sessions.store import END, NewSession, SessionStore, WxSession
+from wxauth.storage.client import Command
 
 
 class LimitPerRingKey(SessionStore):
@@ -66,6 +67,21 @@ class LoginIgnoresTheBan(SessionStore):
         return super()._login(*arguments)[0], False
 
 
+class PagesOutliveTheirParent(SessionStore):
+    """Broken: a check of a session by ticket does not look for its parent."""
+
+    def _end_of_parent(self, *arguments: Any) -> float:
+        return float("inf")
+
+
+class ScansHaveNoLimit(SessionStore):
+    """Broken: the limit of sessions by scan is that of another kind."""
+
+    def _login_arguments(self, new: NewSession, *arguments: Any) -> Command:
+        found = super()._login_arguments(new, *arguments)
+        return (1000, *found[1:]) if new.record.kind == SCAN else found
+
+
 ALICE = PEOPLE[0]
 Step = Callable[[StoreMachine], None]
 
@@ -96,6 +112,22 @@ def log_out_everywhere_else(machine: StoreMachine) -> None:
     machine.log_out_everywhere_else(number=0)
 
 
+def scan(times: int) -> Step:
+    return lambda machine: machine.log_in_by_scan(number=0, times=times)
+
+
+def open_page(machine: StoreMachine) -> None:
+    machine.log_in_by_ticket(number=0, times=1)
+
+
+def wait(days: int) -> Step:
+    return lambda machine: machine.time_passes(ticks=days * 86400 // TICK)
+
+
+def use_the_newest(machine: StoreMachine) -> None:
+    machine.use(number=0)
+
+
 #: A store that is broken on purpose, and the steps that show it.
 BROKEN: dict[type[SessionStore], list[Step]] = {
     LimitPerRingKey: [log_in(2), rotate(), log_in(1)],
@@ -105,6 +137,8 @@ BROKEN: dict[type[SessionStore], list[Step]] = {
     BanEndsNothing: [log_in(1), judge(True)],
     BanWithoutTTL: [judge(True)],
     LoginIgnoresTheBan: [judge(True), rotate(), rotate(drop=True), log_in(1)],
+    PagesOutliveTheirParent: [log_in(1), open_page, wait(5), use_the_newest, wait(3)],
+    ScansHaveNoLimit: [log_in(1), scan(4), scan(2)],
 }
 
 

@@ -17,7 +17,9 @@ from wxauth.clock import Clock
 from wxauth.errors import SessionBanned, SessionNotFound, SessionReplaced, SessionRevoked, TokenInvalid, UserBanned
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
-from wxauth.sessions.store import SessionPolicy, SessionStore
+from wxauth.sessions.device_codes import DeviceCodes
+from wxauth.sessions.store import MAX_BY_TICKET, MIN_SCANS, SessionPolicy, SessionStore, WxSession
+from wxauth.sessions.tickets import Tickets
 from wxauth.storage.client import RedisClient
 
 # Time moves in steps of 100 seconds, so no session ends within the seconds that a run takes.
@@ -39,7 +41,7 @@ devices = st.none() | st.sampled_from(["iPhone", "手机", "watch"])
 
 @dataclass(eq=False)
 class ModelSession:
-    """A session of the model. `order` counts the logins."""
+    """A session of the model. `order` counts the logins. `kind` is that of WxSession; `parent` only of a ticket's."""
 
     order: int
     token: str
@@ -50,6 +52,8 @@ class ModelSession:
     ring_key: str
     ends_at: float
     idle_until: float
+    kind: str = "login"
+    parent: ModelSession | None = None
     ended: bool = False
     error: type[TokenInvalid] = TokenInvalid
     error_until: float = 0
@@ -77,16 +81,23 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Make a new store with the current ring, as a restarted process does."""
         ring = KeyRing([Secret(key) for key in self.ring])
-        self.store = self.store_class(RedisClient(lambda: self.redis), ring, POLICY, self.clock)
+        client = RedisClient(lambda: self.redis)
+        self.store = self.store_class(client, ring, POLICY, self.clock)
+        self.tickets = Tickets(self.store, ring)
+        self.codes = DeviceCodes(client, ring, self.store)
 
     def is_alive(self, session: ModelSession) -> bool:
         in_time = self.clock() < min(session.idle_until, session.ends_at)
-        return in_time and not session.ended and session.ring_key in self.ring
+        parent_lives = session.parent is None or self.is_alive(session.parent)
+        return in_time and parent_lives and not session.ended and session.ring_key in self.ring
 
     def alive(self, user: User | None = None) -> list[ModelSession]:
         """Oldest first. Sessions under an older ring key count as older."""
         alive = [known for known in self.sessions if self.is_alive(known) and user in (None, known.user)]
         return sorted(alive, key=lambda known: (-self.ring.index(known.ring_key), known.order))
+
+    def logins(self, user: User | None = None, kind: str = "login") -> list[ModelSession]:
+        return [session for session in self.alive(user) if session.kind == kind]
 
     def error_of(self, session: ModelSession) -> type[TokenInvalid]:
         """Return what the token of a dead session raises."""
@@ -120,22 +131,49 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.create(identity, device, replacing)
             return
         token, session = self.store.create(identity, device, replacing)
-        now = self.clock()
         self._end([former] if former else [])
+        self._add(token, session, session_key)
+        self._end(self.logins(user)[: -POLICY.max_sessions], SessionReplaced)
+
+    def _add(
+        self, token: Secret, session: WxSession, session_key: str = "", parent: ModelSession | None = None
+    ) -> None:
+        now = self.clock()
         self.sessions.append(
             ModelSession(
                 order=len(self.sessions),
                 token=token.reveal(),
                 id=session.id,
-                user=user,
-                device=device,
+                user=session.user,
+                device=session.device,
                 session_key=session_key,
-                ring_key=self.ring[0],
-                ends_at=now + POLICY.max_ttl,
+                ring_key=parent.ring_key if parent else self.ring[0],
+                ends_at=parent.ends_at if parent else now + POLICY.max_ttl,
                 idle_until=now + POLICY.idle_ttl,
+                kind=session.kind,
+                parent=parent,
             )
         )
-        self._end(self.alive(user)[: -POLICY.max_sessions], SessionReplaced)
+
+    @precondition(lambda self: self.logins())
+    @rule(number=picks, times=st.integers(1, 4))
+    def log_in_by_scan(self, number: int, times: int) -> None:
+        phone = self.logins()[number % len(self.logins())]
+        for _ in range(times):
+            code, user_code = self.codes.request("console", phone.user.appid, "")
+            self.codes.answer(user_code, self.store.resolve(phone.token, touch=False), approve=True)
+            self._add(*self.codes.poll(code.reveal(), "console"))
+            self._end(self.logins(phone.user, "scan")[:-MIN_SCANS], SessionReplaced)
+
+    @precondition(lambda self: self.logins())
+    @rule(number=picks, times=st.integers(1, 4))
+    def log_in_by_ticket(self, number: int, times: int) -> None:
+        parent = self.logins()[number % len(self.logins())]
+        for _ in range(times):
+            ticket = self.tickets.issue(self.store.resolve(parent.token, touch=False))
+            self._add(*self.tickets.redeem(ticket.reveal()), parent=parent)
+            pages = [page for page in self.logins(parent.user, "ticket") if page.parent is parent]
+            self._end(pages[:-MAX_BY_TICKET], SessionReplaced)
 
     @precondition(lambda self: self.sessions)
     @rule(number=picks)
@@ -148,9 +186,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         found = self.store.resolve(session.token)
         longer = min(self.clock() + POLICY.idle_ttl, session.ends_at)
-        if longer - session.idle_until > TOUCH_AFTER:
+        if abs(longer - session.idle_until) > TOUCH_AFTER:
             session.idle_until = longer
-        assert abs(found.expires_at - min(session.idle_until, session.ends_at)) < TICK / 2
+        ends = [known for it in (session, session.parent) if it for known in (it.idle_until, it.ends_at)]
+        assert abs(found.expires_at - min(ends)) < TICK / 2
 
     @precondition(lambda self: self.alive())
     @rule(number=picks)
@@ -158,7 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
         alive = self.alive()
         session = alive[number % len(alive)]
         self.store.revoke(self.store.resolve(session.token, touch=False))
-        session.ended = True
+        self._end([session])
 
     @precondition(lambda self: self.sessions)
     @rule(number=picks, user=people)
@@ -226,7 +265,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.reopen()
 
     def _end(self, sessions: Iterable[ModelSession], error: type[TokenInvalid] = TokenInvalid) -> None:
-        for session in list(sessions):
+        """End the sessions, and those by ticket that they are the parents of."""
+        ended = list(sessions)
+        ended += [page for page in self.alive() if page.parent in ended and page not in ended]
+        for session in sorted(ended, key=lambda known: known.order):
             session.ended = True
             if error is not TokenInvalid:
                 session.error, session.error_until = error, min(session.idle_until, self.clock() + REASON_LIFE)
@@ -240,6 +282,7 @@ class StoreMachine(RuleBasedStateMachine):
             if self.is_alive(session):
                 found = self.store.resolve(session.token, touch=False)
                 assert (found.user, found.id, found.device) == (session.user, session.id, session.device)
+                assert found.kind == session.kind
             else:
                 with pytest.raises(TokenInvalid) as raised:
                     self.store.resolve(session.token, touch=False)
@@ -247,11 +290,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_list_matches_the_model(self) -> None:
-        """In the order of logins, not longer than the limit, and empty for a banned user."""
+        """In the order of logins, each kind not longer than its limit, and empty for a banned user."""
         for user in PEOPLE:
             listed = [(entry.id, entry.device) for entry in self.store.sessions_of(user)]
             assert listed == [(session.id, session.device) for session in self.alive(user)]
-            assert len(listed) <= (0 if user in self.banned else POLICY.max_sessions)
+            assert not (listed and user in self.banned)
+            assert len(self.logins(user)) <= POLICY.max_sessions
+            assert len(self.logins(user, "scan")) <= MIN_SCANS
 
     @invariant()
     def every_key_has_a_ttl(self) -> None:
@@ -262,7 +307,7 @@ class StoreMachine(RuleBasedStateMachine):
     def the_session_key_is_that_of_the_newest_login(self) -> None:
         """It may also be that of a later login that has ended. An older session_key never replaces a newer one."""
         for user in PEOPLE:
-            if alive := self.alive(user):
+            if alive := self.logins(user):
                 later = [it.session_key for it in self.sessions[max(it.order for it in alive) :] if it.user == user]
                 keys = self.store.session_keys(user)
                 assert keys is not None

@@ -343,6 +343,16 @@ def test_server_busy_is_a_problem_with_retry_after(caller: Caller) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("path", ["/token", "/device_authorization"])
+def test_server_busy_has_the_form_of_rfc_6749_on_its_routes(caller: Caller, path: str) -> None:
+    fill(caller)
+    answer = caller.call(io.BytesIO(b"x"), PATH_INFO=path)
+    assert answer.status.startswith("503 ")
+    assert json.loads(answer.body)["error"] == "temporarily_unavailable"
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Retry-After"] == "1"
+
+
 class Closing(Iterator[bytes]):
     """An answer of WSGI without a chunk, as that of Flask to HEAD."""
 

@@ -25,6 +25,7 @@ from ..errors import (
     SlowDown,
     TokenInvalid,
     UserBanned,
+    WxAuthError,
 )
 from ..keys import DEVICE_PREFIX, InvalidSeal, KeyRing, SigningKey, Token, seal, unseal
 from ..models import Secret, User
@@ -125,7 +126,8 @@ class DeviceCodes:
         state, *more = self._run(code.hash_tag, "poll", code.id, client_id)
         if state != b"approved":
             raise ERRORS[state.decode()]
-        token, session = self._log_in(code, client_id, *_open(key, code.hash_tag, "user", more[0]))
+        user = _open(key, code.hash_tag, "user", more[0], InvalidGrant)
+        token, session = self._log_in(code, client_id, *user)
         if not self._run(code.hash_tag, "take"):
             raise InvalidGrant
         return token, session
@@ -184,10 +186,12 @@ def _seal(key: SigningKey, tag: str, field: str, payload: list[Any]) -> bytes:
     return seal(key.for_device(tag), f"{tag} {field}", 0, ENCODE(payload).encode())
 
 
-def _open(key: SigningKey, tag: str, field: str, sealed: bytes) -> list[Any]:
-    """Return the payload. Raises DeviceCodeNotFound if it was changed in Redis."""
+def _open(
+    key: SigningKey, tag: str, field: str, sealed: bytes, error: type[WxAuthError] = DeviceCodeNotFound
+) -> list[Any]:
+    """Return the payload. Raises `error` if it was changed in Redis."""
     try:
         found: list[Any] = json.loads(unseal(key.for_device(tag), f"{tag} {field}", sealed)[1])
     except InvalidSeal:
-        raise DeviceCodeNotFound from None
+        raise error from None
     return found

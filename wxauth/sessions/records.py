@@ -119,6 +119,14 @@ def open_session(token: Token, value: bytes) -> tuple[Record, float]:
     return Record(User(appid, openid), unionid, device, created_at, ends_at, *origin), idle_end / MICROSECONDS
 
 
+def end_of(value: bytes, max_ttl: int) -> float:
+    """Return when a session ends if it is not used (Unix seconds), by its clear part. 0 if that is damaged."""
+    if len(value) < CLEAR.size:
+        return 0
+    idle_end, login_time, *_ = CLEAR.unpack_from(value)
+    return float(min(idle_end, login_time + max_ttl * MICROSECONDS) / MICROSECONDS)
+
+
 def _label_start(kind: bytes) -> int:
     return CLEAR.size + (ID_LENGTH if kind == TICKET.encode() else 0)
 

@@ -208,11 +208,12 @@ class SessionStore:
         # The settings count too, so that a shorter life holds at once.
         ends_at = min(record.ends_at, record.created_at + self.policy.max_ttl)
         full = min(now + self.policy.idle_ttl, ends_at)
-        expired = min(idle_until, ends_at) <= now
+        parent_end = self._end_of_parent(token, record) if record.parent else full
+        expired = min(idle_until, ends_at, parent_end) <= now
         if expired or (touch and abs(full - idle_until) > self.policy.touch_after):
             idle_until = self._touch(token, ends_at, move=touch, needed=expired) or idle_until
         touch_due_at = now + self.policy.touch_after - max(full - idle_until, 0)
-        return self._session(token.id, record, int(min(idle_until, full))), touch_due_at
+        return self._session(token.id, record, int(min(idle_until, full, parent_end))), touch_due_at
 
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
@@ -406,6 +407,10 @@ class SessionStore:
                 return records.open_session(token, value)
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
+
+    def _end_of_parent(self, token: Token, record: Record) -> float:
+        """Return when the parent of a session by ticket ends if it is not used (Unix seconds). 0 if it has ended."""
+        return records.end_of(self.read_field(token.hash_tag, record.parent) or b"", self.policy.max_ttl)
 
     def _touch(self, token: Token, ends_at: int, *, move: bool, needed: bool) -> float | None:
         """Record a use. Return the new idle end (Unix seconds), or None if Redis takes no writes just now.

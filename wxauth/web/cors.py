@@ -26,8 +26,7 @@ def allow_origins(origins: frozenset[str], blueprints: Sequence[str]) -> Callabl
         if request.blueprint not in blueprints and PREFLIGHT not in (request.endpoint or ""):
             return response
         response.vary.add("Origin")
-        origin = request.headers.get("Origin", "")
-        if origin.lower() in origins:
+        if origin := _allowed_origin(origins):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = EXPOSED
         return response
@@ -35,16 +34,21 @@ def allow_origins(origins: frozenset[str], blueprints: Sequence[str]) -> Callabl
     return add
 
 
-def answer_preflights(app: Flask, name: str, blueprints: Sequence[str]) -> None:
+def _allowed_origin(origins: frozenset[str]) -> str | None:
+    origin = request.headers.get("Origin", "")
+    return origin if origin.lower() in origins else None
+
+
+def answer_preflights(app: Flask, name: str, origins: frozenset[str], blueprints: Sequence[str]) -> None:
     """Add a route for OPTIONS to each route of these blueprints, with the hooks of the blueprint `name`."""
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.rpartition(".")[0] in blueprints]
     for number, path in enumerate(dict.fromkeys(rule.rule for rule in rules)):
         methods = {method for rule in rules if rule.rule == path for method in rule.methods or ()}
         endpoint = f"{name}.{PREFLIGHT}{number}"
         app.url_map.add(Rule(path, endpoint=endpoint, methods=["OPTIONS"], merge_slashes=False))
-        app.view_functions[endpoint] = _preflight(methods)
+        app.view_functions[endpoint] = _preflight(origins, methods)
 
 
-def _preflight(methods: set[str]) -> Callable[..., Response]:
+def _preflight(origins: frozenset[str], methods: set[str]) -> Callable[..., Response]:
     headers = HEADERS | {"Access-Control-Allow-Methods": ", ".join(sorted(methods - {"HEAD"}))}
-    return lambda **_: Response(status=204, headers=headers)
+    return lambda **_: Response(status=204, headers=headers if _allowed_origin(origins) else {})

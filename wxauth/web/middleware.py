@@ -24,7 +24,7 @@ from ..logs import current_environ
 from ..sessions.cache import SessionCache
 from ..settings import Client, Settings
 from ..storage.client import RedisClient
-from .problems import NO_STORE, to_response
+from .problems import NO_STORE, to_oauth_response, to_response
 from .requests import MAX_BODY, UNKNOWN, client_network, find_client, token_from_header
 from .tracing import hide_path
 
@@ -35,6 +35,8 @@ VERIFY: Final = "/verify"
 VERIFY_PREFIX: Final = "/verify/"
 #: Elsewhere, whether a body is exempt would show whether a guessed secret is right, without a count.
 CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/", "/device_authorization", "/token")
+#: Their errors have the form of RFC 6749.
+OAUTH_PATHS: Final = ("/device_authorization", "/token")
 MAX_PER_ADDRESS: Final = 4
 #: Seconds that a request waits for other bodies. In a storm, bodies that came with their headers take less.
 MAX_WAIT: Final = 0.5
@@ -180,7 +182,8 @@ class BodyBuffer:
                 return self._pass(environ, start_response, self._read_in_turn(environ, size))
         except ServerBusy as error:
             log.warning("too_many_bodies")
-            return to_response(error)(environ, start_response)
+            respond = to_oauth_response if environ["PATH_INFO"] in OAUTH_PATHS else to_response
+            return respond(error)(environ, start_response)
 
     def _pass(self, environ: WSGIEnvironment, start_response: StartResponse, body: bytes) -> Iterable[bytes]:
         environ["wsgi.input"] = io.BytesIO(body)

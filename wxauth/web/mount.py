@@ -48,7 +48,7 @@ def mount(
         extend(parent)
     app.register_blueprint(parent, url_prefix=url_prefix)
     if cors_origins:
-        answer_preflights(app, NAME, FOR_PAGES)
+        answer_preflights(app, NAME, cors_origins, FOR_PAGES)
     if prefix := url_prefix.rstrip("/"):
         _add_fallback(app, prefix)
 

@@ -17,6 +17,7 @@ from tests.faults.support.history import Call
 from tests.faults.support.leaks import arguments, hits, random_part
 from tests.faults.support.relay import Relay
 from tests.faults.support.rig import ObservedService
+from tests.support.scans import GRANT_TYPE
 from tests.support.servers import RedisServer
 from tests.support.service import Service, WeChatServer, environment
 from wxauth.errors import StoreUnavailable
@@ -26,6 +27,7 @@ from wxauth.web.services import redis_client, session_store
 PASSWORD = "redis/password+that no one?may=see"
 CLIENT_SECRET = "client-secret-that-must-stay-secret"
 DURABLE = ("--requirepass", PASSWORD, "--appendonly", "yes", "--save", "3600 1", "--loglevel", "debug")
+GRANTED = ["device_code", "ticket", "token by scan", "token of a page"]
 OUTCOMES = ("40029", "40163", "40226", "45011", "-1", "garbage", "stall")
 
 
@@ -38,6 +40,8 @@ class Trail:
         self.answers = b""
         self.codes: list[str] = []
         self.numbers: list[str] = []
+        #: What a scan and a ticket gave: may be in one answer only.
+        self.granted: dict[str, str] = {}
 
     def ask(self, method: str, path: str, token: str = "", **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -52,6 +56,37 @@ class Trail:
         token = str(answer.json().get("token", ""))
         self.answers = self.answers.replace(token.encode() or b"\0", b"")
         return token
+
+    def keep(self, name: str, answer: requests.Response, member: str) -> str:
+        """Note a secret that this answer gave. It may be in no other."""
+        secret = str(answer.json()[member])
+        self.granted[f"{name} {len(self.granted)}"] = secret
+        self.answers = self.answers.replace(secret.encode(), b"")
+        return secret
+
+    def log_in_by_scan(self, phone: str, *, approve: bool = True) -> None:
+        """Leave an open code too, and one that is answered and not polled."""
+        basic, form = ("desk", CLIENT_SECRET), {"grant_type": GRANT_TYPE}
+        for steps in range(3):
+            asked = self.ask("POST", "/device_authorization", auth=basic)
+            code, path = self.keep("device_code", asked, "device_code"), f"/device/{asked.json()['user_code']}"
+            self.ask("GET", path, phone)
+            self.ask("GET", f"{path}.png")
+            if steps:
+                self.ask("POST", path, phone, json={"approve": approve})
+            polled = self.ask("POST", "/token", auth=basic, data={**form, "device_code": code})
+            if steps == 1:
+                self.ask("POST", "/token", auth=basic, data={**form, "device_code": code})
+            if polled.ok:
+                self.keep("token by scan", polled, "access_token")
+
+    def log_in_by_ticket(self, phone: str) -> None:
+        """Use one ticket twice, and leave one open."""
+        for times in (2, 0):
+            ticket = self.keep("ticket", self.ask("POST", "/ticket", phone), "ticket")
+            pages = [self.ask("POST", "/login", json={"ticket": ticket}) for _ in range(times)]
+            for page in pages[:1]:
+                self.keep("token of a page", page, "token")
 
     def tap_phone_button(self, user: str, token: str) -> None:
         code = self.wechat.fake.tap_phone_button(user, APPID)
@@ -79,6 +114,9 @@ def walk(trail: Trail) -> list[str]:
     given = trail.wechat.fake.wx_get_user_profile(APPID, "planted")
     trail.ask("POST", "/userdata/decrypt", first, json={name: given[name] for name in ("encryptedData", "iv")})
     trail.ask("POST", "/userdata/verify", first, json={name: given[name] for name in ("rawData", "signature")})
+    trail.log_in_by_scan(first)
+    trail.log_in_by_scan(first, approve=False)
+    trail.log_in_by_ticket(first)
     trail.ask("DELETE", "/session", second)
     return [first, second]
 
@@ -111,6 +149,7 @@ def of_the_users(calls: list[Call], people: list[Person], trail: Trail, tokens: 
     """Return what may only be in an answer to that user."""
     given = [call.token_id for call in calls if call.operation == "login" and call.token_id]
     found = {f"token {number}": token for number, token in enumerate([*tokens, *given])}
+    found |= trail.granted
     found |= {f"bits of {name}": random_part(token) for name, token in found.items()}
     found |= {f"code {number}": code for number, code in enumerate(trail.codes)}
     found |= {f"phone number {number}": phone for number, phone in enumerate(trail.numbers)}
@@ -124,7 +163,8 @@ def test_service_leaves_no_secret_in_logs_answers_arguments_or_redis(run: Run) -
         with Relay(redis.port, run.seed) as to_redis, Relay(port, run.seed) as to_wechat:
             url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{to_redis.port}/0"
             more = {"WXAUTH_LOG_LEVEL": "debug", "WXAUTH_WECHAT_TIMEOUT": "0.5"}
-            more["WXAUTH_CLIENTS"] = f"backend:{CLIENT_SECRET}"
+            more["WXAUTH_CLIENTS"] = f"backend:{CLIENT_SECRET},desk!scan:{CLIENT_SECRET}"
+            more["WXAUTH_PUBLIC_URL"] = "https://login.example.com"
             wechat_url = f"http://127.0.0.1:{to_wechat.port}"
             with ObservedService(url, wechat, **more, WXAUTH_WECHAT_URL=wechat_url) as service:
                 trail = Trail(service, wechat)
@@ -149,6 +189,7 @@ def test_service_leaves_no_secret_in_logs_answers_arguments_or_redis(run: Run) -
                 assert {"redis' dump.rdb", "the log"} <= {place for place, _ in places}
                 assert len(tokens[0]) > 90
                 assert len(trail.numbers) == 1
+                assert sorted({name.rpartition(" ")[0] for name in trail.granted}) == GRANTED
                 assert found == []
 
 

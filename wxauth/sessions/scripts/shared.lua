@@ -129,10 +129,14 @@ local function keep(left, kept)
   redis.call('PEXPIRE', KEYS[1], math.ceil((last - now) / 1000))
 end
 
--- Moves the sessions by ticket whose parents are in `ended` there too, with the reason of the parent. Returns the others.
+-- Moves the sessions by ticket whose parents are in `ended` there too, with the reason of the parent. If the parent has no
+-- reason, because its holder ended it, neither have its sessions by ticket. Returns the others.
 local function without_children(ended, left)
   local others, why = {}, {}
   for _, session in ipairs(ended) do why[session.id] = session.reason end
+  for _, session in ipairs(ended) do
+    if why[session.parent] == '' then session.reason = '' end
+  end
   for _, session in ipairs(left) do
     session.reason = session.parent and why[session.parent]
     local list = session.reason and ended or others

@@ -14,7 +14,7 @@ from ...sessions.device_codes import INTERVAL, LIFE
 from ...settings import Client
 from ..actions import auth
 from ..problems import STATUSES, from_http, handle_oauth
-from ..requests import authenticate_client, form_field, shown_network
+from ..requests import authenticate_client, form, form_field, raw_body, shown_network
 from ..services import services
 from . import RouteBlueprint
 from .device import require_public_url
@@ -86,8 +86,8 @@ def _client() -> Client:
 
 
 def _appid(client: Client) -> str:
-    """Return the app of the user who may approve. Raises BadRequest."""
-    asked = request.form.getlist("appid")
+    """Return the app of the user who may approve. A body is a form, or empty. Raises RequestError."""
+    asked = form().getlist("appid") if raw_body() else []
     if len(asked) > 1:
         raise BadRequest("Send appid once.")
     appid = auth.known_appid(asked[0] if asked else next(iter(client.appids or ()), None))
