@@ -78,6 +78,8 @@ GOOD: list[tuple[str, str, object]] = [
     ("WXAUTH_PUBLIC_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
     ("WXAUTH_SCAN_PAGE", "pages/scan/index", "pages/scan/index"),
     ("WXAUTH_SCAN_LINK", "1", True),
+    ("WXAUTH_CORS_ORIGINS", "https://a.example:443,http://a.example:80,https://a.example:80",
+     frozenset({"https://a.example", "http://a.example", "https://a.example:80"})),
     ("WXAUTH_CORS_ORIGINS", "https://Shop.example.com, http://127.0.0.1:3000",
      frozenset({"https://shop.example.com", "http://127.0.0.1:3000"})),
     *(("WXAUTH_LOGIN_RATE", rate, rate) for rate in ("1/second", "20/minute", "30/hour", "9/day")),

@@ -118,7 +118,8 @@ def _base_url(text: str) -> str | None:
 
 
 def _origins(text: str) -> frozenset[str] | None:
-    origins = [origin.lower() for origin in _list(text)]
+    # A browser sends no default port.
+    origins = [re.sub(r"(?<=^http:)(.*):80$|(?<=^https:)(.*):443$", r"\1\2", it.lower()) for it in _list(text)]
     valid = all(re.fullmatch(rf"https?://{HOST}", origin) and _hosts_are_valid(origin) for origin in origins)
     return frozenset(origins) if valid else None
 

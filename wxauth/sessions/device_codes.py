@@ -22,6 +22,7 @@ from ..errors import (
     DeviceCodeNotFound,
     ExpiredToken,
     InvalidGrant,
+    ServerBusy,
     SlowDown,
     TokenInvalid,
     UserBanned,
@@ -75,7 +76,7 @@ class DeviceCodes:
         self._store = store
 
     def request(self, client_id: str, appid: str, network: str) -> tuple[Secret, str]:
-        """Return a new device_code, shown once, and its user_code."""
+        """Return a new device_code, shown once, and its user_code. Raises ServerBusy if no user_code is free."""
         details = [client_id, appid, int(self._store.now()), network]
         for _ in range(MAX_TRIES):
             user_code = "".join(secrets.choice(LETTERS) for _ in range(8))
@@ -85,7 +86,7 @@ class DeviceCodes:
             arguments = (code.id, client_id, LIFE * MICROSECONDS, INTERVAL * MICROSECONDS, sealed)
             if self._run(tag, "request", *arguments):
                 return Secret(code.text), user_code
-        raise RuntimeError("no free user_code was found")
+        raise ServerBusy
 
     def show(self, user_code: str, appid: str | None = None) -> tuple[DeviceRequest, int]:
         """Return who asks with this user_code, and for how many seconds.

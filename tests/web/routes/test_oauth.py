@@ -110,7 +110,7 @@ def test_empty_form_is_valid_where_one_app_is_known(
     """With one app for all, or with a client that is limited to one."""
     one_app = worker(settings, store, wechat, apps={APPID: Secret(APP_SECRET)})
     two_apps = worker(settings, store, wechat)
-    bodies: list[dict[str, Any]] = [{}, {"data": {}}, {"data": b"", "content_type": FORM}]
+    bodies: list[dict[str, Any]] = [{}, {"data": {}}, {"data": b"", "content_type": FORM}, {"data": {"appid": ""}}]
     for client, id in ((one_app, DESK), (two_apps, DESK_SECOND), (two_apps, LIMITED)):
         for body in bodies:
             response = client.post("/device_authorization", headers={"Authorization": basic(id)}, **body)

@@ -87,7 +87,8 @@ def _client() -> Client:
 
 def _appid(client: Client) -> str:
     """Return the app of the user who may approve. A body is a form, or empty. Raises RequestError."""
-    asked = form().getlist("appid") if raw_body() else []
+    # A field without a value counts as absent (RFC 6749, 3.2).
+    asked = [appid for appid in form().getlist("appid") if appid] if raw_body() else []
     if len(asked) > 1:
         raise BadRequest("Send appid once.")
     appid = auth.known_appid(asked[0] if asked else next(iter(client.appids or ()), None))
