@@ -1429,10 +1429,18 @@ test('the page opens the website', async t => {
 
 test('what the README shows works as it stands', async t => {
   const { wx, clock } = phone(t)
+  const page = shown('README.md', clock, wx, front.url)
+  await page.onLoad()
+  assert.match(page.data.openid, /^oSANDBOX/)
+  assert.deepEqual([await page.onLogout(), wx.logins, wx.storage.size], [true, 1, 0])
+})
+
+test('what the page about the mini program shows works as it stands', async t => {
+  const { wx, clock } = phone(t)
   front.answer('POST /phone', 200, '{"purePhoneNumber": "12066600001"}')
   front.answer('POST /userdata/decrypt', 200, '{"stepInfoList": []}')
   wx.getWeRunData = async () => ({ encryptedData: 'sealed', iv: 'iv' })
-  const page = shown(clock, wx, front.url)
+  const page = shown('docs/mini-program.md', clock, wx, front.url)
   await page.onLoad()
   await page.onPhone({ detail: { code: 'c' } })
   await page.onSteps()
