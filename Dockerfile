@@ -1,4 +1,4 @@
-# The service for production; docs/containers.md says how to run it.
+# The service for production; docs/deploy.md says how to run it.
 
 FROM python:3.12-slim AS build
 # A mirror near you: docker build --build-arg PIP_INDEX_URL=…

@@ -169,7 +169,7 @@ KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: py
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
     rf"(redis|valkey)s?({ONE_HOST}(/({DATABASE})?)?|\+sentinel{HOSTS}/[\w.-]+(/{DATABASE})?|\+cluster{HOSTS}/?)|{SOCKET}",
-    "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see the README.",
+    "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see docs/configuration.md.",
     _secret_url,
 )
 REDIS_TLS: Final = _Format(
@@ -227,7 +227,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Settings:
-    """The configuration of the service. The README's table describes each variable. Times are in seconds.
+    """The configuration of the service. docs/configuration.md describes each variable. Times are in seconds.
 
     A variable is named WXAUTH_ and the field's name in capitals, except REDIS_URL.
     """

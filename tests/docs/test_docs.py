@@ -1,4 +1,4 @@
-"""Test the two READMEs: compare them with each other and with the code, and run their code blocks."""
+"""Compare the tables of the documentation with the code, and run the blocks of the README and of its pages."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import wxauth
+from tests.support.documents import README, both, document
 from tests.support.error_classes import answered
 from tests.support.servers import RedisServer, program
 from tests.support.service import Sandbox, WeChatServer, environment
@@ -29,48 +28,17 @@ PACKAGE = Path(wxauth.__file__).parent
 
 NAMES = VARIABLES
 
-ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
-both_readmes = pytest.mark.parametrize("name", [ENGLISH, CHINESE])
-
-NEEDED = {ENGLISH: "needed", CHINESE: "必填"}
-NO_EFFECT_YET = {ENGLISH: "No effect yet", CHINESE: "目前还不起作用"}
+CONFIGURATION, ERRORS, HTTP_API = "docs/configuration.md", "docs/errors.md", "docs/http-api.md"
+ARCHITECTURE, FLASK, MINI_PROGRAM, SANDBOX = (
+    f"docs/{it}.md" for it in ("architecture", "flask", "mini-program", "sandbox")
+)
 
 #: How the block with the tree of folders begins.
 TREE = "wxauth/\n"
 
-Table = list[list[str]]
 
-
-@dataclass(frozen=True)
-class Readme:
-    """The parts of a README that the tests read: headings, code blocks and tables."""
-
-    text: str
-    levels: list[int]
-    blocks: list[tuple[str, str]]
-    tables: list[Table]
-
-    def table(self, first_column: str) -> Table:
-        """Return the rows of the table that has the cell `first_column` in its first column, without the head."""
-        (found,) = (table for table in self.tables if any(row[0] == first_column for row in table))
-        return found[2:]
-
-    def code(self, language: str) -> list[str]:
-        return [text for kind, text in self.blocks if kind == language]
-
-
-@cache
-def readme(name: str) -> Readme:
-    text = ROOT.joinpath(name).read_text(encoding="utf-8")
-    fence = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-    blocks = [(language, block) for _, language, block in fence.findall(text)]
-    prose = fence.sub("", text)
-    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose, re.MULTILINE)]
-    tables = [
-        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-        for table in re.findall(r"(?:^\|.*\|\n)+", prose, re.MULTILINE)
-    ]
-    return Readme(text, levels, blocks, tables)
+def in_both_languages(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", both(name))
 
 
 def bare(cell: str) -> str:
@@ -81,67 +49,12 @@ def words_in_code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_both_readmes_have_the_same_headings() -> None:
-    """The translation has the same sections in the same order and depth."""
-    assert readme(CHINESE).levels == readme(ENGLISH).levels
-
-
-def test_both_readmes_have_the_same_code() -> None:
-    """Commands, programs and answers are the same in both languages. Only the tree of folders is translated."""
-
-    def blocks(name: str) -> list[tuple[str, str]]:
-        return [block for block in readme(name).blocks if not block[1].startswith(TREE)]
-
-    assert blocks(CHINESE) == blocks(ENGLISH)
-
-
-def test_both_readmes_have_tables_of_the_same_shape() -> None:
-    """No table has a row or a column in one language only."""
-
-    def shapes(name: str) -> list[list[int]]:
-        return [[len(row) for row in table] for table in readme(name).tables]
-
-    assert shapes(CHINESE) == shapes(ENGLISH)
-
-
-def test_both_readmes_have_the_same_names_in_their_tables() -> None:
-    """The first column holds code, which is not translated."""
-
-    def names(name: str) -> list[list[str]]:
-        return [[row[0] for row in table[1:]] for table in readme(name).tables]
-
-    assert names(CHINESE) == names(ENGLISH)
-
-
-@both_readmes
-def test_each_file_named_in_a_readme_exists(name: str) -> None:
-    """Paths are relative to the repository or to the package."""
-    named = re.findall(r"`([\w/.-]+\.(?:py|md|txt|toml|json|yaml)|[\w-]+/|Procfile|Makefile)`", readme(name).text)
-    linked = re.findall(r"\]\(([^):]+)\)", readme(name).text)
-    missing = {path for path in (*named, *linked) if not (ROOT / path).exists() and not (PACKAGE / path).exists()}
-    assert not missing
-
-
-@both_readmes
-def test_readme_names_the_variables_that_exist(name: str) -> None:
-    """An unknown WXAUTH_ name would be a configuration error."""
-    assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", readme(name).text)) == NAMES
-
-
-@both_readmes
-def test_each_make_target_in_a_readme_exists(name: str) -> None:
-    """`make run` starts app.py, as the tests of this module do."""
-    targets = dict(re.findall(r"^(\w+):.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^make (\w+)$", readme(name).text, re.MULTILINE)) <= set(targets)
-    assert "python app.py" in targets["run"]
-
-
 # --- The tables, compared with the code
 
 
 def variables(name: str) -> dict[str, list[str]]:
     """Return the rows of the configuration table by variable."""
-    return {variable: row for row in readme(name).table("`WECHAT_APPID`") for variable in words_in_code(row[0])}
+    return {variable: row for row in document(name).table("`WECHAT_APPID`") for variable in words_in_code(row[0])}
 
 
 def faulted_by_an_empty_environment() -> set[str]:
@@ -164,50 +77,54 @@ def defaults() -> dict[str, str]:
     return {name: as_written(getattr(settings, name.removeprefix("WXAUTH_").lower())) for name in optional}
 
 
-@both_readmes
+@in_both_languages(CONFIGURATION)
 def test_configuration_table_has_each_variable(name: str) -> None:
     """The table has each variable that Settings reads, and no other."""
     assert set(variables(name)) == NAMES | {"WECHAT_APPID", "WECHAT_SECRET"} | set(REDIS_URL_NAMES)
 
 
-@both_readmes
+@in_both_languages(CONFIGURATION)
 def test_configuration_table_marks_the_needed_variables(name: str) -> None:
     """A variable is marked as needed if and only if an empty environment is refused for it."""
-    marked = {variable for variable, row in variables(name).items() if row[1] == NEEDED[name]}
+    marked = {variable for variable, row in variables(name).items() if row[1] in {"needed", "必填"}}
     assert marked == faulted_by_an_empty_environment()
 
 
-@both_readmes
+@in_both_languages(CONFIGURATION)
 @pytest.mark.parametrize("variable", sorted(defaults()))
 def test_configuration_table_has_the_defaults(name: str, variable: str) -> None:
     """The table shows the value that Settings uses if the variable is absent."""
     assert bare(variables(name)[variable][1]) == defaults()[variable]
 
 
-@both_readmes
+@in_both_languages(CONFIGURATION)
 def test_configuration_table_marks_variables_without_effect(name: str) -> None:
     """A variable is marked if and only if no module reads its setting."""
     code = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "settings.py")
     in_use = {f"WXAUTH_{field.upper()}" for field in re.findall(r"settings\.(\w+)", code)}
-    marked = {variable for variable, row in variables(name).items() if NO_EFFECT_YET[name] in row[2]}
+    marked = {
+        variable
+        for variable, row in variables(name).items()
+        if any(words in row[2] for words in ("No effect yet", "目前还不起作用"))
+    }
     assert marked == NAMES - in_use
 
 
-@both_readmes
+@in_both_languages(ERRORS)
 def test_problem_table_equals_the_code(name: str) -> None:
     """The table has code, status and action of each problem, and no other row."""
-    written = {(bare(row[0]), int(row[1]), bare(row[2])) for row in readme(name).table("`token_missing`")}
+    written = {(bare(row[0]), int(row[1]), bare(row[2])) for row in document(name).table("`token_missing`")}
     assert written == {(it.code, it.status, it.action) for it in answered()}
 
 
-@both_readmes
+@in_both_languages(ERRORS)
 def test_each_problem_has_one_row_with_a_condition(name: str) -> None:
-    table = readme(name).table("`token_missing`")
+    table = document(name).table("`token_missing`")
     assert len({row[0] for row in table}) == len(table)
     assert all(row[3] for row in table)
 
 
-@both_readmes
+@in_both_languages(HTTP_API)
 def test_route_table_equals_the_url_map(name: str, settings: Settings) -> None:
     """Each route of the service is a row, and each row is a route."""
     routes = {
@@ -215,31 +132,31 @@ def test_route_table_equals_the_url_map(name: str, settings: Settings) -> None:
         for rule in create_app(settings).url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    assert {bare(row[0]) for row in readme(name).table("`POST /login`")} == routes
+    assert {bare(row[0]) for table in document(name).tables for row in table[2:]} == routes
 
 
-@both_readmes
+@in_both_languages(ERRORS)
 def test_errcode_table_equals_the_code(name: str) -> None:
     """The table has each known errcode with the code of its problem."""
-    written = {int(row[0]): bare(row[1]) for row in readme(name).table("40029")}
+    written = {int(row[0]): bare(row[1]) for row in document(name).table("40029")}
     answered = {errcode: error.code for errcode, error in ERRCODES.items()}
     assert written == answered | dict.fromkeys(HINTS, "wechat_misconfigured")
 
 
 @pytest.mark.parametrize("errcode", sorted(HINTS))
 def test_errcode_table_has_the_hint_of_the_log(errcode: int) -> None:
-    """For errors that only the operator can fix, the README repeats the hint of the log."""
-    (row,) = (row for row in readme(ENGLISH).table("40029") if row[0] == str(errcode))
+    """For errors that only the operator can fix, the page repeats the hint of the log."""
+    (row,) = (row for row in document(ERRORS).table("40029") if row[0] == str(errcode))
     assert bare(f"{row[2]}: {row[3]}").casefold() == HINTS[errcode].casefold()
 
 
 def tree_names(name: str) -> set[str]:
-    """Return the names in the README's tree of `wxauth/`."""
-    (tree,) = (block for block in readme(name).code("text") if block.startswith(TREE))
+    """Return the names in the page's tree of `wxauth/`."""
+    (tree,) = (block for block in document(name).code("text") if block.startswith(TREE))
     return {line.split()[0] for line in tree.splitlines()[1:]}
 
 
-@both_readmes
+@in_both_languages(ARCHITECTURE)
 def test_the_tree_has_each_folder_and_module_of_the_package(name: str) -> None:
     folders = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert tree_names(name) == folders | {path.name for path in PACKAGE.glob("*.py")}
@@ -249,7 +166,7 @@ def test_the_tree_has_each_folder_and_module_of_the_package(name: str) -> None:
 
 
 def curl_lines() -> list[str]:
-    return [block for block in readme(ENGLISH).code("sh") if block.startswith("curl ")]
+    return [block for block in document(SANDBOX).code("sh") if block.startswith("curl ")]
 
 
 def typed(line: str, sandbox: Sandbox, seen: dict[str, str]) -> Any:
@@ -262,27 +179,27 @@ def typed(line: str, sandbox: Sandbox, seen: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[Any]]:
-    """Return the answers of the three lines of "try it", run one after the other."""
+    """Return the answers of the three lines of the page, run one after the other."""
     seen: dict[str, str] = {}
     with Sandbox() as sandbox:
         yield [seen.update(answer) or answer for answer in (typed(line, sandbox, seen) for line in curl_lines())]
 
 
-def test_try_it_lines_return_answers_of_the_printed_form(answers: list[Any]) -> None:
-    """Each answer has the members and types that the README prints below the line."""
+def test_sandbox_lines_return_answers_of_the_printed_form(answers: list[Any]) -> None:
+    """Each answer has the members and types that the page prints below the line."""
 
     def form(answer: dict[str, object]) -> dict[str, type]:
         return {name: type(value) for name, value in answer.items()}
 
-    shown = [json.loads(block) for block in readme(ENGLISH).code("json")]
+    shown = [json.loads(block) for block in document(SANDBOX).code("json")]
     assert [form(answer) for answer in answers] == [form(answer) for answer in shown]
 
 
-def test_try_it_ends_with_an_openid_of_the_sandbox(answers: list[Any]) -> None:
+def test_sandbox_lines_end_with_an_openid_of_the_sandbox(answers: list[Any]) -> None:
     assert answers[-1]["openid"].startswith("oSANDBOX")
 
 
-def test_try_it_lines_are_those_of_the_sandbox_page() -> None:
+def test_sandbox_lines_are_those_of_the_sandbox_page() -> None:
     client = create_sandbox(Settings.from_env({"WXAUTH_SANDBOX": "1"})).test_client()
     page = html.unescape(client.get("/", base_url="http://127.0.0.1:8000").text)
     assert len(curl_lines()) == 3
@@ -291,7 +208,7 @@ def test_try_it_lines_are_those_of_the_sandbox_page() -> None:
 
 def test_nginx_lines_are_in_deploy_nginx_conf() -> None:
     """The README shows lines of deploy/nginx.conf, in the same order. tests/deploy tests that file."""
-    (block,) = readme(ENGLISH).code("nginx")
+    (block,) = document(README).code("nginx")
     shipped = iter(line.strip() for line in ROOT.joinpath("deploy", "nginx.conf").read_text().splitlines())
     location, *shown, end = block.strip().splitlines()
     assert (location, end) == ("location / {", "}")
@@ -299,32 +216,57 @@ def test_nginx_lines_are_in_deploy_nginx_conf() -> None:
     assert not missing
 
 
-def test_mini_program_example_is_short_and_holds_no_secret() -> None:
-    """tests/miniprogram/wxauth.test.js runs the example."""
-    (block,) = readme(ENGLISH).code("js")
+@pytest.mark.parametrize("name", [README, MINI_PROGRAM])
+def test_mini_program_example_is_short_and_holds_no_secret(name: str) -> None:
+    """tests/miniprogram/wxauth.test.js runs the examples."""
+    (block,) = document(name).code("js")
     assert len(block.splitlines()) <= 25
     assert not re.search(r"session_?key|secret", block, re.IGNORECASE)
 
 
 @pytest.fixture
-def shop(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Run the README's Python block with a configured environment and return its global names."""
-    (block,) = readme(ENGLISH).code("python")
-    names: dict[str, Any] = {"__name__": "shop"}
+def configured(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeChatServer]:
+    """Set the variables of a real installation, with a fake WeChat."""
     with WeChatServer() as wechat:
         for variable, value in environment(redis_server.url, wechat.url).items():
             monkeypatch.setenv(variable, value)
-        exec(compile(block, ENGLISH, "exec"), names)  # noqa: S102 - it is our own README
-        names["code"] = wechat.fake.wx_login("alice")
-        yield names
+        yield wechat
+
+
+def executed(name: str, blocks: list[str], wechat: WeChatServer) -> Iterator[dict[str, Any]]:
+    """Run Python blocks of a document as one program. Yield its global names, and the code of a phone."""
+    names: dict[str, Any] = {"__name__": "shop"}
+    for block in blocks:
+        exec(compile(block, name, "exec"), names)  # noqa: S102 - it is our own document
+    names["code"] = wechat.fake.wx_login("alice")
+    yield names
     # Signals hold weak references to their receivers, so this disconnects them.
     names.clear()
+
+
+@pytest.fixture
+def first_shop(configured: WeChatServer) -> Iterator[dict[str, Any]]:
+    """The application of the README."""
+    yield from executed(README, document(README).code("python"), configured)
+
+
+@pytest.fixture
+def shop(configured: WeChatServer) -> Iterator[dict[str, Any]]:
+    """The application of the page about Flask, without the file for production."""
+    yield from executed(FLASK, document(FLASK).code("python")[:-1], configured)
 
 
 def token_of(shop: dict[str, Any]) -> str:
     answer = shop["app"].test_client().post("/auth/login", json={"code": shop["code"]})
     token: str = answer.json["token"]
     return token
+
+
+def test_readme_application_lets_only_users_in(first_shop: dict[str, Any]) -> None:
+    client = first_shop["app"].test_client()
+    assert client.get("/orders").json["code"] == "token_missing"
+    answer = client.get("/orders", headers={"Authorization": f"Bearer {token_of(first_shop)}"})
+    assert answer.json["openid"].startswith("oSANDBOX")
 
 
 @pytest.mark.parametrize("route", ["GET /orders", "POST /orders/pay", "GET /unread", "DELETE /account"])

@@ -1,4 +1,4 @@
-"""Test the pages in `docs/`: compare the two languages, follow the links, and run the code blocks."""
+"""Run the code blocks of the pages about Flask and testing, and compare what the pages list with the code."""
 
 from __future__ import annotations
 
@@ -15,75 +15,22 @@ import pytest
 import requests
 from flask import Flask
 
+from tests.support.documents import document
 from tests.support.servers import RedisServer, Server, free_port, program
 from tests.support.service import BIN, ROOT, Sandbox, environment
 from wxauth import login_required, testing
-from wxauth.settings import SECRET_NAMES, VARIABLES
+from wxauth.settings import SECRET_NAMES
 from wxauth.web.mount import FALLBACK
 
-DOCS = ROOT / "docs"
-CHINESE = ".zh-CN.md"
-PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-ENGLISH_PAGES = [name for name in PAGES if not name.endswith(CHINESE)]
 NAMES_OF_A_SANDBOX = {"app"} | {name for name in vars(testing.Sandbox) if not name.startswith("_")}
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-each_page = pytest.mark.parametrize("name", PAGES)
-each_english_page = pytest.mark.parametrize("name", ENGLISH_PAGES)
 
 
 def page(name: str) -> str:
-    return (DOCS / name).read_text(encoding="utf-8")
-
-
-def translation(name: str) -> str:
-    return name.removesuffix(".md") + CHINESE
+    return document(f"docs/{name}").text
 
 
 def blocks(name: str, language: str) -> list[str]:
-    return [text for kind, text in BLOCK.findall(page(name)) if kind == language]
-
-
-@each_english_page
-def test_both_languages_have_the_same_code_headings_and_tables(name: str) -> None:
-    """Code blocks and code in the first column of a table are not translated."""
-
-    def untranslated(name: str) -> list[Any]:
-        prose = BLOCK.sub("", page(name))
-        headings, rows = (re.findall(form, prose, re.MULTILINE) for form in (r"^#+ ", r"^\| (`.*?`|[A-Z]\w+) \|"))
-        columns = [line.count("|") for line in prose.splitlines() if line.startswith("|")]
-        return [BLOCK.findall(page(name)), headings, rows, columns]
-
-    assert untranslated(translation(name)) == untranslated(name)
-
-
-@each_english_page
-def test_both_languages_link_to_each_other(name: str) -> None:
-    assert f"[简体中文]({translation(name)})" in page(name)
-    assert f"[English]({name})" in page(translation(name))
-
-
-@each_page
-def test_each_file_that_a_page_links_to_or_names_exists(name: str) -> None:
-    linked = re.findall(r"\]\(([^):]+)\)", page(name))
-    named = re.findall(r"`((?:deploy|docs|examples|tests)/[\w/.-]+)`", page(name))
-    assert linked
-    missing = [link for link in linked if not (DOCS / link).exists()]
-    assert missing + [path for path in named if not (ROOT / path).exists()] == []
-
-
-@each_page
-def test_page_names_only_variables_that_exist(name: str) -> None:
-    """An unknown WXAUTH_ name would be a configuration error."""
-    names_of_examples = {"WXAUTH_APPID", "WXAUTH_CLIENT", "WXAUTH_URL"}
-    assert set(re.findall(r"WXAUTH_[A-Z_]*[A-Z]", page(name))) <= VARIABLES | names_of_examples
-
-
-@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_readme_links_to_each_page_in_its_language(readme: str) -> None:
-    text = (ROOT / readme).read_text(encoding="utf-8")
-    ours = [name for name in PAGES if name.endswith(CHINESE) == readme.endswith(CHINESE)]
-    assert [name for name in ours if f"](docs/{name})" not in text] == []
+    return document(f"docs/{name}").code(language)
 
 
 # --- The application of flask.md

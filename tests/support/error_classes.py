@@ -1,4 +1,4 @@
-"""The error classes, for the tests that compare them with the contract, the READMEs and the dashboard."""
+"""The error classes, for the tests that compare them with the contract, the documentation and the dashboard."""
 
 from __future__ import annotations
 

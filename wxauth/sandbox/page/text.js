@@ -181,7 +181,7 @@ const EN = {
   'field.d.interval': 'between two polls, in µs', 'field.d.polled': 'last poll, in µs', 'field.d.poll': 'id of this poll', 'field.d.state': 'answer of the phone',
   'field.d.user': 'who approved, encrypted', 'field.d.answer': 'id of the request that answered', 'field.d.taken': 'id of the poll that got the token',
 
-  code: 'The code to copy', 'code.told': 'The mini program’s has your address filled in, the rest that of this sandbox. More is in the README and in deploy/.',
+  code: 'The code to copy', 'code.told': 'The mini program’s has your address filled in, the rest that of this sandbox. More is in docs/ and in deploy/.',
   'code.address': 'Your address', copy: 'Copy', copied: 'Copied',
   'code.mini': 'Mini program', 'code.mini.told': 'Put examples/miniprogram/wxauth.js beside it. WeChat requires HTTPS and a domain on its list; DevTools can switch this check off.',
   'code.flask': 'Flask', 'code.flask.told': 'Your own application, in the same environment as the service.',
@@ -371,7 +371,7 @@ const ZH = {
   'field.d.interval': '轮询间隔（微秒）', 'field.d.polled': '上次轮询（微秒）', 'field.d.poll': '这次轮询的编号', 'field.d.state': '手机的确认结果',
   'field.d.user': '同意的用户（加密）', 'field.d.answer': '确认请求的编号', 'field.d.taken': '得到 token 的轮询的编号',
 
-  code: '可以复制的代码', 'code.told': '小程序那段填的是你的地址，其余填的是这个沙箱的地址。更多内容见 README 和 deploy/。',
+  code: '可以复制的代码', 'code.told': '小程序那段填的是你的地址，其余填的是这个沙箱的地址。更多内容见 docs/ 和 deploy/。',
   'code.address': '你的地址', copy: '复制', copied: '已复制',
   'code.mini': '小程序', 'code.mini.told': '需要同目录下的 examples/miniprogram/wxauth.js。微信要求 HTTPS 和合法域名；开发者工具可以关闭这项检查。',
   'code.flask': 'Flask', 'code.flask.told': '你自己的应用，使用与服务相同的环境变量。',
