@@ -169,7 +169,8 @@ KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: py
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
     rf"(redis|valkey)s?({ONE_HOST}(/({DATABASE})?)?|\+sentinel{HOSTS}/[\w.-]+(/{DATABASE})?|\+cluster{HOSTS}/?)|{SOCKET}",
-    "required; such as redis://user:password@host:port/db, with special characters percent-encoded; see docs/configuration.md.",
+    "required; such as redis://user:password@host:port/db, with special characters percent-encoded; "
+    "see docs/configuration.md.",
     _secret_url,
 )
 REDIS_TLS: Final = _Format(
