@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit( \
 	"wxauth needs Python 3.11 or later; this is %d.%d. Name a newer one: make run PYTHON=python3.12" % v)'
 
-.PHONY: run test check lint faults fuzz bench bench-report screenshot clean
+.PHONY: run test check lint faults fuzz bench bench-report docs screenshot clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -23,7 +23,7 @@ test: $(VENV)/dev
 NODE_MODULES := tests/miniprogram/node_modules tests/clients/node_modules
 # Debian's mod_wsgi runs the service with Debian's Python. Without mod_wsgi, its tests are skipped.
 DEBIAN := .venv-debian
-check: lint $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES:=/done)) \
+check: lint .venv-docs/done $(if $(shell command -v npm 2>/dev/null),$(NODE_MODULES:=/done)) \
 		$(if $(wildcard /usr/lib/apache2/modules/mod_wsgi.so),$(DEBIAN)/done)
 	$(BIN)/lint-imports
 	$(PYTEST) -m check
@@ -77,10 +77,20 @@ benchmarks/node/node_modules/done: benchmarks/node/package-lock.json
 	cd benchmarks/node && npm ci --no-audit --no-fund
 	touch $@
 
-# The pictures in the documentation: a finished login, and a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
+# The documentation as a website, in build/docs. It fails if a link leads nowhere.
+docs: .venv-docs/done
+	.venv-docs/bin/python docs/build.py
+
+.venv-docs/done: docs/requirements.txt
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	touch $@
+
+# The picture in the READMEs: a finished login. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
-	$(BIN)/python -m tests.support.browser docs
-	pngquant --force --strip --ext .png docs/playground.png docs/scan-login.png
+	$(BIN)/python -m tests.support.browser docs/playground.png
+	pngquant --force --strip --ext .png docs/playground.png
 
 $(VENV)/run: requirements.txt
 	@$(CHECK_PYTHON)
@@ -95,4 +105,4 @@ $(VENV)/dev: requirements.txt requirements-dev.txt
 	touch $@ $(VENV)/run
 
 clean:
-	rm -rf $(VENV) $(DEBIAN) .venv-bench benchmarks/node/node_modules $(NODE_MODULES)
+	rm -rf $(VENV) $(DEBIAN) .venv-bench .venv-docs benchmarks/node/node_modules $(NODE_MODULES)
