@@ -1,4 +1,4 @@
-# `make run` starts the sandbox. `make test` (about two minutes) is for every change, `make check` is the rest of the gate.
+# `make run` starts the sandbox. `make test` is for every change, `make check` is the rest of the gate.
 # All set up what they need in .venv.
 PYTHON ?= python3
 VENV := .venv
