@@ -167,9 +167,8 @@ function open(clock, wx, baseURL, name = 'index', more = {}) {
 // The page of the mini program that a document shows, in its first block of JavaScript.
 function shown(document, clock, wx, baseURL) {
   const [, block] = /```js\n(.*?)```/s.exec(fs.readFileSync(path.join(ROOT, document), 'utf8'))
-  const modules = { '../../wxauth': () => load(clock, { wx }), '../../auth': () => load(clock).create({ baseURL, wx }) }
   let page
-  execute(block, { wx, baseURL, require: name => modules[name](), Page: it => { page = it } })
+  execute(block, { wx, baseURL, require: () => load(clock).create({ baseURL, wx }), Page: it => { page = it } })
   return live(page)
 }
 
