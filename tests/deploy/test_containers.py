@@ -113,17 +113,6 @@ def test_env_example_is_valid_once_filled_in() -> None:
     assert Settings.from_env(filled | SERVICES["wxauth"]["environment"]).trusted_proxies == 1
 
 
-def test_both_pages_about_containers_have_the_same_headings_code_and_rows() -> None:
-    """The Chinese page is a translation."""
-    texts = [(ROOT / "docs" / f"containers{language}.md").read_text() for language in ("", ".zh-CN")]
-    english, chinese = (
-        (re.findall(r"^#+ ", text, re.MULTILINE), re.findall(r"(?s)```sh.*?```", text), text.count("\n|"))
-        for text in texts
-    )
-    assert english == chinese
-    assert len(english[1]) == 2
-
-
 # --- The commands of the Dockerfile, for its user, on a source tree that the user can't write
 
 
