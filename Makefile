@@ -87,10 +87,10 @@ docs: .venv-docs/done
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	touch $@
 
-# The picture in the READMEs: a finished login. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
+# The pictures in the documentation: a finished login, and a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
-	$(BIN)/python -m tests.support.browser docs/playground.png
-	pngquant --force --strip --ext .png docs/playground.png
+	$(BIN)/python -m tests.support.browser docs
+	pngquant --force --strip --ext .png docs/playground.png docs/scan-login.png
 
 $(VENV)/run: requirements.txt
 	@$(CHECK_PYTHON)
