@@ -43,7 +43,9 @@ function make(tag, content = '', className = '') {
   return element
 }
 
-const timed = (value) => new Date(value).toLocaleString(spoken() === 'zh' ? 'zh-CN' : 'en-GB')
+const place = () => (spoken() === 'zh' ? 'zh-CN' : 'en-GB')
+const timed = (value) => new Date(value).toLocaleString(place())
+const now = () => ({ time: new Date().toLocaleTimeString(place()) })
 
 /** Return a function that says what has happened, in an element. */
 function teller(id) {
@@ -126,7 +128,7 @@ function checkHealth() {
   return busy(at('check'), async () => {
     shown.checks = (await ask('health')).checks
     drawChecks()
-    tellHealth('checked.at', { time: new Date().toLocaleTimeString() })
+    tellHealth('checked.at', now())
   }, tellHealth)
 }
 
@@ -140,9 +142,13 @@ function drawChecks() {
   }))
 }
 
+/** Return what a check has found: a value that needs no words, or what doctor says. */
 function toldOf(check) {
-  const words = spoken() === 'zh' ? check.chinese ?? String(check.value) : check.english
-  return check.app ? `${check.app}: ${words}` : words
+  const key = `value.${check.check}`
+  const value = key in TEXT.en ? text(key, check) : check.value
+  const words = spoken() === 'zh' ? check.chinese : check.english
+  const told = check.status === 'ok' && !check.chinese ? value : words ?? value
+  return check.app ? `${check.app}: ${told}` : told
 }
 
 at('check').addEventListener('click', checkHealth)
@@ -157,7 +163,7 @@ function count() {
     shown.counters = answer.counters
     if (!at('appid').options.length) at('appid').append(...answer.apps.map((appid) => new Option(appid)))
     drawCounters()
-    tellCounters('counted.at', { time: new Date().toLocaleTimeString() })
+    tellCounters('counted.at', now())
   }, tellCounters)
 }
 

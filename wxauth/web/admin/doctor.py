@@ -66,6 +66,8 @@ NO_AOF: Final = Text(
     "no append-only file: a crash of Redis undoes the last logouts and bans; set appendonly yes, appendfsync always",
     "没有开启 AOF：Redis 崩溃会撤销最近的登出和封禁；请设置 appendonly yes 和 appendfsync always",
 )
+UNKNOWN_AOF: Final = Text("INFO does not say whether there is an append-only file", "INFO 没有说明是否开启了 AOF")
+NO_INFO: Final = Text("Redis forbids INFO", "Redis 禁止 INFO 命令")
 #: What to do if the connection to Redis is not protected, by mode.
 TLS_HINTS: Final[Mapping[str, Text]] = {
     "off": Text(
@@ -172,7 +174,7 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
     except StoreUnavailable as error:
         if error.reason not in FORBIDDEN:
             raise
-        yield CheckResult("redis.version", "skipped", "Redis forbids INFO", value=error.reason)
+        yield CheckResult("redis.version", "skipped", *NO_INFO, error.reason)
         return
     hints = {danger: _hint(danger) for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts.get("redis_version", "unknown") for facts in nodes}))
@@ -188,7 +190,7 @@ def _persistence(aof: set[str]) -> CheckResult:
         return CheckResult("redis.persistence", "warning", *NO_AOF, "off")
     if aof == {"1"}:
         return CheckResult("redis.persistence", "ok", *AOF, "on")
-    return CheckResult("redis.persistence", "skipped", "INFO does not say whether there is an append-only file")
+    return CheckResult("redis.persistence", "skipped", *UNKNOWN_AOF)
 
 
 def _latency(redis: RedisClient) -> CheckResult:
