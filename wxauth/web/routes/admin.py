@@ -21,11 +21,13 @@ from ..actions import auth
 from ..admin import doctor
 from ..problems import add_headers
 from ..services import services
+from ..tracing import hide_request
 from . import RouteBlueprint, clients
 from .clients import require_client, user_of
 from .sessions import EMPTY
 
 bp = RouteBlueprint("admin", __name__, url_prefix="/admin")
+bp.before_request(hide_request)
 bp.after_request(add_headers)
 
 #: No other site can make a browser send this header: it would need a preflight, which is never granted.
