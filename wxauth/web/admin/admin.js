@@ -83,7 +83,7 @@ function drawUser() {
 
 function rowOf(session) {
   const row = make('tr')
-  const label = session.device || text('session.unlabelled')
+  const label = session.device ?? text('session.unlabelled')
   const end = make('button', text('end.one'))
   end.type = 'button'
   end.setAttribute('aria-label', `${text('end.one')}: ${label}, ${timed(session.created_at * 1000)}`)

@@ -82,7 +82,7 @@ def show_counters() -> dict[str, Any]:
 @bp.get("/health")
 def show_health() -> dict[str, Any]:
     """Check Redis and WeChat, as the command doctor does."""
-    return {"checks": [asdict(result) for result in _check()]}
+    return {"checks": [_present(asdict(result)) for result in _check()]}
 
 
 @bp.get("/users/<appid>/<openid>")
@@ -114,7 +114,11 @@ def _check() -> Iterator[doctor.CheckResult]:
 
 def _session_json(entry: SessionEntry) -> dict[str, Any]:
     kind = KINDS.get(entry.kind, "")
-    return {"id": entry.id, "device": entry.device or "", "kind": kind, "created_at": entry.created_at}
+    return _present({"id": entry.id, "device": entry.device, "kind": kind, "created_at": entry.created_at})
+
+
+def _present(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _send(name: str) -> Response:
