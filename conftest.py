@@ -18,9 +18,11 @@ CHECK = (
     "tests/docs/test_scan_clients.py",  # `make check` installs openid-client
     "tests/docs/test_website.py",  # clicks in a browser
     "tests/faults/",
+    "tests/sandbox/test_accessibility.py",  # looks at a page in a browser
     "tests/sandbox/test_playground.py",  # clicks in a browser
     "tests/test_benchmarks.py",
     "tests/test_fuzz.py::test_fuzzers_run_and_find_nothing",
+    "tests/web/routes/test_admin_page.py",  # clicks in a browser
     "tests/web/test_schemathesis.py",
 )
 #: A test that needs one of these, as a fixture or as a parameter, is a test of `make check` too.

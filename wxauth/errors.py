@@ -12,6 +12,7 @@
     │   │   └── SessionBanned       ended by a ban
     │   ├── LoginTooOld             the route asks for a fresher login
     │   ├── InsufficientScope       the session, or the client, is of a kind that may not do this
+    │   │   └── CrossSiteRequest    a page of another site used the client's credential in the browser
     │   └── ClientUnauthorized      a client's id or secret is missing or wrong
     ├── RequestError                detail
     │   ├── BadRequest
@@ -173,8 +174,14 @@ class InsufficientScope(CredentialError):
     """The credential is good, but a session or a client of this kind may not do this (RFC 6750)."""
 
     code, status = "insufficient_scope", 403
-    detail = "A session by scan or by ticket, or a client for scans alone, may not do this."
+    detail = "A session or a client of this kind may not do this."
     challenge = f'Bearer {REALM}, error="insufficient_scope"'
+
+
+class CrossSiteRequest(InsufficientScope):
+    """A page of another site made a browser send the request with a client's credential (CSRF)."""
+
+    detail = "A page of another site may not use this credential."
 
 
 class ClientUnauthorized(CredentialError):

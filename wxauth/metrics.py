@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 if (folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR")) is not None and not os.access(folder, os.W_OK | os.X_OK):
     # prometheus_client reads the variable when it is imported. With this folder it would fail then, or later.
     warnings.warn("PROMETHEUS_MULTIPROC_DIR is no folder to write in: the workers share no metrics", stacklevel=1)
     del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+PREFIX: Final = "wxauth_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 LOGINS: Final = Counter("wxauth_logins", "Logins by outcome: ok, or the code of the problem", ["outcome"])
@@ -37,13 +38,31 @@ BREAKER_OPEN: Final = Gauge("wxauth_redis_breaker_open", "1 if a breaker is open
 
 def exposition() -> bytes:
     """Return all metrics in the Prometheus text format."""
+    return generate_latest(_registry())
+
+
+def counters() -> dict[str, list[dict[str, Any]]]:
+    """Return the counters of this package by name: labels and value. They count all workers since the start."""
+    found = {family.name: _totals(family) for family in _registry().collect()}
+    # With several workers, the files lack a counter that has counted nothing yet.
+    names = [it.name for it in REGISTRY.collect() if it.type == "counter" and it.name.startswith(PREFIX)]
+    return {name.removeprefix(PREFIX): found.get(name, []) for name in sorted(names)}
+
+
+def _totals(family: Metric) -> list[dict[str, Any]]:
+    totals = [sample for sample in family.samples if sample.name.endswith("_total")]
+    return [{"labels": sample.labels, "value": int(sample.value)} for sample in totals]
+
+
+def _registry() -> CollectorRegistry:
+    """Return the metrics of all workers, or those of this one."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None or not Path(folder).is_dir():
-        return generate_latest(REGISTRY)
+        return REGISTRY
     _remove_dead_workers(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no annotations
-    return generate_latest(registry)
+    return registry
 
 
 def _remove_dead_workers(folder: Path) -> None:

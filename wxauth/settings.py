@@ -149,6 +149,11 @@ def _passwords(url: Secret | None) -> tuple[Secret, Secret]:
     return Secret(password), Secret(unquote(password))
 
 
+def _ids(text: str) -> frozenset[str] | None:
+    ids = _list(text)
+    return frozenset(ids) if all(re.fullmatch(NAME, id) for id in ids) else None
+
+
 def _secret_keys(text: str) -> tuple[Secret, ...] | None:
     keys = _list(text)
     valid = keys and len(set(keys)) == len(keys) and min(map(len, keys)) >= KEY_LENGTH
@@ -165,6 +170,7 @@ CLIENTS: Final = _Format(
     _clients,
 )
 PUBLIC_CLIENTS: Final = _Format(".+", "write id or id@appid, each id once.", _public_clients)
+ADMIN_CLIENTS: Final = _Format(".+", "write ids of WXAUTH_CLIENTS, without app and secret.", _ids)
 KEYS: Final = _Format(".+", "required; different keys, 32 or more characters: python -m wxauth keygen", _secret_keys)
 REDIS: Final = _Format(
     # A query is invalid, because an option of redis-py's there can turn off certificate verification.
@@ -264,6 +270,7 @@ class Settings:
     cors_origins: Annotated[frozenset[str], CORS_ORIGINS] = frozenset()
     wechat_proxy: Annotated[Secret | None, WECHAT_PROXY] = None
     host: Annotated[str, LISTEN] = "0.0.0.0"  # noqa: S104 - a host routes its traffic to any address
+    admin_clients: Annotated[frozenset[str], ADMIN_CLIENTS] = frozenset()
 
     @property
     def max_logins(self) -> int:
@@ -386,6 +393,9 @@ class _Reader:
         confirmable = timeout >= MIN_WAIT_TIMEOUT or not settings.wait_replicas
         fix = f"set {MIN_WAIT_TIMEOUT} or more beside WXAUTH_WAIT_REPLICAS: a replica confirms that late."
         self.check(confirmable, "WXAUTH_REDIS_TIMEOUT", fix)
+        able = {id for id, client in settings.clients.items() if not client.scan_only}
+        are_known = settings.admin_clients <= able or "WXAUTH_CLIENTS" in self.errors
+        self.check(are_known, "WXAUTH_ADMIN_CLIENTS", "each id must be in WXAUTH_CLIENTS, and not for scans alone.")
         has_token = self.text("WXAUTH_PUSH_TOKEN") or not self.text("WXAUTH_PUSH_AES_KEY")
         self.check(has_token, "WXAUTH_PUSH_AES_KEY", "set WXAUTH_PUSH_TOKEN too; the key has no effect without it.")
 

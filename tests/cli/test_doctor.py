@@ -28,12 +28,12 @@ from tests.support.connect_proxy import ConnectProxy
 from tests.support.rogue import Rogue, answering, self_signed
 from tests.support.servers import RedisServer, free_port
 from tests.support.service import ROOT, WeChatServer, environment
-from wxauth.cli import doctor as checks
 from wxauth.cli.commands import main
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS as REDIS_HINTS
+from wxauth.web.admin import doctor as checks
 from wxauth.web.app import create_app
 from wxauth.web.middleware import FORWARDED
 from wxauth.web.services import redis_client

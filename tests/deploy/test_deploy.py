@@ -602,6 +602,8 @@ HIDDEN = [
     "GET /users/a/b/sessions",
     "PUT /users/a/b/ban",
     "GET /metrics",
+    "GET /admin",
+    "GET /admin/counters",
     "GET /healthz",
     "GET /readyz",
     "GET //metrics",

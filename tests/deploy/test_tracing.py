@@ -135,6 +135,7 @@ class Walk:
         assert self.ask("POST", "/introspect", data=fields).json()["active"]
         user = f"/users/{APPID}/{openid}"
         assert self.ask("GET", f"{user}/sessions", **login).status_code == 200
+        assert self.ask("GET", f"/admin{user}", **login).status_code in (200, 404)
         assert self.ask("PUT", f"{user}/ban", **login).status_code == 204
         assert self.ask("POST", "/wechat/push", params={"openid": openid, "signature": "x"}).status_code in (403, 404)
         assert self.ask("POST", "/revoke", data={"token": token}, **login).status_code == 200
@@ -150,6 +151,7 @@ def walked(name: str, environ: Mapping[str, str], *command: str) -> Iterator[tup
     with RedisServer("--requirepass", PASSWORD) as redis, WeChatServer() as wechat:
         url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{redis.port}/0"
         more = {"WXAUTH_WECHAT_TIMEOUT": "1", "WXAUTH_CLIENTS": f"backend:{CLIENT_SECRET}", **environ}
+        more["WXAUTH_ADMIN_CLIENTS"] = "backend"
         more["WXAUTH_PUBLIC_URL"] = "https://login.example.com"
         with Traced(name, environment(url, wechat.url, **more), *command) as server:
             walk = Walk(server, wechat)

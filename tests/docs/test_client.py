@@ -167,5 +167,12 @@ def test_package_lock_has_hashes_and_no_registry() -> None:
     installed = {name: package for name, package in packages.items() if name}
     assert [name for name, it in installed.items() if "resolved" in it or "integrity" not in it] == []
     assert {
-        f"node_modules/{name}" for name in ("express", "miniprogram-api-typings", "openid-client", "typescript")
+        f"node_modules/{name}"
+        for name in (
+            "axe-core",
+            "express",
+            "miniprogram-api-typings",
+            "openid-client",
+            "typescript",
+        )
     } <= set(installed)

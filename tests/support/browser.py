@@ -17,8 +17,8 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.servers import program
-from tests.support.service import Sandbox
+from tests.support.servers import needed_file, program
+from tests.support.service import ROOT, Sandbox
 
 OPTIONS: Final = (
     "--headless=new",
@@ -31,6 +31,13 @@ OPTIONS: Final = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+#: What checks a page for accessibility. `make check` installs it.
+AXE: Final = ROOT / "tests" / "miniprogram" / "node_modules" / "axe-core" / "axe.min.js"
+#: The rules of WCAG 2.2 A and AA, and those that axe-core calls best practices.
+CHECKED: Final = """
+const done = arguments[0]
+axe.run().then(({ violations }) => done(violations.map(it => [it.id, it.nodes.map(node => node.html)])), done)
+"""
 #: Seconds.
 TIMEOUT: Final = 20
 SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.body.classList.contains('running')"
@@ -105,6 +112,13 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         return [element.text for element in self.driver.find_elements("css selector", selector)]
+
+    def barriers(self) -> list[Any]:
+        """Return what axe-core finds: the rules, each with the elements that break it."""
+        if not self.run("return 'axe' in window"):
+            self.run(needed_file(AXE).read_text())
+        found: list[Any] = self.driver.execute_async_script(CHECKED)
+        return found
 
     def focused(self) -> str:
         found: str = self.run("return document.activeElement.id")

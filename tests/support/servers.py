@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import pytest
 import redis
@@ -62,12 +62,19 @@ def program(name: str, folder: Path | None = None) -> str:
     found = _packaged(name) if name in PACKAGED else shutil.which(name, path=folder)
     if found is None and name == "redis-server" and "redis-server-6.2" in PACKAGED:
         found = _packaged("redis-server-6.2")
-    if found is None:
-        reason = f"{name} is not on this machine"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return found if found is not None else _missing(name)
+
+
+def needed_file(path: Path) -> Path:
+    """Return the path if the file is there. Skip the test if it is not; fail it where CI is set."""
+    return path if path.exists() else _missing(path.name)
+
+
+def _missing(name: str) -> NoReturn:
+    reason = f"{name} is not on this machine"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _packaged(name: str) -> str | None:

@@ -113,7 +113,7 @@ def test_405_below_the_prefix_names_the_methods(client: FlaskClient) -> None:
     assert client.put("/auth/session").headers["Allow"] == "DELETE, GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/verify", "/healthz", "/readyz", "/metrics", "/openapi.yaml", "/"])
+@pytest.mark.parametrize("path", ["/verify", "/healthz", "/readyz", "/metrics", "/admin", "/openapi.yaml", "/"])
 def test_routes_of_the_service_alone_are_not_mounted(client: FlaskClient, path: str) -> None:
     assert client.get(f"/auth{path}").status_code == 404
 

@@ -39,6 +39,8 @@ ROWS: list[tuple[errors.WxAuthError, int, str, str, dict[str, str]]] = [
     (errors.ClientUnauthorized(), 401, "client_unauthorized", "none", {"WWW-Authenticate": 'Basic realm="wxauth"'}),
     (errors.InsufficientScope(), 403, "insufficient_scope", "none",
      {"WWW-Authenticate": f'{BEARER}, error="insufficient_scope"'}),
+    (errors.CrossSiteRequest(), 403, "insufficient_scope", "none",
+     {"WWW-Authenticate": f'{BEARER}, error="insufficient_scope"'}),
     (errors.TicketInvalid(), 400, "code_invalid", "login", {}),
     (errors.DeviceCodeNotFound(), 404, "not_found", "none", {}),
     (errors.DeviceCodeAnswered(), 404, "not_found", "none", {}),

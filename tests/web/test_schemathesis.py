@@ -62,12 +62,21 @@ SEEN = {
     "GET /device/{user_code}.png": {404},
     "GET /.well-known/oauth-authorization-server": {200},
     "GET /verify": {204, 401},
+    "GET /admin": {200, 401},
+    "GET /admin/page/{name}": {200, 401, 404},
+    "GET /admin/users/{appid}/{openid}": {200, 401, 404},
+    "DELETE /admin/users/{appid}/{openid}/sessions": {204, 401, 403, 404},
+    "DELETE /admin/users/{appid}/{openid}/sessions/{id}": {401, 403, 404},
+    "PUT /admin/users/{appid}/{openid}/ban": {204, 401, 403, 404},
+    "DELETE /admin/users/{appid}/{openid}/ban": {204, 401, 403, 404},
+    "GET /admin/counters": {200, 401},
+    "GET /admin/health": {200, 401},
     "GET /verify/{path}": {200, 401},
 }
 
 VERIFY = ("/verify", "/verify/{path}")
 #: The routes that ask for a client's credential.
-BACKENDS = ("/introspect", "/revoke", "/users", "/metrics", "/device_authorization", "/token")
+BACKENDS = ("/introspect", "/revoke", "/users", "/admin", "/metrics", "/device_authorization", "/token")
 LATER = "a credential"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -82,6 +91,7 @@ class Running:
         self.wechat = stack.enter_context(WeChatServer())
         settings = {
             "WXAUTH_CLIENTS": f"{BACKEND}:{CLIENT_SECRET}",
+            "WXAUTH_ADMIN_CLIENTS": BACKEND,
             "WXAUTH_CLIENT_RATE": "1000000/minute",
             "WXAUTH_PUBLIC_URL": "https://login.example.com",
         }
@@ -193,7 +203,7 @@ def make_valid(case: Case) -> None:
         add_data_of_wechat(case, case.body)
     if case.operation.label == "DELETE /sessions/{id}" and next(TURNS):
         case.path_parameters["id"] = RUNNING.own_id(dict(case.headers))
-    if case.path.startswith("/users") and next(TURNS):
+    if case.path.startswith(("/users", "/admin/users")) and next(TURNS):
         case.path_parameters["appid"] = APPID
     if case.path in ("/device_authorization", "/token"):
         case.body = form_of_website(case)

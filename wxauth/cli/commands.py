@@ -26,11 +26,11 @@ import click
 from ..errors import SessionKeyStale, SessionNotFound, StoreUnavailable, WeChatError, WxAuthError
 from ..models import User
 from ..settings import KEY_LENGTH, Settings, production_names
+from ..web.admin.doctor import CheckResult, explain, run_checks
 from ..web.extension import sandbox
 from ..web.routes.sessions import session_json
 from ..web.services import Services
 from ..wechat.answers import OPENID
-from .doctor import CheckResult, explain, run_checks
 
 try:
     import fcntl

@@ -278,9 +278,13 @@ class SessionStore:
         """
         self.redis.set(records.ban_name(user), BAN_TTL)
         self._end(user, "others", [], "ban")
-        if self.redis.read(records.ban_name(user)) is None:
+        if not self.is_banned(user):
             # An `unban` came in between. It did not see the reasons that this ban has written.
             self._forget_ban(user)
+
+    def is_banned(self, user: User) -> bool:
+        """Whether the operator banned the user."""
+        return self.redis.read(records.ban_name(user)) is not None
 
     def unban(self, user: User) -> None:
         """Allow the user to log in again. The tokens from before the ban are TokenInvalid from now on."""

@@ -67,6 +67,26 @@ HINTS: Final[Mapping[str, str]] = {
     "evicting": "set maxmemory-policy to noeviction: every other policy deletes sessions",
     "too_old": "Redis 5 or newer is needed",
 }
+#: The same hints in Chinese.
+CHINESE_HINTS: Final[Mapping[str, str]] = {
+    "noauth": "REDIS_URL 中缺少用户名或密码，或其中有误",
+    "noperm": "该 Redis 用户的权限不足：按 SECURITY.md 列出的权限授权",
+    "readonly": "REDIS_URL 指向了从节点：改为主节点，或使用 redis+sentinel://",
+    "oom": "Redis 内存已满：调大 maxmemory",
+    "misconf": "Redis 无法写入磁盘：查看 Redis 的日志",
+    "max_clients": "Redis 拒绝新连接：调大 maxclients，或调小 WXAUTH_REDIS_CONNECTIONS",
+    "loading": "Redis 正在加载数据：请等待",
+    "garbled": "返回的内容与命令不符：检查本服务与 Redis 之间的代理",
+    "timeout": "Redis 没有及时响应：检查 Redis 的负载和网络距离",
+    "unreachable": "检查 Redis 是否在 REDIS_URL 上监听、TLS 证书是否受信任、哨兵是否认识该主节点的名称",
+    "pool_exhausted": "连接已全部占用：调大 WXAUTH_REDIS_CONNECTIONS，或检查 Redis 的负载",
+    "cluster_down": "集群的一部分没有主节点：查看 CLUSTER INFO",
+    "slot_moving": "集群正在迁移槽：请等待",
+    "too_few_replicas": "Redis 的写入需要从节点（min-replicas-to-write），目前数量不足：检查从节点",
+    "not_replicated": "没有从节点及时确认写入：参见 WXAUTH_WAIT_REPLICAS",
+    "evicting": "把 maxmemory-policy 设为 noeviction：其他策略会删除会话",
+    "too_old": "需要 Redis 5 或更高版本",
+}
 #: The reasons that endanger sessions while Redis still keeps them.
 DANGERS: Final = ("too_old", "evicting")
 OLDEST_REDIS: Final = 5

@@ -123,6 +123,10 @@ class Actions:
         """End all sessions of a user."""
         self._end(user, services().store.end_all, user)
 
+    def end_session(self, user: User, id: str) -> None:
+        """End the session `id` of a user, for the operator. Raises SessionNotFound."""
+        self._end(user, services().store.end, user, id)
+
     def forget(self, user: User) -> None:
         """End all sessions of a user who closed the account. The metric counts them as `purge`."""
         self._end(user, services().store.end_all, user, "purge")

@@ -17,7 +17,7 @@ from .extension import WxAuth, sandbox
 from .middleware import wrap
 from .mount import mount
 from .problems import handle_http_errors
-from .routes import health
+from .routes import admin, health
 from .services import EXTENSION, Services
 from .tracing import hide_request
 
@@ -45,6 +45,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     mount(app, "/", sandbox().extend if settings.sandbox else None, cors_origins=settings.cors_origins)
     handle_http_errors(app)
     app.register_blueprint(health.bp)
+    app.register_blueprint(admin.bp)
     found: Services = app.extensions[EXTENSION]
     app.wsgi_app = wrap(app.wsgi_app, settings, found.cache, found.redis)  # type: ignore[assignment, method-assign]
     if settings.sandbox:

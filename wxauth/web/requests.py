@@ -13,7 +13,15 @@ from flask import request
 from werkzeug.datastructures import Authorization, MultiDict
 
 from .. import strict_json
-from ..errors import BadRequest, ClientUnauthorized, ConflictingClients, TokenMissing, TooLarge, UnsupportedMediaType
+from ..errors import (
+    BadRequest,
+    ClientUnauthorized,
+    ConflictingClients,
+    CrossSiteRequest,
+    TokenMissing,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from ..metrics import CLIENT_FAILURES
 from ..models import Secret
 from ..settings import Client
@@ -139,6 +147,24 @@ def authenticate_client(clients: Mapping[str, Client], public: Mapping[str, Clie
         CLIENT_FAILURES.labels("wrong" if secrets else "missing").inc()
         raise ClientUnauthorized
     return client
+
+
+def refuse_other_sites() -> None:
+    """Raise CrossSiteRequest if a page of another site made a browser send this request with Basic credentials.
+
+    A browser that knows them adds them to the requests of all sites (CSRF). Sec-Fetch-Site names the relation of the
+    two sites. Browsers send it to secure origins only; elsewhere Origin comes with each request that may change
+    something. No page can set either, and backends send neither. A link may lead here, because a GET changes nothing.
+    """
+    headers = request.headers
+    is_link = request.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
+    if is_link or not BASIC.match(headers.get("Authorization", "")):
+        return
+    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    is_own = origin is None or origin.partition("://")[2] == request.host
+    # A proxy may change Host, so Sec-Fetch-Site decides if it is there.
+    if not (site in ("same-origin", "none") if site else is_own):
+        raise CrossSiteRequest
 
 
 def find_client(authorization: str, clients: Mapping[str, Client]) -> Client | None:

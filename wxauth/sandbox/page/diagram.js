@@ -217,7 +217,7 @@ function opened(message) {
   parts.className = 'parts'
   for (const [key, text] of message.parts) {
     const part = parts.appendChild(document.createElement('div'))
-    say(part.appendChild(document.createElement('h4')), key)
+    say(part.appendChild(document.createElement('h3')), key)
     const pre = part.appendChild(document.createElement('pre'))
     pre.tabIndex = 0
     pre.textContent = text || sentence('open.none')

@@ -16,7 +16,7 @@ from ...sessions.store import WxSession
 from ...settings import Client
 from ...wechat.answers import OPENID
 from ..actions import auth
-from ..requests import authenticate_client, form_field, json_object, required_str
+from ..requests import authenticate_client, form_field, json_object, refuse_other_sites, required_str
 from ..services import services
 from . import RouteBlueprint
 from .sessions import EMPTY, session_json
@@ -31,11 +31,13 @@ FOR_SCANS: Final = (f"wxauth.{bp.name}.introspect", f"wxauth.{bp.name}.revoke")
 def require_client() -> None:
     """Refuse a request without the credential of a client. `g.wx_client` is the client.
 
-    The limit comes first, because it slows down guesses.
+    The limit comes first, because it slows down guesses. The routes of RFC 8628 do not call this: pages of other
+    origins may use them.
     """
     services().rate_limits.check_client()
     settings = services().settings
     g.wx_client = authenticate_client(settings.clients, settings.public_clients)
+    refuse_other_sites()
     if g.wx_client.scan_only and request.endpoint not in FOR_SCANS:
         raise InsufficientScope
 
@@ -71,24 +73,24 @@ def revoke() -> dict[str, Any]:
 
 @bp.get("/users/<appid>/<openid>/sessions")
 def list_sessions(appid: str, openid: str) -> dict[str, Any]:
-    return {"sessions": [session_json(entry) for entry in services().store.sessions_of(_user(appid, openid))]}
+    return {"sessions": [session_json(entry) for entry in services().store.sessions_of(user_of(appid, openid))]}
 
 
 @bp.delete("/users/<appid>/<openid>/sessions")
 def log_out_everywhere(appid: str, openid: str) -> tuple[str, int]:
-    auth.log_out_user(_user(appid, openid))
+    auth.log_out_user(user_of(appid, openid))
     return EMPTY
 
 
 @bp.put("/users/<appid>/<openid>/ban")
 def ban(appid: str, openid: str) -> tuple[str, int]:
-    auth.ban(_user(appid, openid))
+    auth.ban(user_of(appid, openid))
     return EMPTY
 
 
 @bp.delete("/users/<appid>/<openid>/ban")
 def unban(appid: str, openid: str) -> tuple[str, int]:
-    services().store.unban(_user(appid, openid))
+    services().store.unban(user_of(appid, openid))
     return EMPTY
 
 
@@ -96,7 +98,7 @@ def unban(appid: str, openid: str) -> tuple[str, int]:
 def sign(appid: str, openid: str) -> dict[str, str]:
     """WeChat's virtual payment and others ask for a signature under the user's session_key."""
     message = required_str(json_object(), "message")
-    return {"signature": services().store.sign(_user(appid, openid), message)}
+    return {"signature": services().store.sign(user_of(appid, openid), message)}
 
 
 def _session_of_token(*, touch: bool = True) -> WxSession | None:
@@ -118,7 +120,8 @@ def _may_see_session(session: WxSession) -> bool:
     return client.may_see(session.appid) and (is_granted or not client.scan_only)
 
 
-def _user(appid: str, openid: str) -> User:
+def user_of(appid: str, openid: str) -> User:
+    """Return the user of a path. Raises SessionNotFound if the client may not see the app."""
     if not g.wx_client.may_see(appid) or appid not in services().settings.apps or not OPENID.fullmatch(openid):
         raise SessionNotFound("This user does not exist.")
     return User(appid, openid)

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from ..errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
-from ..settings import APP_NAMES, REDIS_URL_NAMES, Settings
-from ..storage.client import FORBIDDEN, PROBE, RedisClient
-from ..storage.connections import is_encrypted, login_and_hosts
-from ..storage.reasons import DANGERS, HINTS, dangers
-from ..web.middleware import FORWARDED, FORWARDED_HINT
-from ..web.services import redis_client, transport, wechat_client
-from ..wechat.client import WeChatClient
-from ..wechat.errcodes import ERRCODES, MEANINGS, Text
+from ...errors import CodeInvalid, StoreUnavailable, WeChatError, WeChatMisconfigured, WeChatUnreachable
+from ...settings import APP_NAMES, REDIS_URL_NAMES, Settings
+from ...storage.client import FORBIDDEN, PROBE, RedisClient
+from ...storage.connections import is_encrypted, login_and_hosts
+from ...storage.reasons import CHINESE_HINTS, DANGERS, HINTS, dangers
+from ...wechat.client import WeChatClient
+from ...wechat.errcodes import ERRCODES, MEANINGS, Text
+from ..middleware import FORWARDED, FORWARDED_HINT
+from ..services import redis_client, transport, wechat_client
 
 Status = Literal["ok", "skipped", "warning", "failure"]
 
@@ -66,11 +66,23 @@ NO_AOF: Final = Text(
     "no append-only file: a crash of Redis undoes the last logouts and bans; set appendonly yes, appendfsync always",
     "没有开启 AOF：Redis 崩溃会撤销最近的登出和封禁；请设置 appendonly yes 和 appendfsync always",
 )
+UNKNOWN_AOF: Final = Text("INFO does not say whether there is an append-only file", "INFO 没有说明是否开启了 AOF")
+NO_INFO: Final = Text("Redis forbids INFO", "Redis 禁止 INFO 命令")
 #: What to do if the connection to Redis is not protected, by mode.
-TLS_HINTS: Final[Mapping[str, str]] = {
-    "off": "the password can be read on the network; use rediss:// or a private network",
-    "insecure": "the certificate is not verified; set WXAUTH_REDIS_TLS to pin:<its SHA-256> or to verify",
+TLS_HINTS: Final[Mapping[str, Text]] = {
+    "off": Text(
+        "the password can be read on the network; use rediss:// or a private network",
+        "网络上可以读到密码：使用 rediss://，或使用内网",
+    ),
+    "insecure": Text(
+        "the certificate is not verified; set WXAUTH_REDIS_TLS to pin:<its SHA-256> or to verify",
+        "没有校验证书：把 WXAUTH_REDIS_TLS 设为 pin:<证书的 SHA-256> 或 verify",
+    ),
 }
+FAR: Final = Text("move Redis into the same region", "把 Redis 部署到同一地域")
+SKEWED: Final = Text(
+    "synchronize both clocks by NTP, because sessions expire by them", "用 NTP 同步两边的时间，会话的过期由时间决定"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,14 @@ class CheckResult:
     app: str | None = None
 
 
+IN_SANDBOX: Final = CheckResult(
+    "sandbox",
+    "skipped",
+    "nothing else to check: the sandbox uses no external service",
+    "没有其他检查项：沙箱不使用外部服务",
+)
+
+
 def run_checks(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     """Check the installation that `environ` configures. Yields each result as soon as it is known."""
     settings, errors = Settings.read(environ)
@@ -93,19 +113,22 @@ def run_checks(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     if not errors:
         yield CheckResult("configuration", "ok", "all variables are valid")
     if settings.sandbox:
-        yield CheckResult("sandbox", "skipped", "nothing else to check: the sandbox uses no external service")
+        yield IN_SANDBOX
         return
-    for check, names, run in (("redis", REDIS_NAMES, _check_redis), ("wechat", WECHAT_NAMES, _check_wechat)):
+    for check, names, run in (("redis", REDIS_NAMES, check_redis), ("wechat", WECHAT_NAMES, check_wechat)):
         if errors.keys().isdisjoint(names):
             yield from run(settings)
         else:
             yield CheckResult(check, "skipped", "not checked: fix the configuration first")
 
 
-def _check_redis(settings: Settings) -> Iterator[CheckResult]:
-    """Check the encryption first, which needs no connection. The first error ends the rest."""
+def check_redis(settings: Settings, client: RedisClient | None = None) -> Iterator[CheckResult]:
+    """Check the encryption first, which needs no connection. The first error ends the rest.
+
+    `client` is None for a new connection.
+    """
     yield _tls(settings)
-    redis = redis_client(settings)
+    redis = client or redis_client(settings)
     try:
         yield _health(redis.health())
         yield from _info(redis)
@@ -114,12 +137,19 @@ def _check_redis(settings: Settings) -> Iterator[CheckResult]:
         if not settings.trusted_proxies and redis.read(FORWARDED) is not None:
             yield CheckResult("proxies", "warning", *PROXY_NOT_TRUSTED, settings.trusted_proxies)
     except StoreUnavailable as error:
-        yield _judge("redis", error.reason, error.hint or error.reason, "can't store sessions", "failure")
+        yield _judge("redis", error.reason, _hint(error.reason), "can't store sessions", "failure")
 
 
-def _judge(check: str, value: str | float, hint: str | None, text: str, status: Status = "warning") -> CheckResult:
+def _hint(reason: str) -> Text:
+    """Return the hint for a reason of `storage.reasons`."""
+    return Text(HINTS.get(reason, reason), CHINESE_HINTS.get(reason, reason))
+
+
+def _judge(check: str, value: str | float, hint: Text | None, text: str, status: Status = "warning") -> CheckResult:
     """Return a result that is ok without `hint`."""
-    return CheckResult(check, status if hint else "ok", f"{text}: {hint}" if hint else text, value=value)
+    if hint is None:
+        return CheckResult(check, "ok", text, value=value)
+    return CheckResult(check, status, f"{text}: {hint.english}", f"{value}：{hint.chinese}", value)
 
 
 def _tls(settings: Settings) -> CheckResult:
@@ -134,7 +164,7 @@ def _tls(settings: Settings) -> CheckResult:
 def _health(health: str) -> CheckResult:
     if health in ("ok", *DANGERS):
         return CheckResult("redis", "ok", "can store sessions")
-    return _judge("redis", health, HINTS.get(health, health), "a part of the cluster can't store sessions", "failure")
+    return _judge("redis", health, _hint(health), "a part of the cluster can't store sessions", "failure")
 
 
 def _info(redis: RedisClient) -> Iterator[CheckResult]:
@@ -144,9 +174,9 @@ def _info(redis: RedisClient) -> Iterator[CheckResult]:
     except StoreUnavailable as error:
         if error.reason not in FORBIDDEN:
             raise
-        yield CheckResult("redis.version", "skipped", "Redis forbids INFO", value=error.reason)
+        yield CheckResult("redis.version", "skipped", *NO_INFO, error.reason)
         return
-    hints = {danger: HINTS[danger] for facts in nodes for danger in dangers(facts)}
+    hints = {danger: _hint(danger) for facts in nodes for danger in dangers(facts)}
     versions = ", ".join(sorted({facts.get("redis_version", "unknown") for facts in nodes}))
     policies = ", ".join(sorted({facts.get("maxmemory_policy", "unknown") for facts in nodes}))
     yield _judge("redis.version", versions, hints.get("too_old"), versions, "failure")
@@ -160,13 +190,13 @@ def _persistence(aof: set[str]) -> CheckResult:
         return CheckResult("redis.persistence", "warning", *NO_AOF, "off")
     if aof == {"1"}:
         return CheckResult("redis.persistence", "ok", *AOF, "on")
-    return CheckResult("redis.persistence", "skipped", "INFO does not say whether there is an append-only file")
+    return CheckResult("redis.persistence", "skipped", *UNKNOWN_AOF)
 
 
 def _latency(redis: RedisClient) -> CheckResult:
     times = timeit.repeat(lambda: redis.read(PROBE), repeat=PINGS, number=1)
     median = round(statistics.median(times) * 1000, 2)
-    hint = "move Redis into the same region" if median > SLOW_MILLISECONDS else None
+    hint = FAR if median > SLOW_MILLISECONDS else None
     return _judge("redis.latency", median, hint, f"median {median} ms of {PINGS} round trips")
 
 
@@ -174,17 +204,17 @@ def _clock(redis: RedisClient) -> CheckResult:
     before = time.time()
     redis_time = redis.clock()
     ahead = round((before + time.time()) / 2 - redis_time, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
-    hint = "synchronize both clocks by NTP, because sessions expire by them" if abs(ahead) > MAX_CLOCK_SKEW else None
+    hint = SKEWED if abs(ahead) > MAX_CLOCK_SKEW else None
     return _judge("clock", ahead, hint, f"{abs(ahead):.3f} s difference to Redis")
 
 
-def _check_wechat(settings: Settings) -> Iterator[CheckResult]:
+def check_wechat(settings: Settings, client: WeChatClient | None = None) -> Iterator[CheckResult]:
     """Check the login of each app at WeChat."""
     if settings.wechat_proxy:
         host = urlsplit(settings.wechat_proxy.reveal()).netloc.rpartition("@")[2]
         text = Text(f"requests to WeChat go through {host}", f"发往微信的请求经过代理 {host}")
         yield CheckResult("wechat.proxy", "ok", *text, host)
-    client = wechat_client(settings, transport(settings, pool_size=1))
+    client = client or wechat_client(settings, transport(settings, pool_size=1))
     for number, appid in enumerate(settings.apps, 1):
         # An AppID of another format may be a secret in the wrong variable.
         yield _exchange(client, appid, appid if APPID.fullmatch(appid) else f"app {number}")
