@@ -24,7 +24,7 @@ from wxauth import logs
 from wxauth.errors import WeChatUnreachable
 from wxauth.logs import MAX_REFUSALS
 from wxauth.models import Secret
-from wxauth.web.middleware import RequestId
+from wxauth.web.middleware.request_id import RequestId
 from wxauth.wechat.transport import Request, Transport
 
 

@@ -35,7 +35,7 @@ from wxauth.settings import Settings
 from wxauth.storage.reasons import HINTS as REDIS_HINTS
 from wxauth.web.admin import doctor as checks
 from wxauth.web.app import create_app
-from wxauth.web.middleware import FORWARDED
+from wxauth.web.middleware.addresses import FORWARDED
 from wxauth.web.services import redis_client
 from wxauth.wechat.errcodes import ERRCODES, HINTS, MEANINGS
 

@@ -23,7 +23,9 @@ from wxauth.models import Secret
 from wxauth.sessions.cache import SessionCache
 from wxauth.settings import Client
 from wxauth.web.app import create_app
-from wxauth.web.middleware import FORWARDED_HINT, MAX_PER_ADDRESS, MAX_WAIT, wrap
+from wxauth.web.middleware import wrap
+from wxauth.web.middleware.addresses import FORWARDED_HINT
+from wxauth.web.middleware.body_buffer import MAX_PER_ADDRESS, MAX_WAIT
 from wxauth.web.requests import MAX_BODY
 from wxauth.web.services import redis_client, session_store
 

@@ -21,7 +21,7 @@ from ...storage.connections import is_encrypted, login_and_hosts
 from ...storage.reasons import CHINESE_HINTS, DANGERS, HINTS, dangers
 from ...wechat.client import WeChatClient
 from ...wechat.errcodes import ERRCODES, MEANINGS, Text
-from ..middleware import FORWARDED, FORWARDED_HINT
+from ..middleware.addresses import FORWARDED, FORWARDED_HINT
 from ..services import redis_client, transport, wechat_client
 
 Status = Literal["ok", "skipped", "warning", "failure"]

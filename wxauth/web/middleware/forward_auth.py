@@ -1,0 +1,58 @@
+"""Forward auth at `/verify`, in front of Flask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from flask import Response
+
+from ...errors import CredentialError, StoreUnavailable, WxAuthError
+from ...sessions.cache import SessionCache
+from ..problems import NO_STORE, to_response
+from ..requests import token_from_header
+
+log = logging.getLogger(__name__)
+
+VERIFY: Final = "/verify"
+#: Envoy appends the path of the request to a prefix, and takes no other status than 200 for a success.
+VERIFY_PREFIX: Final = "/verify/"
+
+
+class ForwardAuth:
+    """Forward auth for a proxy: answers the user of the token. It reads only `Authorization`.
+
+    Below VERIFY_PREFIX every path gets the same answer, with 200 instead of 204.
+
+    The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
+    replaces those of the caller.
+    """
+
+    def __init__(self, app: WSGIApplication, cache: SessionCache, *, sandbox: bool) -> None:
+        self._app = app
+        self._cache = cache
+        self._headers = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path != VERIFY and not path.startswith(VERIFY_PREFIX):
+            return self._app(environ, start_response)
+        try:
+            session = self._cache.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
+        except (CredentialError, StoreUnavailable) as error:
+            return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
+        # No log line: a proxy asks before every request.
+        user = {"X-WX-AppID": session.appid, "X-WX-OpenID": session.openid, "X-WX-UnionID": session.unionid or ""}
+        status, length = ("204 No Content", []) if path == VERIFY else ("200 OK", [("Content-Length", "0")])
+        start_response(status, [*user.items(), *self._headers, *NO_STORE, *length])
+        return [b""]
+
+    def _refuse(self, error: WxAuthError, method: str) -> Response:
+        fields = {"method": method[:16], "route": VERIFY, "status": error.status, "problem": error.code}
+        log.info("request", extra=fields)
+        response = to_response(error)
+        # nginx drops the body of a subrequest, and can read this header.
+        response.headers.extend([*self._headers, ("X-WXAuth-Problem", error.code)])
+        return response

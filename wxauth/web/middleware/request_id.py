@@ -1,0 +1,38 @@
+"""The outermost middleware: it makes the request known to the log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from werkzeug.wsgi import ClosingIterator
+
+from ...logs import current_environ
+from ..tracing import hide_path
+
+
+class RequestId:
+    """Makes the request known to `logs`, so that its lines and its problems have one id.
+
+    Flask's hooks would not reach what is answered before Flask.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        before = current_environ.set(environ)
+        # For the answers of the other middleware. A route of the application replaces it.
+        hide_path(environ)
+        try:
+            answer = self._app(environ, start_response)
+            return answer if isinstance(answer, list) else _complete(answer)
+        finally:
+            current_environ.reset(before)
+
+
+def _complete(answer: Iterable[bytes]) -> list[bytes]:
+    """Return the answer in one chunk. Hypercorn answers 500 if there is none, as in a 204 or for HEAD."""
+    with contextlib.closing(ClosingIterator(answer)):
+        return [b"".join(answer)]
