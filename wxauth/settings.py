@@ -277,6 +277,11 @@ class Settings:
         """How many threads of a worker may wait for WeChat at the same time. The others are for checks."""
         return max(self.threads * 3 // 4, 1)
 
+    @property
+    def max_images(self) -> int:
+        """How many of these may wait for images to scan, which everyone can ask for."""
+        return max(self.max_logins // 8, 1)
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Return the settings in `environ`. An empty variable counts as absent.

@@ -24,6 +24,8 @@ PREFIX: Final = "wxa:l:"
 #: Mobile networks share addresses.
 ADDRESS_GUESSES: Final = parse("300 per 5 minutes")
 USER_GUESSES: Final = parse("10 per 5 minutes")
+#: An image has up to 512 KiB, and is kept for as long as this.
+IMAGES: Final = parse("300 per 5 minutes")
 
 
 class RateLimits:
@@ -66,6 +68,10 @@ class RateLimits:
     def check_public_client(self) -> None:
         """Count a device code for a public client: everyone can ask for one."""
         self._check(self._login, "device code")
+
+    def check_image(self) -> None:
+        """Count an image to scan that WeChat has to draw: everyone can ask for one, and Redis keeps it."""
+        self._check(IMAGES, "image")
 
     @contextlib.contextmanager
     def counting_guesses(self, user: User | None = None) -> Iterator[None]:

@@ -51,7 +51,9 @@ class Services:
         self.user_api = UserApi(self.wechat, tokens, self.store)
         self.tickets = Tickets(self.store, ring)
         self.device_codes = DeviceCodes(self.redis, ring, self.store)
-        self.code_images = CodeImages(self.redis, self.device_codes, tokens, self.wechat, settings.scan_page)
+        self.code_images = CodeImages(
+            self.redis, self.device_codes, tokens, self.wechat, settings.scan_page, settings.max_images
+        )
         # The sandbox's Redis is in this process, so there is nothing to listen to.
         listener = None if settings.sandbox else RevocationListener(self.redis)
         self.cache = SessionCache(self.store, listener, settings.cache_size)
@@ -84,6 +86,7 @@ class Services:
         self._free_all_turns()
         self.redis.reset()
         self.wechat.reset()
+        self.code_images.reset()
         self.cache.reset()
         self.rate_limits.reset()
 

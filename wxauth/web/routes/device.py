@@ -79,8 +79,12 @@ def image(user_code: str) -> Response:
     """The image that the website shows: a mini-program code, or with WXAUTH_SCAN_LINK a QR code of a link."""
     with services().rate_limits.counting_guesses():
         code = normalized(user_code)
-        content = _link_image(code) if services().settings.scan_link else services().code_images.get(code)
+        content = _link_image(code) if services().settings.scan_link else _mini_program_code(code)
     return Response(content, mimetype=image_type(content))
+
+
+def _mini_program_code(code: str) -> bytes:
+    return services().code_images.get(code, services().rate_limits.check_image)
 
 
 def _link_image(code: str) -> bytes:
