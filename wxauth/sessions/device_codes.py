@@ -106,9 +106,12 @@ class DeviceCodes:
         raise DeviceCodeNotFound
 
     def answer(self, user_code: str, session: WxSession, *, approve: bool) -> None:
-        """Approve or deny, for the user of `session`. Raises DeviceCodeNotFound also for the phone of another app."""
+        """Approve or deny, for the user of `session`.
+
+        Raises DeviceCodeNotFound also for the phone of another app, TokenInvalid if the session has just ended.
+        """
         self.show(user_code, session.appid)
-        user = [session.appid, session.openid, session.unionid] if approve else []
+        user = self._approval(session) if approve else []
         state = "approved" if approve else "denied"
         for key in self._ring:
             tag = key.for_user_code(user_code)
@@ -137,10 +140,18 @@ class DeviceCodes:
         """Return the key of the hash of a new user_code."""
         return name_of(self._ring.newest.for_user_code(user_code))
 
+    def _approval(self, session: WxSession) -> list[Any]:
+        # The mark first: if the session is ended after that, the mark goes too.
+        mark = self._store.approval_mark(session.user, LIFE)
+        self._store.require_live(session)
+        return [session.appid, session.openid, session.unionid, mark]
+
     def _log_in(
-        self, code: Token, client_id: str, appid: str, openid: str, unionid: str | None
+        self, code: Token, client_id: str, appid: str, openid: str, unionid: str | None, mark: str
     ) -> tuple[Secret, WxSession]:
         user, now = User(appid, openid), int(self._store.now())
+        if not self._store.has_approval(user, mark):
+            raise AccessDenied
         token = self._ring.issue_for(code, user)
         record = Record(user, unionid, client_id, now, now + self._store.policy.max_ttl, records.SCAN)
         try:

@@ -3,6 +3,7 @@
     wxa:{<22 characters>}   one hash per user and ring key, whose id comes first; `shared.lua` lists its fields
     wxa:b:<22 characters>   a ban
     wxa:l:{<22 characters>}  the user's failed tries to decrypt user data
+    wxa:{<22 characters>}:a  a random mark, which the user's approvals of scans name; without it they are void
     wxa:{<22 characters>}:w  for a millisecond, so that WAIT has a write to wait for
 
 A session's value is read in two ways. The list of a user needs the clear part and the label, which is sealed for the
@@ -92,6 +93,11 @@ def ban_name(user: User) -> str:
     """Return the key of a user's ban. It is a plain hash, because a ban must outlive every ring key."""
     digest = hashlib.sha256(f"wxauth ban {user.appid}\0{user.openid}".encode()).digest()
     return f"wxa:b:{urlsafe_b64encode(digest[:16]).decode().rstrip('=')}"
+
+
+def approvals_name(user_hash: UserHash) -> str:
+    """Return the key of the mark without which the user's approvals of scans are void."""
+    return f"{user_hash.name}:a"
 
 
 def failures_name(user_hash: UserHash) -> str:
