@@ -115,14 +115,21 @@ def seal_record(token: Token, record: Record) -> bytes:
 
 
 def open_session(token: Token, value: bytes) -> tuple[Record, float]:
-    """Return the record and the idle end (Unix seconds) of a session's value. Raises InvalidSeal."""
+    """Return the record and the idle end (Unix seconds) of a session's value.
+
+    Raises InvalidSeal, also if the parent in the clear part is another one: the scripts read that one.
+    """
     if len(value) < CLEAR.size:
         raise InvalidSeal
     idle_end, _, kind, label_length = CLEAR.unpack_from(value)
-    sealed = value[_label_start(kind) + label_length :]
+    start = _label_start(kind)
+    sealed = value[start + label_length :]
     ends_at, payload = unseal(token.seal_key, _context(token.hash_tag, token.id), sealed)
     appid, openid, unionid, device, created_at, *origin = json.loads(payload)
-    return Record(User(appid, openid), unionid, device, created_at, ends_at, *origin), idle_end / MICROSECONDS
+    record = Record(User(appid, openid), unionid, device, created_at, ends_at, *origin)
+    if value[CLEAR.size : start] != record.parent.encode():
+        raise InvalidSeal
+    return record, idle_end / MICROSECONDS
 
 
 def end_of(value: bytes, max_ttl: int) -> float:
