@@ -306,7 +306,7 @@ class UnsupportedGrantType(OAuthError):
 
 
 class RateLimited(WxAuthError):
-    """More than `amount` requests in `window` seconds from one `source`: "address" or "user".
+    """More than `amount` requests in `window` seconds from one `source`: "address", "user", or "service" for all.
 
     `retry_after` is the number of seconds until the window ends. The headers are those of the IETF draft "RateLimit
     header fields for HTTP".

@@ -26,6 +26,8 @@ ADDRESS_GUESSES: Final = parse("300 per 5 minutes")
 USER_GUESSES: Final = parse("10 per 5 minutes")
 #: An image has up to 512 KiB, and is kept for as long as this.
 IMAGES: Final = parse("300 per 5 minutes")
+#: A network of IPv6 has 65,536 addresses that count as one each. A device code takes 1 KB of Redis with its counters.
+PUBLIC_CODES: Final = parse("20000 per 5 minutes")
 
 
 class RateLimits:
@@ -66,8 +68,9 @@ class RateLimits:
             self._check(self._client, request.endpoint or "")
 
     def check_public_client(self) -> None:
-        """Count a device code for a public client: everyone can ask for one."""
+        """Count a device code for a public client, of the address and of all: everyone can ask for one."""
         self._check(self._login, "device code")
+        self._check(PUBLIC_CODES, "device code", shared=True)
 
     def check_image(self) -> None:
         """Count an image to scan that WeChat has to draw: everyone can ask for one, and Redis keeps it."""
@@ -91,15 +94,18 @@ class RateLimits:
                 self._check(limit, "user_code", source)
             raise
 
-    def _check(self, limit: RateLimitItem, scope: str, user: User | None = None, amount: int = 1) -> None:
+    def _check(
+        self, limit: RateLimitItem, scope: str, user: User | None = None, amount: int = 1, *, shared: bool = False
+    ) -> None:
         """Count in Redis. While it cannot be asked, count in memory, and raise StoreUnavailable within the limit.
 
-        The `amount` 0 asks whether there is room for one more.
+        The `amount` 0 asks whether there is room for one more. A `shared` limit counts all callers together.
         """
         if user is None and not has_request_context():
             return
-        source = "user" if user else "address"
-        caller = f"{user.appid} {user.openid}" if user else client_network(request.remote_addr or "")
+        source = "service" if shared else "user" if user else "address"
+        address = "" if shared else client_network(request.remote_addr or "")
+        caller = f"{user.appid} {user.openid}" if user else address
         # An HMAC: a plain hash of an IPv4 address can be reversed by brute force.
         key = hmac.digest(self._key, limit.key_for(scope, source, caller).encode(), "sha256").hex()[:32]
         window, failure = limit.get_expiry(), None

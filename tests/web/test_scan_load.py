@@ -1,4 +1,4 @@
-"""Images to scan: everyone can ask for them, so they must not take the place of logins."""
+"""Device codes and their images: everyone can ask for them, so they must not take the place of logins."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import redis
 import requests
 from flask.testing import FlaskClient
 from limits import parse
+from werkzeug.test import TestResponse
 
 from tests.conftest import APPID, Phone
 from tests.support.clients import basic, problem, settings_with_clients
@@ -27,6 +28,7 @@ from wxauth.wechat.transport import Transport
 
 THREADS = 64
 DESK = "desk"
+SITE = "site"
 SECRET = "a-client-secret-of-the-desk"
 
 
@@ -48,8 +50,9 @@ class SlowDrawing(FakeWeChat):
 @pytest.fixture
 def settings() -> Settings:
     clients = {DESK: Client(Secret(SECRET), None, DESK, scan_only=True)}
+    sites = {SITE: Client(None, None, SITE, scan_only=True)}
     public: dict[str, Any] = {"public_url": "https://login.example.com", "threads": THREADS, "wechat_timeout": 8.0}
-    return dataclasses.replace(settings_with_clients(), clients=clients, cache_size=0, **public)
+    return dataclasses.replace(settings_with_clients(), clients=clients, public_clients=sites, cache_size=0, **public)
 
 
 @pytest.fixture
@@ -102,3 +105,20 @@ def test_images_of_an_address_are_limited_and_kept_ones_are_not_counted(
     assert problem(answer) == (429, "rate_limited")
     assert 0 < int(answer.headers["Retry-After"]) <= 300
     assert client.get(third, environ_overrides={"REMOTE_ADDR": "192.0.2.9"}).status_code == 200
+
+
+def ask_as_site(client: FlaskClient, address: str) -> TestResponse:
+    form = {"client_id": SITE, "appid": APPID}
+    return client.post("/device_authorization", data=form, environ_overrides={"REMOTE_ADDR": address})
+
+
+def test_codes_of_public_clients_are_limited_for_all_addresses_together(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One caller with a network of IPv6 filled Redis, and then all logins failed."""
+    monkeypatch.setattr(rate_limits, "PUBLIC_CODES", parse("3 per 5 minutes"))
+    answers = [ask_as_site(client, f"2001:db8:0:{number}::1") for number in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[3].get_json()["error"] == "rate_limited"
+    assert answers[3].headers["RateLimit-Policy"] == '"service";q=3;w=300'
+    assert image_path(client)
