@@ -1351,13 +1351,20 @@ test('the scan page asks nothing without a code', async t => {
   assert.deepEqual(front.seen, [])
 })
 
-for (const entry of [1012, 1013, 1048, 1049]) {
-  test(`the scan page refuses a code from a picture: ${entry}`, async t => {
+// A picture, a card in a chat, another mini program, a link, an application.
+for (const entry of [1012, 1013, 1048, 1049, 1007, 1008, 1037, 1065, 1069]) {
+  test(`the scan page refuses a code that the camera has not read: ${entry}`, async t => {
     const { page } = await scanPage(t, { scene: 'BCDFGHJK' }, entry)
-    assert.match(page.data.error, /不支持识别图片/)
+    assert.match(page.data.error, /不支持图片和链接/)
     assert.deepEqual([page.data.code, front.seen], ['', []])
   })
 }
+
+test('the scan page accepts an ordinary QR code that the camera has read', async t => {
+  asks()
+  const { page } = await scanPage(t, { scene: 'BCDFGHJK' }, 1011)
+  assert.equal(page.data.asking.name, 'console')
+})
 
 test('the web-view page opens the page with a ticket in the fragment', async t => {
   const { wx, clock } = await phoneLoggedIn(t)

@@ -10,11 +10,11 @@ const WORDS = {
   wx_failed: '网络不通 · No connection',
 }
 const NO_CODE = '没有识别到登录码，请重新扫码 · There is no login code here'
-const PICTURE = '请用“扫一扫”直接扫屏幕上的码，不支持识别图片 · Scan the code on the screen; pictures are not accepted'
+const NOT_SCANNED = '请用“扫一扫”直接扫屏幕上的码，不支持图片和链接 · Scan the code on the screen; pictures and links are not accepted'
 
-// WeChat's numbers for a code that was read from a picture, by a long press or from the album. An attacker sends the code
-// of the attacker's own screen as a picture, to be logged in as this user.
-const FROM_PICTURE = [1012, 1013, 1048, 1049]
+// WeChat's numbers for a QR code and a mini-program code that the camera has read. An attacker sends the code of the
+// attacker's own screen as a picture, or opens this page with it from a card, a link or another mini program.
+const BY_CAMERA = [1011, 1047]
 
 function ago(seconds) {
   const minutes = Math.floor(Math.max(0, seconds) / 60)
@@ -26,7 +26,7 @@ Page({
 
   onLoad(query) {
     const code = auth.scanned(query)
-    if (FROM_PICTURE.includes(wx.getEnterOptionsSync().scene)) return this.setData({ busy: false, error: PICTURE })
+    if (!BY_CAMERA.includes(wx.getEnterOptionsSync().scene)) return this.setData({ busy: false, error: NOT_SCANNED })
     if (!code) return this.setData({ busy: false, error: NO_CODE })
     this.setData({ code })
     return this.show()
