@@ -15,6 +15,7 @@ from wxauth.sessions.store import BAN_TTL, MAX_FAILURES, TOUCH_INTERVAL
 from wxauth.settings import CLIENT_SECRET_LENGTH, KEY_LENGTH, Settings
 from wxauth.storage.acl import CLUSTER_RIGHTS, MORE_COMMANDS, RIGHTS, SENTINEL_RIGHTS
 from wxauth.storage.reasons import HINTS
+from wxauth.web.rate_limits import IMAGES, PUBLIC_CODES, USER_GUESSES
 from wxauth.web.requests import MAX_BODY
 from wxauth.wechat.access_tokens import FORCE_INTERVAL
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
@@ -41,6 +42,9 @@ LIMITS = {
     "a silent connection": HEADER_TIMEOUT // 1000,
     "logins of an address": int(Settings.login_rate.partition("/")[0]),
     "failed tries": MAX_FAILURES,
+    "wrong codes": USER_GUESSES.amount,
+    "images to scan": IMAGES.amount,
+    "device codes": PUBLIC_CODES.amount,
     "phone numbers": int(Settings.phone_rate.partition("/")[0]),
     "forcing an access token": FORCE_INTERVAL // 3600,
     "an exchange": Settings.__dataclass_fields__["wechat_timeout"].default,
