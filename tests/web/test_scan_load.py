@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 import requests
+import segno
 from flask.testing import FlaskClient
 from limits import parse
 from werkzeug.test import TestResponse
@@ -105,6 +106,24 @@ def test_images_of_an_address_are_limited_and_kept_ones_are_not_counted(
     assert problem(answer) == (429, "rate_limited")
     assert 0 < int(answer.headers["Retry-After"]) <= 300
     assert client.get(third, environ_overrides={"REMOTE_ADDR": "192.0.2.9"}).status_code == 200
+
+
+def test_qr_code_of_a_link_is_drawn_once(
+    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some hundred requests a second for one code used up the processor."""
+    settings = dataclasses.replace(settings, scan_link=True)
+    client = create_app(settings, store=session_store(settings, RedisClient(lambda: raw_redis))).test_client()
+    drawn, make = list[str](), segno.make
+
+    def counting(link: str, **options: Any) -> Any:
+        drawn.append(link)
+        return make(link, **options)
+
+    monkeypatch.setattr(segno, "make", counting)
+    path = image_path(client)
+    assert len({client.get(path).get_data() for _ in range(5)}) == 1
+    assert len(drawn) == 1
 
 
 def ask_as_site(client: FlaskClient, address: str) -> TestResponse:
