@@ -618,6 +618,16 @@ HIDDEN = [
     "GET /metrics?/login",
     "GET http://a/metrics",
     "GET /.wxauth",
+    "GET /verify/login",
+    "GET /device/../metrics",
+    "GET /device/%2e%2e/metrics",
+    "GET /device/..%2fmetrics",
+    "GET /device/BCDFGHJK%2f..%2f..%2fmetrics",
+    "GET /device/BCDFGHJK.png/../../metrics",
+    "GET /.well-known/oauth-authorization-server/../../metrics",
+    "GET /.well-known/oauth-authorization-server%2f..%2f..%2fmetrics",
+    "POST /token/../introspect",
+    "POST /token%2f..%2fintrospect",
 ]
 
 
