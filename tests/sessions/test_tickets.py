@@ -52,7 +52,7 @@ def devices(store: SessionStore) -> list[str | None]:
 
 
 def hash_of(raw: redis.Redis, session: WxSession) -> str:
-    return next(name.decode() for name in cast(list[bytes], raw.keys("wxa:{*")) if raw.hexists(name, session.id))
+    return next(name.decode() for name in cast(list[bytes], raw.keys("wxa:{*}")) if raw.hexists(name, session.id))
 
 
 def ticket_fields(raw: redis.Redis, name: str) -> dict[bytes, bytes]:

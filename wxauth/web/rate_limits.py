@@ -103,9 +103,7 @@ class RateLimits:
         """
         if user is None and not has_request_context():
             return
-        source = "service" if shared else "user" if user else "address"
-        address = "" if shared else client_network(request.remote_addr or "")
-        caller = f"{user.appid} {user.openid}" if user else address
+        source, caller = ("service", "") if shared else _caller(user)
         # An HMAC: a plain hash of an IPv4 address can be reversed by brute force.
         key = hmac.digest(self._key, limit.key_for(scope, source, caller).encode(), "sha256").hex()[:32]
         window, failure = limit.get_expiry(), None
@@ -120,3 +118,8 @@ class RateLimits:
             raise RateLimited(window - age, limit.amount, window, source)
         if failure:
             raise failure
+
+
+def _caller(user: User | None) -> tuple[str, str]:
+    """Return what a limit counts: the user if there is one, else the address of the request."""
+    return ("user", f"{user.appid} {user.openid}") if user else ("address", client_network(request.remote_addr or ""))
