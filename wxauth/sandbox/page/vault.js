@@ -5,7 +5,7 @@ import { ask } from './wire.js'
 
 const KINDS = [
   [/^wxa:\{[\w-]{22}\}$/, 'u'], [/^wxa:d:\{[\w-]{22}\}$/, 'd'], [/^wxa:d:.*:i$/, 'i'], [/^wxa:\{[^}]*\}:t:/, 't'],
-  [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p'],
+  [/^wxa:\{[\w-]{22}\}:a$/, 'a'], [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p'],
 ]
 
 let known = null
