@@ -166,13 +166,13 @@ class KeyRing:
 
         The key of the hash tag signs it: without that key no token of the hash is good.
         """
-        key = self.key_of(hash_tag) or self.newest
         body = f"{prefix}{hash_tag}{secret or secrets.token_urlsafe(32)}"
+        key = self.key_of(hash_tag)
         return key.token(body, key.signature(body))
 
-    def key_of(self, hash_tag: str) -> SigningKey | None:
-        """Return the key that made this hash tag, if it is in the ring."""
-        return next((key for key in self._keys if hash_tag.startswith(key.id)), None)
+    def key_of(self, hash_tag: str) -> SigningKey:
+        """Return the key that made this hash tag. The tag of a verified token has one."""
+        return next(key for key in self._keys if hash_tag.startswith(key.id))
 
     def verify(self, text: str, prefix: str = PREFIX) -> Token:
         """Return the token of `text`, which may be any text. Raises TokenInvalid if no key of ours signed it."""

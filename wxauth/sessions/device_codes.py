@@ -164,10 +164,7 @@ class DeviceCodes:
             code = self._ring.verify(text, DEVICE_PREFIX)
         except TokenInvalid:
             raise InvalidGrant from None
-        key = self._ring.key_of(code.hash_tag)
-        if key is None:
-            raise ExpiredToken
-        return code, key
+        return code, self._ring.key_of(code.hash_tag)
 
     def _run(self, tag: str, step: str, *arguments: str | bytes | int) -> Any:
         """Run one step of the script."""
