@@ -81,6 +81,7 @@ class WxSession:
     """A live session. Times are Unix seconds; it ends at `expires_at` unless it is used before.
 
     `kind` is how it began: "login" (wx.login), "scan" or "ticket". The `device` of a scan is the id of the client.
+    `parent` is the id of the session that asked for the ticket; "" for the other kinds.
     Example: `wx_session.openid` in a view with `@login_required`.
     """
 
@@ -92,6 +93,7 @@ class WxSession:
     created_at: int
     expires_at: int
     kind: str
+    parent: str
     _store: SessionStore = field(repr=False, compare=False)
 
     @property
@@ -479,9 +481,8 @@ class SessionStore:
         return self.redis.run(script, user_hash.name, *self._shared, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
-        appid, openid = record.user.appid, record.user.openid
-        kind = KINDS.get(record.kind, "")
-        return WxSession(id, appid, openid, record.unionid, record.device, record.created_at, expires_at, kind, self)
+        user, times = (record.user.appid, record.user.openid, record.unionid), (record.created_at, expires_at)
+        return WxSession(id, *user, record.device, *times, KINDS.get(record.kind, ""), record.parent, self)
 
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:

@@ -170,7 +170,8 @@ def _counting_failed_logins() -> Iterator[None]:
 
 def _report_login(session: WxSession, replacing: WxSession | None) -> None:
     LOGINS.labels("ok").inc()
-    if replacing:
+    # A login by ticket does not end the session that asked for the ticket.
+    if replacing and replacing.id != session.parent:
         _send(logged_out, user=replacing.user)
     _send(logged_in, session=session)
 
