@@ -78,6 +78,11 @@ def form_field(name: str) -> str:
     return values[0]
 
 
+def given_values(fields: MultiDict[str, str], name: str) -> list[str]:
+    """Return the values of a form field. One without a value counts as absent (RFC 6749, 3.2)."""
+    return [value for value in fields.getlist(name) if value]
+
+
 def raw_body() -> bytes:
     """Return the body as bytes. Raises TooLarge, or BadRequest if the connection ended before the body did."""
     raw = request.get_data()
@@ -137,10 +142,10 @@ def authenticate_client(clients: Mapping[str, Client], public: Mapping[str, Clie
     """
     basic = _basic_credential(request.headers.get("Authorization", ""))
     fields = form() if request.mimetype == FORM else MultiDict[str, str]()
-    ids = {*([basic[0]] if basic else []), *fields.getlist("client_id")}
+    ids = {*([basic[0]] if basic else []), *given_values(fields, "client_id")}
     if len(ids) > 1:
         raise ConflictingClients
-    secrets = [*([basic[1]] if basic else []), *([text] for text in fields.getlist("client_secret"))]
+    secrets = [*([basic[1]] if basic else []), *([text] for text in given_values(fields, "client_secret"))]
     id = next(iter(ids), "")
     client = _proven_client(id, secrets, clients) if secrets else (public or {}).get(id)
     if client is None:

@@ -258,6 +258,8 @@ GOOD: dict[str, Credential] = {
     "form": ({}, {"client_id": DESK, "client_secret": CLIENT_SECRET}),
     "backend": ({"Authorization": basic()}, {}),
     "public": ({}, {"client_id": SITE}),
+    "public and an empty secret": ({}, {"client_id": SITE, "client_secret": ""}),
+    "Basic and empty fields": ({"Authorization": basic(DESK)}, {"client_id": "", "client_secret": ""}),
 }
 WRONG: dict[str, Credential] = {
     "none": ({}, {}),
@@ -265,6 +267,7 @@ WRONG: dict[str, Credential] = {
     "unknown id": ({"Authorization": basic("nobody")}, {}),
     "unknown public id": ({}, {"client_id": "nobody"}),
     "id without its secret": ({}, {"client_id": DESK}),
+    "id and an empty secret": ({}, {"client_id": DESK, "client_secret": ""}),
     "backend without its secret": ({}, {"client_id": BACKEND}),
     "wrong secret in the form": ({}, {"client_id": DESK, "client_secret": "guess"}),
     "one of two secrets wrong": ({"Authorization": basic(DESK)}, {"client_id": DESK, "client_secret": "guess"}),

@@ -14,7 +14,7 @@ from ...sessions.device_codes import INTERVAL, LIFE
 from ...settings import Client
 from ..actions import auth
 from ..problems import STATUSES, from_http, handle_oauth
-from ..requests import authenticate_client, form, form_field, raw_body, shown_network
+from ..requests import authenticate_client, form, form_field, given_values, raw_body, shown_network
 from ..services import services
 from . import RouteBlueprint
 from .device import require_public_url
@@ -87,8 +87,7 @@ def _client() -> Client:
 
 def _appid(client: Client) -> str:
     """Return the app of the user who may approve. A body is a form, or empty. Raises RequestError."""
-    # A field without a value counts as absent (RFC 6749, 3.2).
-    asked = [appid for appid in form().getlist("appid") if appid] if raw_body() else []
+    asked = given_values(form(), "appid") if raw_body() else []
     if len(asked) > 1:
         raise BadRequest("Send appid once.")
     appid = auth.known_appid(asked[0] if asked else next(iter(client.appids or ()), None))
