@@ -10,8 +10,9 @@ import * as oauth from 'openid-client'
 const { WXAUTH_URL, WXAUTH_CLIENT } = process.env
 const [id, secret] = WXAUTH_CLIENT.split(/:(.*)/s)
 
-// The service has the metadata of RFC 8414. Plain http is for tests on this machine only.
-const config = await oauth.discovery(new URL(WXAUTH_URL), id, undefined, oauth.ClientSecretBasic(secret), {
+// The metadata of RFC 8414. Plain http is for tests on this machine only.
+const metadata = new URL(`${WXAUTH_URL}/.well-known/oauth-authorization-server`)
+const config = await oauth.discovery(metadata, id, undefined, oauth.ClientSecretBasic(secret), {
   algorithm: 'oauth2',
   execute: WXAUTH_URL.startsWith('http://127.0.0.1') ? [oauth.allowInsecureRequests] : [],
 })
