@@ -11,6 +11,7 @@
 --   taken     id of the call that used the code
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2] + ARGV[1]
+-- RFC 8628, 3.5. Of two polls in the right interval the first may take longer on its way: that is not too soon.
 local SLOWER, TOLERANCE = 5000000, 200000
 
 local function get(field)
