@@ -257,6 +257,16 @@ def test_poll_at_the_interval_is_not_too_soon(codes: DeviceCodes, clock: Clock) 
         clock.advance(2)
 
 
+def test_poll_that_comes_up_to_200_ms_early_is_not_too_soon(codes: DeviceCodes, clock: Clock) -> None:
+    """The poll before it may have taken longer on its way."""
+    code, _ = ask(codes, APPID)
+    found = []
+    for seconds in (0, 1.85, 1.4):
+        clock.advance(seconds)
+        found.append(poll(codes, code))
+    assert found == ["AuthorizationPending", "AuthorizationPending", "SlowDown"]
+
+
 def test_approved_code_polled_too_soon_slows_down_and_gives_its_token_later(
     codes: DeviceCodes, store: SessionStore, phone: WxSession, clock: Clock
 ) -> None:
