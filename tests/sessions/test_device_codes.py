@@ -585,7 +585,7 @@ class TestKeyRotation:
     def test_code_of_a_dropped_key_is_unknown(
         self, codes: DeviceCodes, dropped: DeviceCodes, phone: WxSession
     ) -> None:
-        """The signature of a dropped key is that of a stranger."""
+        """No key of the ring has signed it."""
         code, user_code = ask(codes, APPID)
         assert outcome(lambda: dropped.show(user_code)) == "DeviceCodeNotFound"
         assert poll(dropped, code) == "InvalidGrant"
