@@ -11,7 +11,7 @@ from wxauth.errors import AccessDenied, AuthorizationPending, TokenInvalid
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.device_codes import DeviceCodes
-from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
+from wxauth.sessions.store import NewSession, SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 
 kinds = tuple(KINDS)
@@ -63,6 +63,24 @@ def test_approval_is_void_after_its_session_was_ended_by_others(
     with pytest.raises(AccessDenied):
         codes.poll(code, CONSOLE)
     assert all(entry.kind != "s" for entry in store.sessions_of(ALICE))
+
+
+class LogsOutBeforeTheLogin(SessionStore):
+    """A store in which the user logs out everywhere just before the login script of the poll runs."""
+
+    def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
+        self.end_all(new.record.user)
+        return super().add(new, replacing)
+
+
+def test_logout_everywhere_while_a_poll_is_on_its_way_leaves_no_session(
+    codes: DeviceCodes, redis_client: RedisClient, store: SessionStore, ring: KeyRing, alice: Identity
+) -> None:
+    code = approved(codes, store.create(alice)[1])
+    late = LogsOutBeforeTheLogin(redis_client, ring, store.policy, store.now)
+    with pytest.raises(AccessDenied):
+        DeviceCodes(redis_client, ring, late).poll(code, CONSOLE)
+    assert store.sessions_of(ALICE) == []
 
 
 @pytest.mark.parametrize("end", KEEPING.values(), ids=KEEPING)

@@ -32,6 +32,7 @@ from ..keys import DEVICE_PREFIX, InvalidSeal, KeyRing, SigningKey, Token, seal,
 from ..models import Secret, User
 from ..storage.client import RedisClient
 from . import records
+from .approvals import Approvals
 from .records import ENCODE, MICROSECONDS, Record
 from .store import NewSession, SessionStore, WxSession, script
 
@@ -74,6 +75,7 @@ class DeviceCodes:
         self._redis = redis
         self._ring = ring
         self._store = store
+        self._approvals = Approvals(store)
 
     def request(self, client_id: str, appid: str, network: str) -> tuple[Secret, str]:
         """Return a new device_code, shown once, and its user_code. Raises ServerBusy if no user_code is free."""
@@ -111,7 +113,8 @@ class DeviceCodes:
         Raises DeviceCodeNotFound also for the phone of another app, TokenInvalid if the session has just ended.
         """
         self.show(user_code, session.appid)
-        user = self._approval(session) if approve else []
+        mark = self._approvals.mark(session, LIFE) if approve else ""
+        user = [session.appid, session.openid, session.unionid, mark] if approve else []
         state = "approved" if approve else "denied"
         for key in self._ring:
             tag = key.for_user_code(user_code)
@@ -140,24 +143,21 @@ class DeviceCodes:
         """Return the key of the hash of a new user_code."""
         return name_of(self._ring.newest.for_user_code(user_code))
 
-    def _approval(self, session: WxSession) -> list[Any]:
-        # The mark first: if the session is ended after that, the mark goes too.
-        mark = self._store.approval_mark(session.user, LIFE)
-        self._store.require_live(session)
-        return [session.appid, session.openid, session.unionid, mark]
-
     def _log_in(
         self, code: Token, client_id: str, appid: str, openid: str, unionid: str | None, mark: str
     ) -> tuple[Secret, WxSession]:
         user, now = User(appid, openid), int(self._store.now())
-        if not self._store.has_approval(user, mark):
-            raise AccessDenied
         token = self._ring.issue_for(code, user)
         record = Record(user, unionid, client_id, now, now + self._store.policy.max_ttl, records.SCAN)
         try:
-            return Secret(token.text), self._store.add(NewSession(token, record))
+            session = self._store.add(NewSession(token, record))
         except UserBanned:
             raise AccessDenied from None
+        # After the session: a logout from elsewhere sees the session, or its deletion of the mark is seen here.
+        if not self._approvals.has(user, mark):
+            self._store.withdraw(session)
+            raise AccessDenied
+        return Secret(token.text), session
 
     def _verified(self, text: str) -> tuple[Token, SigningKey]:
         try:

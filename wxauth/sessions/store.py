@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -63,12 +62,6 @@ def script(name: str, *, shared: bool = True) -> Script:
 
 
 LOGIN, END, TOUCH, REKEY, LIST, UNBAN = map(script, ("login", "end", "touch", "rekey", "list", "unban"))
-#: Returns the mark that is there, or sets this one.
-MARK: Final = Script("""
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return redis.call('GET', KEYS[1])
-""")
 #: How a session began, by the kind of its record.
 KINDS: Final[Mapping[str, str]] = {records.WX_LOGIN: "login", records.SCAN: "scan", records.TICKET: "ticket"}
 #: Sessions by scan have the limit of the others, but at least this one. Sessions by ticket have it for each parent.
@@ -238,25 +231,6 @@ class SessionStore:
         """Return the signature of `message` under the newest session_key. Raises as `WxSession.sign`."""
         return sign(message, self.session_keys(user))
 
-    def approval_mark(self, user: User, seconds: int) -> str:
-        """Return a mark for an approval of a scan, which can be used for so many seconds.
-
-        `has_approval` no longer finds it once a session was ended from another one or by the operator: that session
-        may be the one that has approved.
-        """
-        name = records.approvals_name(self.hashes(user)[0])
-        return self.redis.run(MARK, name, secrets.token_hex(8), seconds, parse=bytes.decode)
-
-    def has_approval(self, user: User, mark: str) -> bool:
-        """Whether approvals with this mark count."""
-        names = map(records.approvals_name, self.hashes(user))
-        return any(self.redis.read(name) == mark.encode() for name in names)
-
-    def require_live(self, session: WxSession) -> None:
-        """Ask Redis, not the cache. Raises TokenInvalid if the session has just ended."""
-        if not any(self.read_field(user_hash.hash_tag, session.id) for user_hash in self.hashes(session.user)):
-            raise TokenInvalid
-
     def replace_session_key(self, user: User, session_key: Secret) -> None:
         """Keep the session_key that a reset brought, and none before it. Without a session nothing is kept."""
         for user_hash in self.hashes(user):
@@ -277,6 +251,10 @@ class SessionStore:
         except SessionKeyStale:
             self.redis.count(name, FAILURE_WINDOW)
             raise
+
+    def withdraw(self, session: WxSession) -> None:
+        """End a session that was not handed out. It is in no metric, and leaves no reason."""
+        self._end(session.user, "these", [session.id], None)
 
     def revoke(self, session: WxSession, reason: str = "logout") -> None:
         """End this session: `logout` for its holder, `revoked` for the operator."""
