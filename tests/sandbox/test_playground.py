@@ -336,6 +336,30 @@ def test_five_steps_tell_the_story_before_the_first_click(browser: Browser, chap
     assert browser.text(".outline") == ""
 
 
+#: When each step of the story starts to move, in milliseconds.
+STORY = """
+const moving = document.getElementById('empty').getAnimations({ subtree: true })
+return [...new Set(moving.filter((it) => it.animationName === 'lit').map((it) => it.effect.getTiming().delay))]
+"""
+
+
+def test_the_story_plays_once_step_by_step(browser: Browser) -> None:
+    """Each chapter plays its own."""
+    browser.media(motion="no-preference")
+    browser.open()
+    seen = [browser.run(STORY)]
+    for tab in ("scan", "flow", "scan"):
+        browser.press(f"#tab-{tab}")
+        seen.append(browser.run(STORY))
+    assert [len(delays) for delays in seen] == [5, 5, 0, 0]
+    assert seen[0] == sorted(seen[0])
+
+
+def test_the_story_stands_still_with_reduced_motion(browser: Browser) -> None:
+    moving = browser.run("return document.getElementById('empty').getAnimations({ subtree: true }).length")
+    assert (moving, len([told for told in browser.texts(".outline .told") if told])) == (0, 5)
+
+
 def test_the_failure_that_is_shown_is_marked(browser: Browser) -> None:
     browser.press("[data-scene=used]")
     browser.press("[data-scene=forged]")

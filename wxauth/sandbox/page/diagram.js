@@ -31,7 +31,8 @@ export class Diagram {
   constructor() {
     this.list = document.getElementById('messages')
     this.steps = 0
-    this.stage('mini')
+    /** The chapters that have played their story. */
+    this.told = new Set()
     addEventListener('resize', () => this.fit())
   }
 
@@ -48,6 +49,8 @@ export class Diagram {
     document.getElementById('diagram').dataset.chapter = chapter
     document.getElementById('empty').replaceChildren(...OUTLINE[chapter].map((message, place) => outlined(message, place + 1, chapter)))
     document.getElementById('empty').hidden = false
+    document.getElementById('empty').classList.toggle('plays', !this.told.has(chapter))
+    this.told.add(chapter)
     fit(document.getElementById('empty'))
   }
 
@@ -129,6 +132,7 @@ export class Diagram {
 function outlined([from, to, out, back], step, chapter) {
   const item = document.createElement('li')
   item.className = 'row'
+  item.style.setProperty('--step', step)
   item.append(strip({ from, to, out, back }, step, PLACES[chapter]))
   const box = item.appendChild(document.createElement('span'))
   box.className = 'caption'
