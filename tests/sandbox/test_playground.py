@@ -114,8 +114,9 @@ def shared(sandbox: Sandbox) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(shared: Browser) -> Iterator[Browser]:
-    """A new page. After the test, the console has no error, and no request went to another host."""
+def browser(shared: Browser, sandbox: Sandbox) -> Iterator[Browser]:
+    """A new page and an empty Redis. After the test, the console has no error, and no request went to another host."""
+    requests.delete(f"{sandbox.url}/sandbox/redis/keys", timeout=5)
     shared.open()
     yield shared
     shared.media()
@@ -226,6 +227,10 @@ FAILURES = {
     "elsewhere": ("401 session_revoked", '"action": "ask"', "Log in on this phone"),
     "second": ("401 session_replaced", '"action": "ask"', "Log in on this phone"),
     "forged": ("401 token_invalid", '"action": "login"', "Log in again"),
+    "stalled": ("503 wechat_unreachable", '"action": "retry"', "Wait 2 s, try again"),
+    "unlisted": ("503 wechat_misconfigured", '"action": "none"', "Add the address, try again"),
+    "banned": ("403 user_banned", '"action": "none"', "Allow the user again"),
+    "stale": ("409 session_key_stale", '"action": "login"', "Log in again"),
 }
 
 
@@ -260,6 +265,36 @@ def test_a_blocked_user_is_told_and_nothing_is_retried(browser: Browser) -> None
     sent = titles(browser)
     browser.press("#cure")
     assert (seen, titles(browser)) == (("403 user_blocked", '"action": "none"'), sent)
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("en", "Too many logins. Please wait."), ("zh", "登录过于频繁，请稍后再试。")]
+)
+def test_a_login_beyond_the_limit_does_not_reach_wechat(browser: Browser, language: str, told: str) -> None:
+    """The button sets the configured limit again."""
+    browser.open(language=language)
+    browser.press("[data-scene=limited]")
+    seen = (titles(browser)[-1], browser.text("#problem-told"), "GET /sns/jscode2session" in titles(browser))
+    browser.press("#cure")
+    assert (seen, titles(browser)[-1]) == (("429 rate_limited", told, False), "200 OK")
+
+
+def test_another_scene_after_a_ban_allows_the_user_again(browser: Browser) -> None:
+    browser.press("[data-scene=banned]")
+    browser.press("[data-scene=forged]")
+    assert problem(browser) == "401 token_invalid"
+
+
+def test_the_phone_button_shows_the_number_on_the_phone(browser: Browser) -> None:
+    browser.press("[data-scene=number]")
+    assert re.fullmatch(r"Phone number 1206660000\d", browser.text("#whoelse"))
+    assert "POST /wxa/business/getuserphonenumber" in titles(browser)
+
+
+def test_new_data_is_decrypted_after_a_stale_session_key(browser: Browser) -> None:
+    browser.press("[data-scene=stale]")
+    browser.press("#cure")
+    assert browser.text("#whoelse") == "Nickname alice"
 
 
 def test_a_busy_wechat_shows_three_attempts(browser: Browser) -> None:
@@ -383,7 +418,7 @@ def test_an_opened_message_shows_its_bytes(browser: Browser) -> None:
 #: The height of the phone, the place of the failures below the top of the phone, and whether the window shows them.
 LAYOUT = """
 const at = (it) => document.querySelector(it).getBoundingClientRect()
-const [phone, failures] = [at('.device'), at('.chips:not([hidden])')]
+const [phone, failures] = [at('.device'), at('.breakage > [data-of]:not([hidden])')]
 return [Math.round(phone.height), Math.round(failures.top - phone.top), failures.bottom <= innerHeight]
 """
 #: Whether the window shows the lesson and the last message, between the bars at its top and at its bottom.

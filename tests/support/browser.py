@@ -95,7 +95,8 @@ class Browser:
         WebDriverWait(self.driver, TIMEOUT, 0.05).until(lambda _: self.run(SETTLED))
 
     def press(self, selector: str) -> None:
-        """Click a visible element, and wait until the scene is finished."""
+        """Click an element, and wait until the scene is finished. A closed group of failures is opened first."""
+        self.run("document.querySelector(arguments[0]).closest('details')?.setAttribute('open', '')", selector)
         self.driver.find_element("css selector", selector).click()
         self.settle()
 

@@ -87,7 +87,7 @@ for (const [place, tab] of tabs.entries()) {
 /** Open what the address names: #scan, or a failure such as #gone. */
 function follow(name) {
   const chip = [...document.querySelectorAll('[data-scene]')].find(({ dataset }) => dataset.scene === name)
-  const chapter = chip ? chip.parentElement.dataset.of : name
+  const chapter = chip ? chip.closest('[data-of]').dataset.of : name
   const tab = tabs.find(({ dataset }) => dataset.chapter === chapter)
   if (tab) choose(tab)
   chip?.click()

@@ -71,7 +71,10 @@ export class Diagram {
   entitle(scene) {
     say(document.getElementById('scene-title'), `scene.${scene}`)
     say(document.getElementById('scene-told'), `scene.${scene}.told`)
-    for (const chip of document.querySelectorAll('[data-scene]')) chip.setAttribute('aria-current', String(chip.dataset.scene === scene))
+    for (const chip of document.querySelectorAll('[data-scene]')) {
+      chip.setAttribute('aria-current', String(chip.dataset.scene === scene))
+      if (chip.dataset.scene === scene) chip.closest('details')?.setAttribute('open', '')
+    }
   }
 
   /** Draw messages in order. */

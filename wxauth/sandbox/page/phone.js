@@ -2,7 +2,7 @@
 
 import { duration, has, say } from './text.js'
 import { ask, remember, remembered, send } from './wire.js'
-import { codeGiven, ofExchange, problemOf } from './messages.js'
+import { given, ofExchange, problemOf } from './messages.js'
 
 const STORED = 'wxauth token'
 
@@ -25,11 +25,28 @@ export class Phone {
     if (!this.second) remember(STORED, token)
   }
 
-  /** Call wx.login. `outcome` sets the result of the code at WeChat. */
-  async code(outcome) {
-    const data = { user: this.user, ...(outcome ? { outcome } : {}) }
-    const exchange = await send('POST', 'sandbox/wx.login', { data })
-    return { code: exchange.data.code, messages: [codeGiven(exchange, this.second)] }
+  /** Call wx.login. `more` sets the result of the code at WeChat. */
+  async code(more) {
+    const { data, messages } = await this.ask('wx.login', more)
+    return { code: data.code, messages }
+  }
+
+  /** Press the phone button. */
+  async number() {
+    const { data, messages } = await this.ask('getPhoneNumber')
+    return { code: data.code, messages }
+  }
+
+  /** Call wx.getUserProfile. Return the encrypted data. */
+  async profile() {
+    const { data, messages } = await this.ask('wx.getUserProfile')
+    return { data: { encryptedData: data.encryptedData, iv: data.iv }, messages }
+  }
+
+  /** Ask WeChat. */
+  async ask(name, more = {}) {
+    const exchange = await send('POST', `sandbox/${name}`, { data: { user: this.user, ...more } })
+    return { data: exchange.data, messages: [given(name, exchange, this.second)] }
   }
 
   /** Exchange the code for a token. With `lost`, the token is not stored. */
@@ -69,8 +86,9 @@ export const Screen = {
   },
 
   known(token, exchange) {
-    const { openid, expires_in: left } = exchange.data
-    const told = openid ? ['phone.known.told', { openid, left: duration(left) }] : ['phone.known.bare', { left: duration(left) }]
+    const { data } = exchange
+    const name = ['openid', 'phoneNumber', 'nickName'].find((it) => it in data) ?? 'bare'
+    const told = [`phone.known.${name}`, { ...data, left: duration(data.expires_in) }]
     this.draw({ who: ['phone.known'], else: told, buttons: ['whoami', 'logout'], token, known: true })
   },
 
@@ -105,7 +123,7 @@ export const Screen = {
     say(at('problem-told'), toldOf(problem, token))
     // Without an answer there is no action.
     at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
-    say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
+    say(at('cure'), has(`cure.${problem.code}`) ? `cure.${problem.code}` : `cure.${problem.action}`, { n: retryAfter })
   },
 
   /** Show the second phone with this text, or hide it. It takes the place of a heading, so nothing moves. */
