@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit( \
 	"wxauth needs Python 3.11 or later; this is %d.%d. Name a newer one: make run PYTHON=python3.12" % v)'
 
-.PHONY: run test check lint faults fuzz bench bench-report docs screenshot clean
+.PHONY: run test check lint faults fuzz bench bench-report docs screenshot animation clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -91,6 +91,10 @@ docs: .venv-docs/done
 screenshot: $(VENV)/dev
 	$(BIN)/python -m tests.support.browser docs
 	pngquant --force --strip --ext .png docs/playground.png docs/scan-login.png
+
+# The animation of the README. It needs, from Debian: chromium chromium-driver fonts-noto-cjk webp.
+animation: $(VENV)/dev
+	$(BIN)/python -m tests.support.animation docs/playground.webp
 
 $(VENV)/run: requirements.txt
 	@$(CHECK_PYTHON)

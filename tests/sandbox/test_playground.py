@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 
 import wxauth.sandbox
 from tests.support.browser import Browser
-from tests.support.servers import RedisServer, free_port, program
+from tests.support.servers import RedisServer, free_port, program, wait_until
 from tests.support.service import Sandbox, environment
 from wxauth.sandbox.playground import FILES, KINDS
 from wxauth.settings import Settings
@@ -115,8 +115,10 @@ def shared(sandbox: Sandbox) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(shared: Browser, sandbox: Sandbox) -> Iterator[Browser]:
-    """A new page and an empty Redis. After the test, the console has no error, and no request went to another host."""
-    requests.delete(f"{sandbox.url}/sandbox/redis/keys", timeout=5)
+    """A new page and an empty Redis. After the test, the console has no error, and no host but this was asked."""
+    requests.put(f"{sandbox.url}/sandbox/redis", timeout=5)
+    requests.delete(f"{sandbox.url}/sandbox/redis/keys", timeout=5).raise_for_status()
+    wait_until(lambda: requests.get(f"{sandbox.url}/readyz", timeout=5).ok, "the service with its Redis")
     shared.open()
     yield shared
     shared.media()
@@ -215,7 +217,7 @@ def test_a_redis_message_shows_commands_replies_and_content(browser: Browser) ->
     browser.press("#login")
     browser.press("li:nth-child(5) > .row")
     assert re.search(r"> EVALSHA \w+ 1 wxa:\{", browser.text(".opened pre"))
-    assert "session" in browser.texts(".opened .bytes b")
+    assert "session, encrypted" in browser.texts(".opened .bytes b")
 
 
 #: For each failure: the problem, its action, and the label of the next button.
@@ -407,6 +409,79 @@ def test_counters_in_redis_are_shown_as_numbers(browser: Browser) -> None:
     counters = browser.run("return [...document.querySelectorAll('.kind-l ~ .bytes')].map(it => it.textContent)")
     assert counters
     assert [text for text in counters if not 0 < int(text) < 300] == []
+
+
+def test_redis_shows_encrypted_bytes_on_demand(browser: Browser) -> None:
+    browser.press("#login")
+    shown = [browser.texts("#keys .kind-u ~ .bytes")]
+    browser.press("#bytes")
+    shown.append(browser.texts("#keys .kind-u ~ .bytes"))
+    assert [bool(re.search(r"\d+ B( [0-9a-f]{8}){6} …$", lines[0])) for lines in shown] == [False, True]
+    assert re.fullmatch(r"session, encrypted \S+ \d+ B", shown[0][0])
+    browser.press("#bytes")
+
+
+def test_redis_can_be_emptied_and_the_session_ends(browser: Browser) -> None:
+    browser.press("#login")
+    browser.press("#empty-redis")
+    held = browser.text("#keys")
+    browser.press("#whoami")
+    assert (held, problem(browser)) == ("Empty.", "401 token_invalid")
+
+
+def test_the_whole_token_can_be_copied(browser: Browser) -> None:
+    """The phone shows its beginning and its end."""
+    before = browser.text("#copy-token")
+    browser.press("#login")
+    browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    browser.press("#copy-token")
+    beginning, end = browser.text("#pocket-token").split("…")
+    copied = browser.run("return window.copied")
+    assert (before, copied, browser.text("#copy-token")) == (
+        "",
+        browser.run("return localStorage['wxauth token']"),
+        "Copied",
+    )
+    assert (copied.startswith(beginning), copied.endswith(end)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("tab", "scene", "line"),
+    [
+        ("flow", "#login", "await auth.login()"),
+        ("flow", "[data-scene=number]", "await auth.phone(detail.code)"),
+        ("scan", "#ask", "await scanLogin("),
+    ],
+)
+def test_the_code_tab_shows_the_lines_of_the_scene(browser: Browser, tab: str, scene: str, line: str) -> None:
+    """Before the first scene it shows none."""
+    browser.press("#tab-code")
+    before = browser.text("#happened")
+    browser.press(f"#tab-{tab}")
+    browser.press(scene)
+    browser.press("#tab-code")
+    assert (before, line in browser.text("#happened pre")) == ("", True)
+
+
+LINES = """
+const covered = [...document.querySelectorAll('[data-lines]')]
+const found = covered.map((it) => [it.dataset.lines.split(' '), it.content.textContent])
+return [[...document.querySelectorAll('[data-scene]')].map((it) => it.dataset.scene), found]
+"""
+
+
+def test_each_failure_has_lines_that_call_a_function_of_a_client(browser: Browser, tmp_path: Path) -> None:
+    """The clients are those in examples/. Node accepts the lines."""
+    examples = Path(__file__).parents[2] / "examples"
+    clients = [(examples / name).read_text() for name in ("miniprogram/wxauth.d.ts", "website/wxauth-web.js")]
+    scenes, found = browser.run(LINES)
+    lines = [text for _, text in found]
+    (file := tmp_path / "lines.mjs").write_text("\n".join(f"{{\n{text}}}" for text in lines))
+    called = set(re.findall(r"(?:auth\.|await )(\w+)\(", "\n".join(lines)))
+    assert set(scenes) - {scene for covered, _ in found for scene in covered} == set()
+    assert called >= {"login", "request", "logout", "phone", "userData", "scanLogin", "approve"}
+    assert [name for name in called if not re.search(rf"\b{name}[(<]", "".join(clients))] == []
+    assert subprocess.run([program("node"), "--check", file], check=False, timeout=30).returncode == 0
 
 
 def test_an_opened_message_shows_its_bytes(browser: Browser) -> None:

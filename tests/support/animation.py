@@ -1,4 +1,4 @@
-"""Film the playground for the README: a login, then a scan. Run as a module; it needs img2webp of Debian's package webp."""
+"""Film the playground for the README: a login, then a scan. Run as a module, it writes an animated WebP."""
 
 from __future__ import annotations
 
@@ -14,28 +14,35 @@ from tests.support.browser import SETTLED, Browser
 from tests.support.servers import program
 from tests.support.service import Sandbox
 
-WIDTH, HEIGHT = 1180, 690
-#: What is pressed, and for how many seconds the result is shown. The story before the first click takes 7.
-ACTS: Final = (("", 7.2), ("#login", 3), ("#tab-scan", 2), ("#ask", 1.2), ("#scan", 1.8), ("#approve", 4))
+WIDTH, HEIGHT, SCALE = 1080, 800, 0.75
+#: What is pressed, and for how many seconds the result is shown.
+ACTS: Final = (("", 1.5), ("#login", 3.0), ("#tab-scan", 1.5), ("#ask", 1.0), ("#scan", 2.0), ("#approve", 4.0))
+#: Seconds between two frames.
+PACE: Final = 0.25
 
-#: A picture, and when it was taken.
+#: When a picture was taken, and the picture.
 Frame = tuple[float, bytes]
 
 
 def film(browser: Browser) -> Iterator[Frame]:
-    """Yield what the window shows, as fast as the browser can draw it."""
+    """Yield what the window shows, until each act is over."""
     for button, seconds in ACTS:
         if button:
             browser.driver.find_element("css selector", button).click()
         while not browser.run(SETTLED):
-            yield shot(browser)
+            yield from shots(browser)
         shown_until = time.monotonic() + seconds
         while time.monotonic() < shown_until:
-            yield shot(browser)
+            yield from shots(browser)
 
 
-def shot(browser: Browser) -> Frame:
-    return time.monotonic(), browser.driver.get_screenshot_as_png()
+def shots(browser: Browser) -> Iterator[Frame]:
+    """Yield a frame, unless the page scrolls: such frames have as many bytes as the first one."""
+    at, place = time.monotonic(), browser.run("return scrollY")
+    picture = browser.driver.get_screenshot_as_png()
+    time.sleep(max(at + PACE - time.monotonic(), 0))
+    if browser.run("return scrollY") == place:
+        yield at, picture
 
 
 def changes(frames: Iterator[Frame]) -> list[Frame]:
@@ -51,11 +58,11 @@ def save(frames: list[Frame], path: Path) -> None:
     """Save an animated WebP that starts again after the last frame."""
     ends = [at for at, _ in frames[1:]] + [frames[-1][0] + ACTS[-1][1]]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["-loop", "0", "-min_size", "-lossy", "-q", "70", "-m", "6"]
+        arguments = ["-loop", "0", "-min_size", "-lossy", "-q", "45", "-m", "4"]
         for number, ((at, picture), end) in enumerate(zip(frames, ends, strict=True)):
             file = Path(folder, f"{number}.png")
             file.write_bytes(picture)
-            arguments += ["-d", str(max(round((end - at) * 1000), 20)), str(file)]
+            arguments += ["-d", str(round((end - at) * 1000)), str(file)]
         subprocess.run([program("img2webp"), *arguments, "-o", str(path)], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -63,7 +70,7 @@ def main(path: str) -> None:
     """Light, English."""
     with Sandbox() as sandbox, Browser(f"{sandbox.url}/") as browser:
         browser.media(motion="no-preference")
-        browser.open(width=WIDTH, height=HEIGHT)
+        browser.open(width=WIDTH, height=HEIGHT, scale=SCALE)
         save(changes(film(browser)), Path(path))
 
 

@@ -41,6 +41,8 @@ axe.run().then(({ violations }) => done(violations.map(it => [it.id, it.nodes.ma
 #: Seconds.
 TIMEOUT: Final = 20
 SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.body.classList.contains('running')"
+#: The page hears of its new size in the next frame.
+DRAWN: Final = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
 
 CHOSEN: Final = """
 const [language, theme] = arguments
@@ -75,9 +77,17 @@ class Browser:
     ) -> None:
         self.driver.quit()
 
-    def open(self, *, language: str = "en", theme: str = "light", width: int = 1280, height: int = 900) -> None:
+    def open(
+        self,
+        *,
+        language: str = "en",
+        theme: str = "light",
+        width: int = 1280,
+        height: int = 900,
+        scale: float = 1,
+    ) -> None:
         """Open the page with these choices stored, and without a login."""
-        self.resize(width, height)
+        self.resize(width, height, scale)
         self.driver.get(self.url)
         if not self.run(CHOSEN, language, theme):
             self.driver.get(self.url)
@@ -125,10 +135,11 @@ class Browser:
         found: str = self.run("return document.activeElement.id")
         return found
 
-    def resize(self, width: int, height: int) -> None:
-        """Set the size of the page. It may be below the minimal size of a window."""
-        measures = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Set the size of the page, and wait until it is drawn. It may be below the minimal size of a window."""
+        measures = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", measures)
+        self.driver.execute_async_script(DRAWN)
 
     def media(self, *, motion: str = "reduce", scheme: str = "light") -> None:
         features = {"prefers-reduced-motion": motion, "prefers-color-scheme": scheme}

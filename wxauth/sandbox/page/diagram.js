@@ -69,6 +69,7 @@ export class Diagram {
   }
 
   entitle(scene) {
+    this.scene = scene
     say(document.getElementById('scene-title'), `scene.${scene}`)
     say(document.getElementById('scene-told'), `scene.${scene}.told`)
     for (const chip of document.querySelectorAll('[data-scene]')) {

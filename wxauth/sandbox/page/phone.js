@@ -61,7 +61,8 @@ export class Phone {
   /** Send a request with the token, or with another one. A token whose session has ended is deleted. */
   async call(method, path, { token = this.token, data } = {}) {
     const exchange = await send(method, path, { token, data })
-    if (exchange.status === 401 && token === this.token) this.token = null
+    const ended = exchange.status === 401 || exchange.data?.code === 'user_banned'
+    if (ended && token === this.token) this.token = null
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
   }
 
@@ -148,6 +149,7 @@ export const Screen = {
   },
 
   pocket(token) {
+    at('copy-token').hidden = !token
     if (token) {
       delete at('pocket-token').dataset.t
       at('pocket-token').textContent = `${token.slice(0, 12)}…${token.slice(-4)}`
