@@ -521,6 +521,24 @@ def test_nothing_moves_in_a_low_window_when_the_phones_show_another_state(browse
     assert seen == [[*seen[0][:2], True]] * 9
 
 
+#: Whether the title of the scene is beside or below the laptop, not on it.
+APART = """
+const [laptop, heading] = ['#laptop', '.heading'].map((it) => document.querySelector(it).getBoundingClientRect())
+return heading.left >= laptop.right || heading.top >= laptop.bottom
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1080, 1366])
+def test_the_title_of_a_scene_does_not_cover_the_laptop(browser: Browser, width: int) -> None:
+    """With and without the lesson."""
+    browser.open(width=width, height=650)
+    seen = []
+    for button in ("#tab-scan", "#ask"):
+        browser.press(button)
+        seen.append(browser.run(APART))
+    assert seen == [True, True]
+
+
 def test_a_message_takes_at_most_60_pixels(browser: Browser) -> None:
     """A check before a call to WeChat takes one line."""
     browser.open(width=1366, height=650)

@@ -14,7 +14,7 @@ from tests.support.browser import SETTLED, Browser
 from tests.support.servers import program
 from tests.support.service import Sandbox
 
-WIDTH, HEIGHT, SCALE = 1080, 800, 0.75
+WIDTH, HEIGHT, SCALE = 1160, 820, 0.7
 #: What is pressed, and for how many seconds the result is shown.
 ACTS: Final = (("", 1.5), ("#login", 3.0), ("#tab-scan", 1.5), ("#ask", 1.0), ("#scan", 2.0), ("#approve", 4.0))
 #: Seconds between two frames.

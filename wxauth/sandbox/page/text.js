@@ -40,7 +40,7 @@ const EN = {
   'scene.limited': 'too many logins', 'scene.limited.told': 'WXAUTH_LOGIN_RATE is the limit of one address, 300 a minute. Here it is 1.',
   'scene.banned': 'the operator bans the user', 'scene.banned.told': 'PUT /users/<appid>/<openid>/ban ends all sessions of the user and refuses logins.',
   'scene.number': 'I ask for the phone number', 'scene.number.told': 'The phone button gives a code, and the server exchanges it for the number.',
-  'scene.stale': 'the session_key is stale', 'scene.stale.told': 'WeChat encrypts data for the session_key of that moment. The server keeps the two newest.',
+  'scene.stale': 'a stale session_key', 'scene.stale.told': 'WeChat encrypts data for the session_key of that moment. The server keeps the two newest.',
   'scene.gone': 'Redis is down', 'scene.gone.told': 'Redis can’t be reached. No user is logged out by this.',
   'scene.elsewhere': 'another phone logs me out', 'scene.elsewhere.told': 'A second phone of the same user ends all sessions but its own.',
   'scene.second': 'a second phone logs in', 'scene.second.told': 'One session for each user (WXAUTH_MAX_SESSIONS=1): a login on the second phone ends the session of the first.',
