@@ -87,10 +87,10 @@ docs: .venv-docs/done
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	touch $@
 
-# The pictures in the documentation: a finished login, and a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
+# The picture in the documentation, a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
 	$(BIN)/python -m tests.support.browser docs
-	pngquant --force --strip --ext .png docs/playground.png docs/scan-login.png
+	pngquant --force --strip --ext .png docs/scan-login.png
 
 # The animation of the README. It needs, from Debian: chromium chromium-driver fonts-noto-cjk webp.
 animation: $(VENV)/dev

@@ -421,6 +421,20 @@ def test_redis_shows_encrypted_bytes_on_demand(browser: Browser) -> None:
     browser.press("#bytes")
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_lesson_names_a_page_of_the_documentation(browser: Browser, language: str) -> None:
+    browser.open(language=language)
+    named = []
+    for button in ("#login", "[data-scene=forged]", "[data-scene=number]", "#tab-scan", "#ask", "[data-scene=fast]"):
+        browser.press(button)
+        if button != "#tab-scan":
+            named.append(browser.text("#lesson-page"))
+    end = ".zh-CN.md" if language == "zh" else ".md"
+    pages = ["mini-program", "errors", "user-data", "scan-login", "scan-login"]
+    assert named == [f"docs/{page}{end}" for page in pages]
+    assert [page for page in named if not (PACKAGE.parents[1] / page).exists()] == []
+
+
 def test_redis_can_be_emptied_and_the_session_ends(browser: Browser) -> None:
     browser.press("#login")
     browser.press("#empty-redis")
@@ -531,7 +545,7 @@ return heading.left >= laptop.right || heading.top >= laptop.bottom
 @pytest.mark.parametrize("width", [390, 1080, 1366])
 def test_the_title_of_a_scene_does_not_cover_the_laptop(browser: Browser, width: int) -> None:
     """With and without the lesson."""
-    browser.open(width=width, height=650)
+    browser.open(width=width, height=844)
     seen = []
     for button in ("#tab-scan", "#ask"):
         browser.press(button)

@@ -1,11 +1,10 @@
-"""Drive headless Chromium on the playground. Run as a module, it takes the pictures of the documentation.
+"""Drive headless Chromium on the playground. Run as a module, it takes the picture of the documentation.
 
 The driver is part of Debian's package, so nothing is downloaded. The browser can resolve no host but 127.0.0.1.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
@@ -170,21 +169,10 @@ class Browser:
         lines: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]  # selenium's
         return lines
 
-    def picture(self) -> bytes:
-        """Return a screenshot of the whole page as PNG."""
-        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
-        return base64.b64decode(shot["data"])
-
 
 def main(folder: str) -> None:
-    """Save the pictures of a finished login and of a scan: desktop, light, English."""
+    """Save the picture of a scan: desktop, light, English."""
     with Sandbox() as sandbox, Browser(f"{sandbox.url}/") as browser:
-        browser.open()
-        # Show the second login, because the first one of a process is slower.
-        for button in ("#login", "#logout", "#login"):
-            browser.press(button)
-        browser.resize(1280, browser.run("return document.documentElement.scrollHeight"))
-        Path(folder, "playground.png").write_bytes(browser.picture())
         browser.open(height=800)
         for button in ("#tab-scan", "#ask", "#scan"):
             browser.press(button)

@@ -109,6 +109,7 @@ export class Diagram {
   lesson(key) {
     const box = document.getElementById('lesson')
     say(document.getElementById('lesson-told'), has(`lesson.${key}`) ? `lesson.${key}` : 'lesson.other')
+    say(document.getElementById('lesson-page'), 'lesson.page', { page: pageOf(this.scene) })
     box.hidden = false
     if (narrow.matches) box.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
   }
@@ -131,6 +132,12 @@ export class Diagram {
     button.addEventListener('click', () => toggle(item, button, message))
     return item
   }
+}
+
+/** The page of the documentation about a scene. */
+function pageOf(scene) {
+  const group = document.querySelector(`[data-scene="${scene}"]`)?.closest('[data-page]')
+  return group?.dataset.page ?? { mini: 'mini-program', scan: 'scan-login' }[document.body.dataset.chapter]
 }
 
 function outlined([from, to, out, back], step, chapter) {

@@ -161,7 +161,7 @@ const EN = {
   'aside.interval': 'The website waits until its interval is over: {n} s',
   'aside.wait': 'The phone waits {n} s, as Retry-After says',
 
-  lesson: 'What a good client does',
+  lesson: 'What a good client does', 'lesson.page': 'docs/{page}.md',
   'lesson.login': 'Stores the token and sends it as Authorization: Bearer. wxauth.js does this for you.',
   'lesson.whoami': 'Sends the token with every request and follows the action of the answer. It logs in again only if the action is login.',
   'lesson.logout': 'Deletes its token. The server has already ended the session.',
@@ -389,7 +389,7 @@ const ZH = {
   'aside.interval': '网站等到间隔结束：{n} 秒',
   'aside.wait': '手机按 Retry-After 等 {n} 秒',
 
-  lesson: '客户端应如何处理',
+  lesson: '客户端应如何处理', 'lesson.page': 'docs/{page}.zh-CN.md',
   'lesson.login': '保存 token，并放入 Authorization: Bearer 请求头。wxauth.js 已实现。',
   'lesson.whoami': '每个请求都带上 token，并按响应中的 action 处理。只有 action 是 login 时才重新登录。',
   'lesson.logout': '删除 token。服务器已结束会话。',
