@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit( \
 	"wxauth needs Python 3.11 or later; this is %d.%d. Name a newer one: make run PYTHON=python3.12" % v)'
 
-.PHONY: run test check lint faults fuzz bench bench-report docs screenshot clean
+.PHONY: run test check lint faults fuzz bench bench-report docs screenshot animation clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -87,10 +87,14 @@ docs: .venv-docs/done
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	touch $@
 
-# The pictures in the documentation: a finished login, and a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
+# The picture in the documentation, a scan. It needs, from Debian: chromium chromium-driver fonts-noto-cjk pngquant.
 screenshot: $(VENV)/dev
 	$(BIN)/python -m tests.support.browser docs
-	pngquant --force --strip --ext .png docs/playground.png docs/scan-login.png
+	pngquant --force --strip --ext .png docs/scan-login.png
+
+# The animation of the README. It needs, from Debian: chromium chromium-driver fonts-noto-cjk webp.
+animation: $(VENV)/dev
+	$(BIN)/python -m tests.support.animation docs/playground.webp
 
 $(VENV)/run: requirements.txt
 	@$(CHECK_PYTHON)

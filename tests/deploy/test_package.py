@@ -61,7 +61,7 @@ def test_the_description_has_absolute_links(package: Distribution) -> None:
     text = package.metadata["Description"]
     links = re.findall(r"\]\(([^)]*)\)", text)
     assert [link for link in links if not link.startswith("https://")] == []
-    assert f"{PROJECT['urls']['Homepage']}/docs/playground.png" in links
+    assert f"{PROJECT['urls']['Homepage']}/docs/playground.webp" in links
 
 
 def test_all_places_have_the_same_version(package: Distribution) -> None:

@@ -140,6 +140,7 @@ def test_a_profile_is_stale_after_two_new_session_keys(client: FlaskClient) -> N
 PROBLEMS = {
     "40029": (400, "code_invalid", "login"),
     "40163": (400, "code_used", "login"),
+    "40164": (503, "wechat_misconfigured", "none"),
     "40226": (403, "user_blocked", "none"),
     "45011": (429, "rate_limited", "retry"),
     "-1": (503, "wechat_busy", "retry"),
@@ -241,6 +242,45 @@ def test_a_stopped_redis_is_a_503_and_the_session_survives(client: FlaskClient) 
         "store_unavailable",
         200,
     )
+
+
+def test_an_emptied_redis_holds_nothing_and_ends_the_session(client: FlaskClient) -> None:
+    headers = bearer(client)
+    assert client.delete("/sandbox/redis/keys").get_json()["holds"] == {"total": 0, "keys": []}
+    assert client.get("/session", headers=headers).get_json()["code"] == "token_invalid"
+
+
+def test_a_stopped_redis_cannot_be_emptied(client: FlaskClient) -> None:
+    """The data is there when it starts again."""
+    headers = bearer(client)
+    client.delete("/sandbox/redis")
+    code = client.delete("/sandbox/redis/keys").get_json()["code"]
+    client.put("/sandbox/redis")
+    assert (code, client.get("/session", headers=headers).status_code) == ("store_unavailable", 200)
+
+
+def test_the_rate_of_logins_can_be_lowered_and_reset(client: FlaskClient) -> None:
+    assert client.put("/sandbox/login_rate", json={"per_minute": 1}).status_code == 204
+    limited = [log_in(client, wx_login(client)).status_code for _ in range(2)]
+    assert client.delete("/sandbox/login_rate").status_code == 204
+    assert (limited, log_in(client, wx_login(client)).status_code) == ([200, 429], 200)
+
+
+@pytest.mark.parametrize("number", [0, 1001, "1", True, None])
+def test_an_invalid_rate_of_logins_is_a_problem(client: FlaskClient, number: object) -> None:
+    response = client.put("/sandbox/login_rate", json={"per_minute": number})
+    assert response.get_json()["code"] == "bad_request"
+
+
+def test_a_user_can_be_banned_and_allowed_again(client: FlaskClient) -> None:
+    """Only this user."""
+    headers = bearer(client)
+    statuses = []
+    for act in (client.put, client.delete):
+        assert act("/sandbox/ban").status_code == 204
+        statuses.append([log_in(client, wx_login(client, user=user)).status_code for user in ("visitor", "bob")])
+    assert client.get("/session", headers=headers).get_json()["code"] == "token_invalid"
+    assert statuses == [[403, 200], [200, 200]]
 
 
 def test_expire_ends_the_session(client: FlaskClient) -> None:

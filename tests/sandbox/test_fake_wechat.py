@@ -96,6 +96,7 @@ def test_exchange_of_an_unknown_code_raises_code_invalid(exchange: Exchange) -> 
 SCRIPTED: dict[str, type[WeChatError]] = {
     "40029": CodeInvalid,
     "40163": CodeUsed,
+    "40164": WeChatMisconfigured,
     "40226": UserBlocked,
     "45011": WeChatRateLimited,
     "-1": WeChatBusy,

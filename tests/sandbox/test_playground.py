@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 
 import wxauth.sandbox
 from tests.support.browser import Browser
-from tests.support.servers import RedisServer, free_port, program
+from tests.support.servers import RedisServer, free_port, program, wait_until
 from tests.support.service import Sandbox, environment
 from wxauth.sandbox.playground import FILES, KINDS
 from wxauth.settings import Settings
@@ -114,8 +114,11 @@ def shared(sandbox: Sandbox) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(shared: Browser) -> Iterator[Browser]:
-    """A new page. After the test, the console has no error, and no request went to another host."""
+def browser(shared: Browser, sandbox: Sandbox) -> Iterator[Browser]:
+    """A new page and an empty Redis. After the test, the console has no error, and no host but this was asked."""
+    requests.put(f"{sandbox.url}/sandbox/redis", timeout=5)
+    requests.delete(f"{sandbox.url}/sandbox/redis/keys", timeout=5).raise_for_status()
+    wait_until(lambda: requests.get(f"{sandbox.url}/readyz", timeout=5).ok, "the service with its Redis")
     shared.open()
     yield shared
     shared.media()
@@ -214,7 +217,7 @@ def test_a_redis_message_shows_commands_replies_and_content(browser: Browser) ->
     browser.press("#login")
     browser.press("li:nth-child(5) > .row")
     assert re.search(r"> EVALSHA \w+ 1 wxa:\{", browser.text(".opened pre"))
-    assert "session" in browser.texts(".opened .bytes b")
+    assert "session, encrypted" in browser.texts(".opened .bytes b")
 
 
 #: For each failure: the problem, its action, and the label of the next button.
@@ -226,6 +229,10 @@ FAILURES = {
     "elsewhere": ("401 session_revoked", '"action": "ask"', "Log in on this phone"),
     "second": ("401 session_replaced", '"action": "ask"', "Log in on this phone"),
     "forged": ("401 token_invalid", '"action": "login"', "Log in again"),
+    "stalled": ("503 wechat_unreachable", '"action": "retry"', "Wait 2 s, try again"),
+    "unlisted": ("503 wechat_misconfigured", '"action": "none"', "Add the address, try again"),
+    "banned": ("403 user_banned", '"action": "none"', "Allow the user again"),
+    "stale": ("409 session_key_stale", '"action": "login"', "Log in again"),
 }
 
 
@@ -260,6 +267,36 @@ def test_a_blocked_user_is_told_and_nothing_is_retried(browser: Browser) -> None
     sent = titles(browser)
     browser.press("#cure")
     assert (seen, titles(browser)) == (("403 user_blocked", '"action": "none"'), sent)
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("en", "Too many logins. Please wait."), ("zh", "登录过于频繁，请稍后再试。")]
+)
+def test_a_login_beyond_the_limit_does_not_reach_wechat(browser: Browser, language: str, told: str) -> None:
+    """The button sets the configured limit again."""
+    browser.open(language=language)
+    browser.press("[data-scene=limited]")
+    seen = (titles(browser)[-1], browser.text("#problem-told"), "GET /sns/jscode2session" in titles(browser))
+    browser.press("#cure")
+    assert (seen, titles(browser)[-1]) == (("429 rate_limited", told, False), "200 OK")
+
+
+def test_another_scene_after_a_ban_allows_the_user_again(browser: Browser) -> None:
+    browser.press("[data-scene=banned]")
+    browser.press("[data-scene=forged]")
+    assert problem(browser) == "401 token_invalid"
+
+
+def test_the_phone_button_shows_the_number_on_the_phone(browser: Browser) -> None:
+    browser.press("[data-scene=number]")
+    assert re.fullmatch(r"Phone number 1206660000\d", browser.text("#whoelse"))
+    assert "POST /wxa/business/getuserphonenumber" in titles(browser)
+
+
+def test_new_data_is_decrypted_after_a_stale_session_key(browser: Browser) -> None:
+    browser.press("[data-scene=stale]")
+    browser.press("#cure")
+    assert browser.text("#whoelse") == "Nickname alice"
 
 
 def test_a_busy_wechat_shows_three_attempts(browser: Browser) -> None:
@@ -336,6 +373,30 @@ def test_five_steps_tell_the_story_before_the_first_click(browser: Browser, chap
     assert browser.text(".outline") == ""
 
 
+#: When each step of the story starts to move, in milliseconds.
+STORY = """
+const moving = document.getElementById('empty').getAnimations({ subtree: true })
+return [...new Set(moving.filter((it) => it.animationName === 'lit').map((it) => it.effect.getTiming().delay))]
+"""
+
+
+def test_the_story_plays_once_step_by_step(browser: Browser) -> None:
+    """Each chapter plays its own."""
+    browser.media(motion="no-preference")
+    browser.open()
+    seen = [browser.run(STORY)]
+    for tab in ("scan", "flow", "scan"):
+        browser.press(f"#tab-{tab}")
+        seen.append(browser.run(STORY))
+    assert [len(delays) for delays in seen] == [5, 5, 0, 0]
+    assert seen[0] == sorted(seen[0])
+
+
+def test_the_story_stands_still_with_reduced_motion(browser: Browser) -> None:
+    moving = browser.run("return document.getElementById('empty').getAnimations({ subtree: true }).length")
+    assert (moving, len([told for told in browser.texts(".outline .told") if told])) == (0, 5)
+
+
 def test_the_failure_that_is_shown_is_marked(browser: Browser) -> None:
     browser.press("[data-scene=used]")
     browser.press("[data-scene=forged]")
@@ -350,6 +411,93 @@ def test_counters_in_redis_are_shown_as_numbers(browser: Browser) -> None:
     assert [text for text in counters if not 0 < int(text) < 300] == []
 
 
+def test_redis_shows_encrypted_bytes_on_demand(browser: Browser) -> None:
+    browser.press("#login")
+    shown = [browser.texts("#keys .kind-u ~ .bytes")]
+    browser.press("#bytes")
+    shown.append(browser.texts("#keys .kind-u ~ .bytes"))
+    assert [bool(re.search(r"\d+ B( [0-9a-f]{8}){6} …$", lines[0])) for lines in shown] == [False, True]
+    assert re.fullmatch(r"session, encrypted \S+ \d+ B", shown[0][0])
+    browser.press("#bytes")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_lesson_names_a_page_of_the_documentation(browser: Browser, language: str) -> None:
+    browser.open(language=language)
+    named = []
+    for button in ("#login", "[data-scene=forged]", "[data-scene=number]", "#tab-scan", "#ask", "[data-scene=fast]"):
+        browser.press(button)
+        if button != "#tab-scan":
+            named.append(browser.text("#lesson-page"))
+    end = ".zh-CN.md" if language == "zh" else ".md"
+    pages = ["mini-program", "errors", "user-data", "scan-login", "scan-login"]
+    assert named == [f"docs/{page}{end}" for page in pages]
+    assert [page for page in named if not (PACKAGE.parents[1] / page).exists()] == []
+
+
+def test_redis_can_be_emptied_and_the_session_ends(browser: Browser) -> None:
+    browser.press("#login")
+    browser.press("#empty-redis")
+    held = browser.text("#keys")
+    browser.press("#whoami")
+    assert (held, problem(browser)) == ("Empty.", "401 token_invalid")
+
+
+def test_the_whole_token_can_be_copied(browser: Browser) -> None:
+    """The phone shows its beginning and its end."""
+    before = browser.text("#copy-token")
+    browser.press("#login")
+    browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    browser.press("#copy-token")
+    beginning, end = browser.text("#pocket-token").split("…")
+    copied = browser.run("return window.copied")
+    assert (before, copied, browser.text("#copy-token")) == (
+        "",
+        browser.run("return localStorage['wxauth token']"),
+        "Copied",
+    )
+    assert (copied.startswith(beginning), copied.endswith(end)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("tab", "scene", "line"),
+    [
+        ("flow", "#login", "await auth.login()"),
+        ("flow", "[data-scene=number]", "await auth.phone(detail.code)"),
+        ("scan", "#ask", "await scanLogin("),
+    ],
+)
+def test_the_code_tab_shows_the_lines_of_the_scene(browser: Browser, tab: str, scene: str, line: str) -> None:
+    """Before the first scene it shows none."""
+    browser.press("#tab-code")
+    before = browser.text("#happened")
+    browser.press(f"#tab-{tab}")
+    browser.press(scene)
+    browser.press("#tab-code")
+    assert (before, line in browser.text("#happened pre")) == ("", True)
+
+
+LINES = """
+const covered = [...document.querySelectorAll('[data-lines]')]
+const found = covered.map((it) => [it.dataset.lines.split(' '), it.content.textContent])
+return [[...document.querySelectorAll('[data-scene]')].map((it) => it.dataset.scene), found]
+"""
+
+
+def test_each_failure_has_lines_that_call_a_function_of_a_client(browser: Browser, tmp_path: Path) -> None:
+    """The clients are those in examples/. Node accepts the lines."""
+    examples = Path(__file__).parents[2] / "examples"
+    clients = [(examples / name).read_text() for name in ("miniprogram/wxauth.d.ts", "website/wxauth-web.js")]
+    scenes, found = browser.run(LINES)
+    lines = [text for _, text in found]
+    (file := tmp_path / "lines.mjs").write_text("\n".join(f"{{\n{text}}}" for text in lines))
+    called = set(re.findall(r"(?:auth\.|await )(\w+)\(", "\n".join(lines)))
+    assert set(scenes) - {scene for covered, _ in found for scene in covered} == set()
+    assert called >= {"login", "request", "logout", "phone", "userData", "scanLogin", "approve"}
+    assert [name for name in called if not re.search(rf"\b{name}[(<]", "".join(clients))] == []
+    assert subprocess.run([program("node"), "--check", file], check=False, timeout=30).returncode == 0
+
+
 def test_an_opened_message_shows_its_bytes(browser: Browser) -> None:
     browser.press("#login")
     browser.press(".message:nth-child(4) > .row")
@@ -359,7 +507,7 @@ def test_an_opened_message_shows_its_bytes(browser: Browser) -> None:
 #: The height of the phone, the place of the failures below the top of the phone, and whether the window shows them.
 LAYOUT = """
 const at = (it) => document.querySelector(it).getBoundingClientRect()
-const [phone, failures] = [at('.device'), at('.chips:not([hidden])')]
+const [phone, failures] = [at('.device'), at('.breakage > [data-of]:not([hidden])')]
 return [Math.round(phone.height), Math.round(failures.top - phone.top), failures.bottom <= innerHeight]
 """
 #: Whether the window shows the lesson and the last message, between the bars at its top and at its bottom.
@@ -385,6 +533,24 @@ def test_nothing_moves_in_a_low_window_when_the_phones_show_another_state(browse
         browser.press(button)
         seen.append(browser.run(LAYOUT))
     assert seen == [[*seen[0][:2], True]] * 9
+
+
+#: Whether the title of the scene is beside or below the laptop, not on it.
+APART = """
+const [laptop, heading] = ['#laptop', '.heading'].map((it) => document.querySelector(it).getBoundingClientRect())
+return heading.left >= laptop.right || heading.top >= laptop.bottom
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1080, 1366])
+def test_the_title_of_a_scene_does_not_cover_the_laptop(browser: Browser, width: int) -> None:
+    """With and without the lesson."""
+    browser.open(width=width, height=844)
+    seen = []
+    for button in ("#tab-scan", "#ask"):
+        browser.press(button)
+        seen.append(browser.run(APART))
+    assert seen == [True, True]
 
 
 def test_a_message_takes_at_most_60_pixels(browser: Browser) -> None:

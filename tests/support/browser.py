@@ -1,11 +1,10 @@
-"""Drive headless Chromium on the playground. Run as a module, it takes the pictures of the documentation.
+"""Drive headless Chromium on the playground. Run as a module, it takes the picture of the documentation.
 
 The driver is part of Debian's package, so nothing is downloaded. The browser can resolve no host but 127.0.0.1.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
@@ -41,6 +40,8 @@ axe.run().then(({ violations }) => done(violations.map(it => [it.id, it.nodes.ma
 #: Seconds.
 TIMEOUT: Final = 20
 SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.body.classList.contains('running')"
+#: The page hears of its new size in the next frame.
+DRAWN: Final = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
 
 CHOSEN: Final = """
 const [language, theme] = arguments
@@ -75,9 +76,17 @@ class Browser:
     ) -> None:
         self.driver.quit()
 
-    def open(self, *, language: str = "en", theme: str = "light", width: int = 1280, height: int = 900) -> None:
+    def open(
+        self,
+        *,
+        language: str = "en",
+        theme: str = "light",
+        width: int = 1280,
+        height: int = 900,
+        scale: float = 1,
+    ) -> None:
         """Open the page with these choices stored, and without a login."""
-        self.resize(width, height)
+        self.resize(width, height, scale)
         self.driver.get(self.url)
         if not self.run(CHOSEN, language, theme):
             self.driver.get(self.url)
@@ -95,7 +104,8 @@ class Browser:
         WebDriverWait(self.driver, TIMEOUT, 0.05).until(lambda _: self.run(SETTLED))
 
     def press(self, selector: str) -> None:
-        """Click a visible element, and wait until the scene is finished."""
+        """Click an element, and wait until the scene is finished. A closed group of failures is opened first."""
+        self.run("document.querySelector(arguments[0]).closest('details')?.setAttribute('open', '')", selector)
         self.driver.find_element("css selector", selector).click()
         self.settle()
 
@@ -124,10 +134,11 @@ class Browser:
         found: str = self.run("return document.activeElement.id")
         return found
 
-    def resize(self, width: int, height: int) -> None:
-        """Set the size of the page. It may be below the minimal size of a window."""
-        measures = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Set the size of the page, and wait until it is drawn. It may be below the minimal size of a window."""
+        measures = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", measures)
+        self.driver.execute_async_script(DRAWN)
 
     def media(self, *, motion: str = "reduce", scheme: str = "light") -> None:
         features = {"prefers-reduced-motion": motion, "prefers-color-scheme": scheme}
@@ -158,21 +169,10 @@ class Browser:
         lines: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]  # selenium's
         return lines
 
-    def picture(self) -> bytes:
-        """Return a screenshot of the whole page as PNG."""
-        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
-        return base64.b64decode(shot["data"])
-
 
 def main(folder: str) -> None:
-    """Save the pictures of a finished login and of a scan: desktop, light, English."""
+    """Save the picture of a scan: desktop, light, English."""
     with Sandbox() as sandbox, Browser(f"{sandbox.url}/") as browser:
-        browser.open()
-        # Show the second login, because the first one of a process is slower.
-        for button in ("#login", "#logout", "#login"):
-            browser.press(button)
-        browser.resize(1280, browser.run("return document.documentElement.scrollHeight"))
-        Path(folder, "playground.png").write_bytes(browser.picture())
         browser.open(height=800)
         for button in ("#tab-scan", "#ask", "#scan"):
             browser.press(button)

@@ -12,8 +12,11 @@ from flask import Blueprint, Response, request
 from .. import strict_json
 from ..errors import BadRequest
 from ..logs import request_id
+from ..models import User
 from ..sessions.device_codes import normalized
 from ..sessions.records import hash_name
+from ..web.actions import auth
+from ..web.rate_limits import RateLimits
 from ..web.requests import bearer_token, json_object, text
 from ..web.routes import RouteBlueprint
 from ..web.services import services
@@ -24,6 +27,7 @@ from .loopback import REFUSED, is_from_this_machine
 from .services import SandboxServices
 
 MAX_SESSIONS: Final = 1000
+MAX_LOGINS: Final = 1000
 #: Seconds. The fake WeChat of the outcome `stall` answers other processes after so long.
 STALL: Final = 10
 
@@ -92,6 +96,12 @@ def start_redis() -> dict[str, Any]:
     return show_redis()
 
 
+@bp.delete("/redis/keys")
+def empty_redis() -> dict[str, Any]:
+    _fakes().fake_redis.clear()
+    return show_redis()
+
+
 @bp.put("/max_sessions")
 def set_max_sessions() -> tuple[str, int]:
     """Set how many sessions a user may have. DELETE sets the configured number again."""
@@ -104,6 +114,33 @@ def set_max_sessions() -> tuple[str, int]:
 @bp.delete("/max_sessions")
 def reset_max_sessions() -> tuple[str, int]:
     return _limit_sessions(services().settings.max_sessions)
+
+
+@bp.put("/login_rate")
+def set_login_rate() -> tuple[str, int]:
+    """Set how many logins an address may send in a minute. DELETE sets the configured rate again."""
+    number = _body().get("per_minute")
+    if type(number) is not int or not 1 <= number <= MAX_LOGINS:
+        raise BadRequest(f"per_minute must be a whole number from 1 to {MAX_LOGINS}.")
+    return _limit_logins(f"{number}/minute")
+
+
+@bp.delete("/login_rate")
+def reset_login_rate() -> tuple[str, int]:
+    return _limit_logins(services().settings.login_rate)
+
+
+@bp.put("/ban")
+def ban() -> tuple[str, int]:
+    """Ban the user of a phone, as an operator does. DELETE allows the user again."""
+    auth.ban(_user())
+    return "", 204
+
+
+@bp.delete("/ban")
+def unban() -> tuple[str, int]:
+    services().store.unban(_user())
+    return "", 204
 
 
 @bp.post("/expire")
@@ -163,6 +200,17 @@ def _limit_sessions(number: int) -> tuple[str, int]:
     store = services().store
     store.policy = replace(store.policy, max_sessions=number)
     return "", 204
+
+
+def _limit_logins(rate: str) -> tuple[str, int]:
+    own = services()
+    own.rate_limits = RateLimits(replace(own.settings, login_rate=rate), own.redis, own.store.now)
+    return "", 204
+
+
+def _user() -> User:
+    appid = next(iter(services().settings.apps))
+    return User(appid, _fakes().fake_wechat.openid_of(appid, text(_body(), "user", 64) or "visitor"))
 
 
 def _fakes() -> SandboxServices:

@@ -77,6 +77,11 @@ class FakeRedis:
         except redis.ConnectionError:
             return None
 
+    def clear(self) -> None:
+        """Delete all keys. Raises StoreUnavailable while it is stopped."""
+        self._check_started()
+        self._observer.flushall()
+
     def expire(self, name: str, field: str) -> None:
         """Set the idle end of a session, a field of its user's hash, to the past.
 
@@ -89,11 +94,14 @@ class FakeRedis:
         self._edit(name, "ends", lambda _: b"0")
 
     def _edit(self, name: str, field: str, change: Callable[[bytes], bytes]) -> None:
-        if not self._server.connected:
-            raise unavailable("unreachable")
+        self._check_started()
         value = self._observer.execute_command("HGET", name, field)
         if value is not None:
             self._observer.hset(name, field, change(value))
+
+    def _check_started(self) -> None:
+        if not self._server.connected:
+            raise unavailable("unreachable")
 
     def _client(self, kind: type[redis.Connection], **options: Any) -> redis.Redis:
         # Like the service: no retries of redis-py, which would take seconds, and no greeting of its connections.

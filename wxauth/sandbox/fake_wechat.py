@@ -35,10 +35,13 @@ MOCK_CODE: Final = "the code is a mock one"
 ERRORS: Final[Mapping[str, str]] = {
     "40029": "invalid code",
     "40163": "code been used",
+    "40164": "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist",
     "40226": "code blocked",
     "45011": "api minute-quota reach limit, must slower",
     "-1": "system error",
 }
+#: After these a code can still be exchanged.
+UNUSED: Final = ("-1", "40164")
 FAILURES: Final = ("stall", "garbage")
 OUTCOMES: Final = (*ERRORS, *FAILURES)
 
@@ -176,9 +179,7 @@ class FakeWeChat(HTTPAdapter):
             return error(40029, ERRORS["40029"])
         if code.used:
             return error(40163, ERRORS["40163"])
-        if code.outcome == "-1":
-            return error(-1, ERRORS["-1"])
-        code.used = True
+        code.used = code.outcome not in UNUSED
         if code.outcome is not None and code.outcome in ERRORS:
             return error(int(code.outcome), ERRORS[code.outcome])
         return code.outcome or self._identity(appid, code.user, new_key=code.new_key)

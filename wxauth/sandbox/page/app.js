@@ -17,7 +17,7 @@ async function run(what) {
   if (running) return
   running = true
   document.body.classList.add('running')
-  const shown = [...document.querySelectorAll('.chips button, #phone-buttons button, #ask')]
+  const shown = [...document.querySelectorAll('.chips button, #phone-buttons button, #ask, #empty-redis')]
   for (const button of shown) button.setAttribute('aria-disabled', 'true')
   const pressed = document.activeElement
   try {
@@ -47,6 +47,10 @@ for (const chip of document.querySelectorAll('.chips button')) {
     run(() => scenes.play(chip.dataset.scene))
   })
 }
+at('empty-redis').addEventListener('click', () => run(() => Vault.clear()))
+at('bytes').addEventListener('click', ({ target }) => {
+  target.setAttribute('aria-pressed', String(document.body.classList.toggle('with-bytes')))
+})
 at('plug').addEventListener('click', () => Vault.plugIn())
 
 /** The logins of the mini program and of a website share one panel. */
@@ -62,6 +66,7 @@ function choose(tab, focus = false) {
     other.tabIndex = other === tab ? 0 : -1
   }
   for (const panel of document.querySelectorAll('[role=tabpanel]')) panel.hidden = panel.id !== tab.getAttribute('aria-controls')
+  showLines()
   if (chapter) at('panel-flow').setAttribute('aria-labelledby', tab.id)
   diagram.fit()
   if (focus) tab.focus()
@@ -87,7 +92,7 @@ for (const [place, tab] of tabs.entries()) {
 /** Open what the address names: #scan, or a failure such as #gone. */
 function follow(name) {
   const chip = [...document.querySelectorAll('[data-scene]')].find(({ dataset }) => dataset.scene === name)
-  const chapter = chip ? chip.parentElement.dataset.of : name
+  const chapter = chip ? chip.closest('[data-of]').dataset.of : name
   const tab = tabs.find(({ dataset }) => dataset.chapter === chapter)
   if (tab) choose(tab)
   chip?.click()
@@ -125,9 +130,9 @@ const WRITTEN = 'http://127.0.0.1:8000'
 
 function fillSnippets() {
   const field = document.getElementById('address')
-  const snippets = [...document.querySelectorAll('.snippet')].map((box) => {
+  const snippets = [...document.querySelectorAll('article .snippet')].map((box) => {
     const code = box.querySelector('code')
-    box.querySelector('.copy').addEventListener('click', (event) => copy(code, event.target))
+    box.querySelector('.copy').addEventListener('click', (event) => copy(code.textContent, event.target, code))
     return [code, code.textContent]
   })
   const fill = () => {
@@ -136,20 +141,32 @@ function fillSnippets() {
       code.textContent = text.replaceAll(WRITTEN, place === 0 ? address : location.origin)
     })
   }
+  const happened = at('happened').querySelector('code')
+  at('happened').querySelector('.copy').addEventListener('click', (event) => copy(happened.textContent, event.target, happened))
   field.value = location.origin
   field.addEventListener('input', fill)
   fill()
 }
 
-async function copy(code, button) {
+async function copy(text, button, shown) {
   try {
-    await navigator.clipboard.writeText(code.textContent)
+    await navigator.clipboard.writeText(text)
     say(button, 'copied')
     setTimeout(() => say(button, 'copy'), 2000)
   } catch {
     // Without access to the clipboard, select the text.
-    getSelection().selectAllChildren(code)
+    getSelection().selectAllChildren(shown)
   }
+}
+
+at('copy-token').addEventListener('click', (event) => copy(scenes.phone.token, event.target, at('pocket-token')))
+
+/** Show the lines of a client that make what the diagram shows. */
+function showLines() {
+  const found = [...document.querySelectorAll(`template[data-lines~="${diagram.scene}"]`)]
+  at('happened').hidden = found.length === 0
+  say(at('happened-told'), `scene.${diagram.scene}`)
+  at('happened').querySelector('code').textContent = found.map(({ content }) => content.textContent).join('\n')
 }
 
 paint(remembered('wxauth theme') ?? (dark.matches ? 'dark' : 'light'))

@@ -31,7 +31,8 @@ export class Diagram {
   constructor() {
     this.list = document.getElementById('messages')
     this.steps = 0
-    this.stage('mini')
+    /** The chapters that have played their story. */
+    this.told = new Set()
     addEventListener('resize', () => this.fit())
   }
 
@@ -48,6 +49,8 @@ export class Diagram {
     document.getElementById('diagram').dataset.chapter = chapter
     document.getElementById('empty').replaceChildren(...OUTLINE[chapter].map((message, place) => outlined(message, place + 1, chapter)))
     document.getElementById('empty').hidden = false
+    document.getElementById('empty').classList.toggle('plays', !this.told.has(chapter))
+    this.told.add(chapter)
     fit(document.getElementById('empty'))
   }
 
@@ -66,9 +69,13 @@ export class Diagram {
   }
 
   entitle(scene) {
+    this.scene = scene
     say(document.getElementById('scene-title'), `scene.${scene}`)
     say(document.getElementById('scene-told'), `scene.${scene}.told`)
-    for (const chip of document.querySelectorAll('[data-scene]')) chip.setAttribute('aria-current', String(chip.dataset.scene === scene))
+    for (const chip of document.querySelectorAll('[data-scene]')) {
+      chip.setAttribute('aria-current', String(chip.dataset.scene === scene))
+      if (chip.dataset.scene === scene) chip.closest('details')?.setAttribute('open', '')
+    }
   }
 
   /** Draw messages in order. */
@@ -102,6 +109,7 @@ export class Diagram {
   lesson(key) {
     const box = document.getElementById('lesson')
     say(document.getElementById('lesson-told'), has(`lesson.${key}`) ? `lesson.${key}` : 'lesson.other')
+    say(document.getElementById('lesson-page'), 'lesson.page', { page: pageOf(this.scene) })
     box.hidden = false
     if (narrow.matches) box.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
   }
@@ -126,9 +134,16 @@ export class Diagram {
   }
 }
 
+/** The page of the documentation about a scene. */
+function pageOf(scene) {
+  const group = document.querySelector(`[data-scene="${scene}"]`)?.closest('[data-page]')
+  return group?.dataset.page ?? { mini: 'mini-program', scan: 'scan-login' }[document.body.dataset.chapter]
+}
+
 function outlined([from, to, out, back], step, chapter) {
   const item = document.createElement('li')
   item.className = 'row'
+  item.style.setProperty('--step', step)
   item.append(strip({ from, to, out, back }, step, PLACES[chapter]))
   const box = item.appendChild(document.createElement('span'))
   box.className = 'caption'

@@ -6,9 +6,9 @@ import { has } from './text.js'
  * A message: sender and receiver, the labels of the arrow (`out`, and `back` if it includes the answer), its title, an
  * explanation as [key, values], whether it failed, its time and size, and its details.
  */
-export function codeGiven(exchange, second = false) {
+export function given(name, exchange, second = false) {
   return {
-    from: 'phone', to: 'wechat', out: 'wx.login()', back: 'code', title: 'wx.login()', told: ['ask.wx.login'], second,
+    from: 'phone', to: 'wechat', out: `${name}()`, back: exchange.data.code ? 'code' : 'encryptedData', title: `${name}()`, told: [`ask.${name}`], second,
     at: exchange.at, ms: exchange.ms,
     bytes: ['bytes.bodies', { out: exchange.request.bytes, back: exchange.answer.bytes }], parts: http(exchange), remark: 'open.played',
   }
@@ -39,11 +39,12 @@ function route({ method, path }) {
 
 const CARRIED = {
   'POST /login': 'code', 'POST /device_authorization': 'client_id', 'GET /device/<user_code>.png': 'user_code', 'POST /token': 'device_code',
-  'GET /device/<user_code>': 'user_code', 'POST /device/<user_code>': 'approve',
+  'GET /device/<user_code>': 'user_code', 'POST /device/<user_code>': 'approve', 'POST /phone': 'code', 'POST /userdata/decrypt': 'encryptedData',
 }
 const GOT = {
   'POST /login': 'token', 'GET /session': 'openid', 'GET /sessions': 'sessions', 'POST /device_authorization': 'codes',
   'GET /device/<user_code>.png': 'image', 'POST /token': 'token', 'GET /device/<user_code>': 'client, network',
+  'POST /phone': 'number', 'POST /userdata/decrypt': 'profile',
 }
 const SHORT = { authorization_pending: 'pending', access_denied: 'denied', expired_token: 'expired' }
 
@@ -83,6 +84,7 @@ function toldOfSuccess(exchange, lost) {
 
 function toldOf(problem, exchange) {
   if (!has(`answer.${problem.code}`)) return ['answer.other', { action: problem.action }]
+  if (has(`answer.${problem.code}.${exchange.path}`)) return [`answer.${problem.code}.${exchange.path}`]
   const unasked = exchange.notes.length === 0 && ['token_invalid', 'store_unavailable'].includes(problem.code)
   return [`answer.${problem.code}${unasked ? '.unasked' : ''}`]
 }
@@ -104,6 +106,7 @@ function between(exchange, second) {
 const INTERFACES = {
   '/sns/jscode2session': ['code, AppSecret', 'openid, session_key', 'ok'],
   '/cgi-bin/stable_token': ['AppSecret', 'access_token', 'token'],
+  '/wxa/business/getuserphonenumber': ['code', 'number', 'number'],
   '/wxa/getwxacodeunlimit': ['scene', 'image', 'image'],
 }
 
@@ -126,7 +129,7 @@ function errcode(data) {
 
 function meaning(note, data) {
   if (!note.answer) return 'silent'
-  return [-1, 40163, 40226].includes(data.errcode) ? data.errcode : 'other'
+  return [-1, 40163, 40164, 40226].includes(data.errcode) ? data.errcode : 'other'
 }
 
 /** `before`: whether the server asks WeChat after it. */
@@ -153,7 +156,7 @@ function said(commands) {
 
 function purpose(exchange, before, wrong) {
   if (wrong) return 'gone'
-  if (before) return exchange.path === 'login' ? 'check' : 'before'
+  if (before) return { login: 'check', phone: 'check.phone' }[exchange.path] ?? 'before'
   if (exchange.path === 'login') return exchange.status === 200 ? 'store' : 'look'
   if (exchange.status === 401) return exchange.data.action === 'ask' ? 'ended' : 'absent'
   if (has(`redis.${route(exchange)}`)) return route(exchange)

@@ -2,7 +2,7 @@
 
 import { duration, has, say } from './text.js'
 import { ask, remember, remembered, send } from './wire.js'
-import { codeGiven, ofExchange, problemOf } from './messages.js'
+import { given, ofExchange, problemOf } from './messages.js'
 
 const STORED = 'wxauth token'
 
@@ -25,11 +25,28 @@ export class Phone {
     if (!this.second) remember(STORED, token)
   }
 
-  /** Call wx.login. `outcome` sets the result of the code at WeChat. */
-  async code(outcome) {
-    const data = { user: this.user, ...(outcome ? { outcome } : {}) }
-    const exchange = await send('POST', 'sandbox/wx.login', { data })
-    return { code: exchange.data.code, messages: [codeGiven(exchange, this.second)] }
+  /** Call wx.login. `more` sets the result of the code at WeChat. */
+  async code(more) {
+    const { data, messages } = await this.ask('wx.login', more)
+    return { code: data.code, messages }
+  }
+
+  /** Press the phone button. */
+  async number() {
+    const { data, messages } = await this.ask('getPhoneNumber')
+    return { code: data.code, messages }
+  }
+
+  /** Call wx.getUserProfile. Return the encrypted data. */
+  async profile() {
+    const { data, messages } = await this.ask('wx.getUserProfile')
+    return { data: { encryptedData: data.encryptedData, iv: data.iv }, messages }
+  }
+
+  /** Ask WeChat. */
+  async ask(name, more = {}) {
+    const exchange = await send('POST', `sandbox/${name}`, { data: { user: this.user, ...more } })
+    return { data: exchange.data, messages: [given(name, exchange, this.second)] }
   }
 
   /** Exchange the code for a token. With `lost`, the token is not stored. */
@@ -44,7 +61,8 @@ export class Phone {
   /** Send a request with the token, or with another one. A token whose session has ended is deleted. */
   async call(method, path, { token = this.token, data } = {}) {
     const exchange = await send(method, path, { token, data })
-    if (exchange.status === 401 && token === this.token) this.token = null
+    const ended = exchange.status === 401 || exchange.data?.code === 'user_banned'
+    if (ended && token === this.token) this.token = null
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
   }
 
@@ -69,8 +87,9 @@ export const Screen = {
   },
 
   known(token, exchange) {
-    const { openid, expires_in: left } = exchange.data
-    const told = openid ? ['phone.known.told', { openid, left: duration(left) }] : ['phone.known.bare', { left: duration(left) }]
+    const { data } = exchange
+    const name = ['openid', 'phoneNumber', 'nickName'].find((it) => it in data) ?? 'bare'
+    const told = [`phone.known.${name}`, { ...data, left: duration(data.expires_in) }]
     this.draw({ who: ['phone.known'], else: told, buttons: ['whoami', 'logout'], token, known: true })
   },
 
@@ -105,7 +124,7 @@ export const Screen = {
     say(at('problem-told'), toldOf(problem, token))
     // Without an answer there is no action.
     at('problem-action').textContent = problem.status ? `"action": "${problem.action}"` : ''
-    say(at('cure'), `cure.${problem.action}`, { n: retryAfter })
+    say(at('cure'), has(`cure.${problem.code}`) ? `cure.${problem.code}` : `cure.${problem.action}`, { n: retryAfter })
   },
 
   /** Show the second phone with this text, or hide it. It takes the place of a heading, so nothing moves. */
@@ -130,6 +149,7 @@ export const Screen = {
   },
 
   pocket(token) {
+    at('copy-token').hidden = !token
     if (token) {
       delete at('pocket-token').dataset.t
       at('pocket-token').textContent = `${token.slice(0, 12)}…${token.slice(-4)}`

@@ -199,7 +199,7 @@ export class ScanScenes extends Scenes {
     this.diagram.aside('aside.guesses', { n: GUESSES - 1 })
     const { problem, messages } = await guess()
     await this.diagram.play(messages)
-    Screen.other(`told.${problem.code}`, true)
+    Screen.other(problem.code === 'rate_limited' ? 'told.guesses' : 'told.other', true)
     this.diagram.lesson('guessed')
   }
 

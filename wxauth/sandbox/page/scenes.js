@@ -8,6 +8,13 @@ import { Vault } from './vault.js'
 /** Scenes that also run while Redis is stopped. The others start it first. */
 const ORDINARY = ['login', 'whoami', 'logout']
 
+/** What the sandbox does when the button of a problem is pressed: a request, or nothing. Then the phone logs in. */
+const REPAIRS = {
+  rate_limited: () => ask('DELETE', 'sandbox/login_rate'),
+  user_banned: () => ask('DELETE', 'sandbox/ban', { data: { user: 'alice' } }),
+  wechat_misconfigured: () => {},
+}
+
 /** The preparation of a scene failed, so the scene ends. */
 export class Halted extends Error {
   constructor(done) {
@@ -53,8 +60,11 @@ export class Scenes {
     this.diagram.begin(scene)
     this.dismissOther()
     await this.guarded(async () => {
-      await ask('DELETE', 'sandbox/max_sessions')
-      if (!ORDINARY.includes(scene) && (await Vault.mend())) this.diagram.aside('first.plug')
+      for (const limit of ['max_sessions', 'login_rate']) await ask('DELETE', `sandbox/${limit}`)
+      if (!ORDINARY.includes(scene)) {
+        if (await Vault.mend()) this.diagram.aside('first.plug')
+        await REPAIRS.user_banned()
+      }
       await this[scene]()
     })
   }
@@ -75,7 +85,7 @@ export class Scenes {
   // --- Ordinary scenes
 
   async login(outcome) {
-    const { code, messages } = await this.phone.code(outcome)
+    const { code, messages } = await this.phone.code(outcome && { outcome })
     await this.diagram.play(messages)
     await this.end(await this.phone.exchange(code), 'login')
   }
@@ -113,6 +123,56 @@ export class Scenes {
   async blocked() {
     await this.beNobody()
     await this.login('40226')
+  }
+
+  /** WeChat does not answer. */
+  async stalled() {
+    await this.beNobody()
+    await this.login('stall')
+  }
+
+  /** The address of the server is not on the IP list. */
+  async unlisted() {
+    await this.beNobody()
+    await this.login('40164')
+  }
+
+  async limited() {
+    await this.beNobody()
+    const { status } = await ask('PUT', 'sandbox/login_rate', { data: { per_minute: 1 } })
+    this.diagram.aside('aside.rate', { status })
+    const other = new Phone({ second: true, user: 'bob' })
+    const { exchange } = await other.exchange((await other.code()).code)
+    this.diagram.aside('first.network', { status: exchange.status })
+    await this.login()
+  }
+
+  async banned() {
+    await this.beKnown()
+    const { status } = await ask('PUT', 'sandbox/ban', { data: { user: this.phone.user } })
+    this.diagram.aside('aside.ban', { status })
+    await this.whoami()
+  }
+
+  async number() {
+    await this.beKnown()
+    const { code, messages } = await this.phone.number()
+    await this.diagram.play(messages)
+    await this.end(await this.phone.call('POST', 'phone', { data: { code } }), 'number')
+  }
+
+  /** The service keeps the newest session_key and the previous one. */
+  async stale() {
+    await this.beKnown()
+    const { data, messages } = await this.phone.profile()
+    await this.diagram.play(messages)
+    for (let n = 0; n < 2; n++) await this.phone.exchange((await this.phone.code({ new_key: true })).code)
+    this.diagram.aside('aside.keys')
+    await this.decrypt(data)
+  }
+
+  async decrypt(data) {
+    await this.end(await this.phone.call('POST', 'userdata/decrypt', { data }), 'decrypt')
   }
 
   async gone() {
@@ -175,11 +235,16 @@ export class Scenes {
   fail(problem, retryAfter) {
     Screen.failed(this.phone.token, problem, retryAfter)
     this.diagram.lesson(!this.phone.token && has(`lesson.${problem.code}.out`) ? `${problem.code}.out` : problem.code)
-    this.cure = () => (problem.action === 'none' ? this.settle() : this.guarded(() => this.act(problem, retryAfter)))
+    this.cure = () => (problem.action === 'none' && !(problem.code in REPAIRS) ? this.settle() : this.guarded(() => this.act(problem, retryAfter)))
   }
 
   /** Follow the action of a problem. */
   async act({ action, code }, retryAfter) {
+    if (code in REPAIRS) {
+      await REPAIRS[code]()
+      this.diagram.aside(`aside.${code}`)
+      return this.login()
+    }
     if (action === 'retry') {
       this.diagram.aside('aside.wait', { n: retryAfter })
       await new Promise((done) => setTimeout(done, retryAfter * 1000))
@@ -187,7 +252,15 @@ export class Scenes {
     const repeated = code === 'token_invalid' || (code === 'store_unavailable' && this.phone.token)
     if (action === 'login' || !this.phone.token) await this.login()
     if (repeated && this.phone.token) await this.whoami()
+    if (code === 'session_key_stale' && this.phone.token) await this.renewed()
     if (this.other && this.phone.token) await this.askOnOther()
+  }
+
+  /** The phone asks WeChat for the data once more. */
+  async renewed() {
+    const { data, messages } = await this.phone.profile()
+    await this.diagram.play(messages)
+    await this.decrypt(data)
   }
 
   /** The second phone sends a request, and shows what it is told. */

@@ -51,6 +51,13 @@ export const Vault = {
     return true
   },
 
+  /** Delete all keys. */
+  async clear() {
+    this.mark()
+    await ask('DELETE', 'sandbox/redis/keys')
+    await this.look()
+  },
+
   async plugIn() {
     await ask('PUT', 'sandbox/redis')
     await this.look()
@@ -83,16 +90,19 @@ function entry(key, fresh) {
     // In a user's hash only the name of a session's field, its id, has more than one character.
     const field = kind === 'd' ? `field.d.${name}` : `field.${name.length > 1 ? 'session' : name}`
     if (has(field)) say(add(line, 'b'), field)
-    line.append(`${name ? ` ${name} ` : ''}${spaced(value)}`)
+    line.append(name ? ` ${name} ` : '', ...valueOf(value))
   }
   return item
 }
 
-/** Return a value as text, or as hex if it has other bytes than those of text. */
-function spaced({ hex, bytes }) {
+/** Show a value as text, or as its size if it has other bytes than those of text. Those are shown on demand, as hex. */
+function valueOf({ hex, bytes }) {
   const text = String.fromCharCode(...(hex.match(/../g) ?? []).map((byte) => parseInt(byte, 16)))
-  if (bytes * 2 === hex.length && /^[ -~]*$/.test(text)) return text
-  return hex.replace(/(.{8})(?=.)/g, '$1 ') + (bytes * 2 > hex.length ? ' …' : '')
+  if (bytes * 2 === hex.length && /^[ -~]*$/.test(text)) return [text]
+  const raw = document.createElement('span')
+  raw.className = 'raw'
+  raw.textContent = ` ${hex.replace(/(.{8})(?=.)/g, '$1 ')}${bytes * 2 > hex.length ? ' …' : ''}`
+  return [`${bytes} B`, raw]
 }
 
 function fingerprint({ bytes, hex, fields }) {
