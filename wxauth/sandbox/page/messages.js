@@ -157,7 +157,7 @@ function said(commands) {
 function purpose(exchange, before, wrong) {
   if (wrong) return 'gone'
   if (before) return { login: 'check', phone: 'check.phone' }[exchange.path] ?? 'before'
-  if (exchange.path === 'login') return exchange.status === 200 ? 'store' : 'look'
+  if (exchange.path === 'login') return { 200: 'store', 429: 'limit' }[exchange.status] ?? 'look'
   if (exchange.status === 401) return exchange.data.action === 'ask' ? 'ended' : 'absent'
   if (has(`redis.${route(exchange)}`)) return route(exchange)
   return exchange.method === 'DELETE' ? 'end' : 'read'
