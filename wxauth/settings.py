@@ -372,7 +372,7 @@ class _Reader:
         real = [name for name in production_names(self._texts) if name != "WECHAT_APPID"]
         self.check(not real, "WXAUTH_SANDBOX", f"remove this, or {', '.join(real)}.")
         address = f"http://127.0.0.1:{self.text('PORT') or 8000}"
-        scan = {"WXAUTH_PUBLIC_URL": address, "WXAUTH_PUBLIC_CLIENTS": "playground"}
+        scan = {"WXAUTH_PUBLIC_URL": address, "WXAUTH_PUBLIC_CLIENTS": "shop.example"}
         self._texts = {"WECHAT_APPID": "wxsandbox00000000", **scan} | self._texts
         self._texts |= {"WXAUTH_SECRET_KEYS": secrets.token_hex(KEY_LENGTH), "WECHAT_SECRET": secrets.token_hex(16)}
         self._texts |= {"REDIS_URL": "rediss://127.0.0.1", "WXAUTH_APPS": ""}

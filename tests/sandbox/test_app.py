@@ -291,13 +291,13 @@ def test_expire_ends_the_session(client: FlaskClient) -> None:
 
 
 def device_codes(client: FlaskClient) -> dict[str, Any]:
-    codes: dict[str, Any] = client.post("/device_authorization", data={"client_id": "playground"}).get_json()
+    codes: dict[str, Any] = client.post("/device_authorization", data={"client_id": "shop.example"}).get_json()
     return codes
 
 
 def poll(client: FlaskClient, device_code: str) -> dict[str, Any]:
     grant_type = "urn:ietf:params:oauth:grant-type:device_code"
-    form = {"grant_type": grant_type, "device_code": device_code, "client_id": "playground"}
+    form = {"grant_type": grant_type, "device_code": device_code, "client_id": "shop.example"}
     answer: dict[str, Any] = client.post("/token", data=form).get_json()
     return answer
 

@@ -691,13 +691,13 @@ def test_the_laptop_shows_an_image_of_its_user_code(website: Browser) -> None:
 
 
 def test_the_phone_asks_before_a_website_is_logged_in(website: Browser) -> None:
-    """It shows who asks, how long ago, and from which network (RFC 8628, 5.4)."""
+    """It shows the code, who asks, how long ago, and from which network (RFC 8628, 5.4)."""
     website.press("#ask")
+    code = website.text("#user-code")
     website.press("#scan")
-    assert website.text("#who") == "Log in on “playground”?"
-    assert re.fullmatch(
-        r"The code was asked for \d+ s ago, from the network 127\.0\.0\.0/24\.", website.text("#whoelse")
-    )
+    assert website.text("#who") == "Log in on “shop.example”?"
+    form = rf"Code {code}, \d+ s ago, network 127\.0\.0\.0/24: is it on your own screen\?"
+    assert re.fullmatch(form, website.text("#whoelse"))
     assert website.texts("#phone-buttons button:not([hidden])") == ["Log in", "Not me"]
     assert laptop(website)[0] == "Scan with WeChat"
 
@@ -761,7 +761,7 @@ def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> 
     website.press("#approve")
     shown = website.text("#redis-name ~ #keys")
     assert "hash of the device_code code " in shown
-    assert "website client playground" in shown
+    assert "website client shop.example" in shown
     assert "answer of the phone state used" in shown
     assert [name for name in ("device_code", "user_code") if answer[name] in shown] == []
 

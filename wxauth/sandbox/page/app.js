@@ -59,6 +59,7 @@ function choose(tab, focus = false) {
   if (chapter && chapter !== document.body.dataset.chapter) {
     if (running) return
     history.replaceState(null, '', chapter === 'scan' ? '#scan' : location.pathname)
+    scrollTo(0, 0)
     enter(chapter)
   }
   for (const other of tabs) {

@@ -106,9 +106,9 @@ export const Screen = {
   },
 
   /** Ask the user whether the website may log in (RFC 8628, 5.4): who asks, how long ago, from which network. */
-  confirm({ client_name: client, created_at: at, network }) {
+  confirm({ client_name: client, created_at: at, network }, code) {
     const ago = duration(Date.now() / 1000 - at)
-    this.draw({ who: ['phone.confirm', { client }], else: ['phone.confirm.told', { ago, network }], buttons: ['approve', 'deny'], known: true })
+    this.draw({ who: ['phone.confirm', { client }], else: ['phone.confirm.told', { ago, network, code }], buttons: ['approve', 'deny'], known: true })
   },
 
   /** Show the result of a scan. */

@@ -7,7 +7,7 @@ import { has, say } from './text.js'
 import { Vault } from './vault.js'
 import { ask, send } from './wire.js'
 
-const CLIENT = 'playground'
+const CLIENT = 'shop.example'
 /** The letters of a user_code. */
 const LETTERS = 'BCDFGHJKLMNPQRSTVWXZ'
 const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:device_code'
@@ -126,7 +126,7 @@ export class ScanScenes extends Scenes {
     await this.diagram.play(done.messages)
     if (done.problem) await this.end({ ...done, messages: [] })
     else if (phone === this.phone) {
-      Screen.confirm(done.exchange.data)
+      Screen.confirm(done.exchange.data, this.site.user_code)
       this.diagram.lesson('confirm')
     }
   }
