@@ -371,8 +371,10 @@ def test_end_of_a_parent_reports_its_sessions_by_ticket_to_the_caches(
     """This worker learns it by the reply of the script, the others by the channel."""
     _, session = log_in_by_ticket(tickets, phone)
     raw: Any = raw_redis
-    channel = raw.pubsub(ignore_subscribe_messages=True)
+    channel = raw.pubsub()
     channel.subscribe(REVOCATIONS)
+    # Until Redis has confirmed it, a message may be missed.
+    wait_until(lambda: (channel.get_message() or {}).get("type") == "subscribe", "the subscription", 5)
     told: list[str] = []
     store.on_ended = lambda ids: told.extend(ids or ["all"])
     store.revoke(phone)
