@@ -153,7 +153,7 @@ class SessionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session that is to be added. `ticket` is the field of the ticket that it uses."""
+    """A session to add. `ticket` is the field of the ticket that it uses."""
 
     token: Token
     record: Record
@@ -187,13 +187,14 @@ class SessionStore:
 
     def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
         """Add a session. Raises UserBanned, or TicketInvalid if its ticket is not good."""
-        token, record = new.token, new.record
+        record = new.record
+        session = self._session(new.token.id, record, min(int(self.now()) + self._idle_life, record.ends_at))
         if self._write(new, replacing):
-            self._end(record.user, "these", [token.id], None)
+            self.withdraw(session)
             raise UserBanned
         if replacing and replacing.user != record.user:
             self.revoke(replacing)
-        return self._session(token.id, record, min(int(self.now()) + self._idle_life, record.ends_at))
+        return session
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token, which may be any text. `touch` prolongs its life.
@@ -320,7 +321,8 @@ class SessionStore:
     def _write(self, new: NewSession, replacing: WxSession | None) -> bool:
         """Run the login script, and enforce the limit across ring keys. Return whether the user is banned."""
         user = new.record.user
-        user_hash = next(it for it in self.hashes(user) if it.hash_tag == new.token.hash_tag)
+        hashes = self.hashes(user)
+        user_hash = next(it for it in hashes if it.hash_tag == new.token.hash_tag)
         is_same = replacing and replacing.user == user and replacing.id != new.record.parent
         replaced = [replacing.id] if replacing and is_same else []
         arguments = self._login_arguments(new, user_hash, "".join(replaced))
@@ -332,7 +334,7 @@ class SessionStore:
             ended += found
         for id in ended:
             ENDED.labels("logout" if id in replaced else "cap").inc()
-        if len(self.hashes(user)) > 1:
+        if len(hashes) > 1:
             self._end(user, "these", replaced, "logout")
             self._end(user, "these", self._surplus(new.record), "cap")
         return banned
@@ -459,8 +461,18 @@ class SessionStore:
         return self.redis.run(script, user_hash.name, *self._shared, *arguments, confirmed=True, **options)
 
     def _session(self, id: str, record: Record, expires_at: int) -> WxSession:
-        user, times = (record.user.appid, record.user.openid, record.unionid), (record.created_at, expires_at)
-        return WxSession(id, *user, record.device, *times, KINDS.get(record.kind, ""), record.parent, self)
+        return WxSession(
+            id,
+            record.user.appid,
+            record.user.openid,
+            record.unionid,
+            record.device,
+            record.created_at,
+            expires_at,
+            KINDS.get(record.kind, ""),
+            record.parent,
+            self,
+        )
 
 
 def _fields(reply: list[bytes]) -> dict[bytes, bytes]:

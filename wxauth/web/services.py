@@ -117,7 +117,7 @@ def session_store(settings: Settings, redis: RedisClient, clock: Clock | None = 
 
 def transport(settings: Settings, pool_size: int) -> Transport:
     """Return the transport to the WeChat of `settings`."""
-    return Transport(settings.wechat_url, None, pool_size, settings.wechat_proxy)
+    return Transport(settings.wechat_url, pool_size=pool_size, proxy=settings.wechat_proxy)
 
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:

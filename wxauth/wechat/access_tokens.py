@@ -70,10 +70,8 @@ class AccessTokens:
 
         Returns the refused token if WeChat has no other, and must not be forced to replace it.
         """
-        stored, fetch = (
-            partial(self._stored, appid, refused),
-            partial(self._fetch, appid, deadline, refused, can_force),
-        )
+        stored = partial(self._stored, appid, refused)
+        fetch = partial(self._fetch, appid, deadline, refused, can_force)
         try:
             # If the lock expires too early, two workers ask WeChat. They get the same token, and forcing has a count.
             return single_flight(self._redis, f"wxa:{{{appid}}}:lock", deadline, stored, fetch)

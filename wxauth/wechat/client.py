@@ -15,7 +15,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Final, TypeVar
 
 from ..errors import WeChatBusy, WeChatError, WeChatMisconfigured
 from ..metrics import WECHAT_SECONDS
@@ -24,6 +25,8 @@ from . import answers
 from .answers import AccessToken, Answer
 from .errcodes import ERRCODES, HINTS, PHONE_ERRCODES, Errcodes
 from .transport import MAX_IMAGE, Request, Transport
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +128,7 @@ class WeChatClient:
         """
         body = {"scene": scene} | ({"page": page} if page else {})
         request = Request("/wxa/getwxacodeunlimit", {"access_token": token}, body, MAX_IMAGE)
-        image: bytes = self._ask(request, deadline, MAX_TRIES, read=_image)
-        return image
+        return self._read(request, deadline, MAX_TRIES, _image)
 
     def _app_fields(self, appid: str) -> dict[str, str | bool | Secret]:
         return {"appid": appid, "secret": self._apps[appid]}
@@ -141,22 +143,18 @@ class WeChatClient:
             raise
         self.misconfigured.pop(appid, None)
 
-    def _ask(
-        self,
-        request: Request,
-        deadline: float,
-        tries: int = 1,
-        errcodes: Errcodes = ERRCODES,
-        read: Callable[[bytes, Errcodes], Any] | None = None,
-    ) -> Any:
-        """Send the request, and again after -1: `tries` times in all. Return what `read` makes of the answer."""
-        read = read or _checked
+    def _ask(self, request: Request, deadline: float, tries: int = 1, errcodes: Errcodes = ERRCODES) -> Answer:
+        """Send the request, and again after -1: `tries` times in all. Return the answer if it has no errcode."""
+        return self._read(request, deadline, tries, partial(_checked, errcodes=errcodes))
+
+    def _read(self, request: Request, deadline: float, tries: int, read: Callable[[bytes], T]) -> T:
+        """Send the request as `_ask` does. Return what `read` makes of the body."""
         for _ in range(tries - 1):
             try:
-                return read(self._transport.ask(request, deadline), errcodes)
+                return read(self._transport.ask(request, deadline))
             except WeChatBusy:
                 time.sleep(max(min(RETRY_PAUSE, deadline - time.monotonic()), 0))
-        return read(self._transport.ask(request, deadline), errcodes)
+        return read(self._transport.ask(request, deadline))
 
 
 def _signed(path: str, user: User, session_key: Secret, token: Secret) -> Request:
@@ -191,10 +189,10 @@ def _checked(body: bytes, errcodes: Errcodes) -> Answer:
     raise errcodes.get(errcode, WeChatError)(errcode, rid)
 
 
-def _image(body: bytes, errcodes: Errcodes) -> bytes:
+def _image(body: bytes) -> bytes:
     """Return an image. WeChat sends errors as JSON, under any Content-Type. Raises WeChatError."""
     if body.startswith(b"{"):
-        _checked(body, errcodes)
+        _checked(body, ERRCODES)
     return answers.parse_image(body)
 
 
