@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import socket
-import threading
-from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote, urlsplit
+
+from tests.support.listener import Listener
 
 USER, PASSWORD = "fixie", "proxy/password+that no one?may=see"
 
 
-class ConnectProxy:
+class ConnectProxy(Listener):
     """Forwards to the address that a request names. `with` ends all its threads."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.heads: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.05)
-        self._open: list[socket.socket] = []
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._accept)]
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def url(self, password: str = PASSWORD) -> str:
         return f"http://{USER}:{quote(password, safe='')}@{self.host}"
 
-    def _accept(self) -> None:
-        while not self._over.is_set():
-            with contextlib.suppress(TimeoutError):
-                sock, _ = self._listener.accept()
-                sock.settimeout(None)
-                self._open.append(sock)
-                self._start(self._serve, sock)
-
-    def _start(self, run: Callable[..., None], *sockets: socket.socket) -> None:
-        self._threads.append(threading.Thread(target=self._quietly, args=(run, *sockets)))
-        self._threads[-1].start()
-
-    def _quietly(self, run: Callable[..., None], *sockets: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            run(*sockets)
-
-    def _serve(self, client: socket.socket) -> None:
-        head = self._head(client)
+    def _serve(self, sock: socket.socket) -> None:
+        client, head = sock, self._head(sock)
         if not head:
             return
         if not self._is_allowed(head):
@@ -97,21 +73,3 @@ class ConnectProxy:
         while data := source.recv(65536):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._threads[0].join()
-        self._listener.close()
-        for sock in self._open:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
-        for sock in self._open:
-            sock.close()

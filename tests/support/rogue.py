@@ -13,13 +13,12 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.listener import Listener
 from tests.support.servers import free_port
 
 BLOCK = b"\0" * 65536
@@ -82,36 +81,19 @@ Script = Callable[[Line], None]
 Place = Callable[[], contextlib.AbstractContextManager[str]]
 
 
-class Rogue:
+class Rogue(Listener):
     """Read one request on each connection, then run `script` in a thread. The `with` block ends all threads."""
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None, *, speaks_first: bool = False) -> None:
-        self.connections = 0
+        super().__init__()
         self.requests: list[bytes] = []
         self._script = script
         self._tls = tls
         self._speaks_first = speaks_first
-        self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.05)
-        self._open: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self.port: int = self._listener.getsockname()[1]
-        self.host = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
 
-    def _accept(self) -> None:
-        while not self._over.is_set():
-            with contextlib.suppress(TimeoutError):
-                sock, _ = self._listener.accept()
-                self.connections += 1
-                self._open.append(sock)
-                self._threads.append(threading.Thread(target=self._serve, args=(sock,)))
-                self._threads[-1].start()
-
     def _serve(self, sock: socket.socket) -> None:
-        sock.settimeout(None)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             stack.enter_context(sock)
             if self._tls:
                 sock = stack.enter_context(self._tls.wrap_socket(sock, server_side=True))
@@ -120,22 +102,6 @@ class Rogue:
             if not self._speaks_first:
                 line.read_request()
             self._script(line)
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._threads[0].join()
-        self._listener.close()
-        for sock in self._open:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
 
 
 @contextlib.contextmanager
