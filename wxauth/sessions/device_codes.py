@@ -46,8 +46,8 @@ USER_CODE: Final = re.compile(f"[{LETTERS}]{{8}}")
 MAX_TRIES: Final = 5
 
 SCRIPT: Final = script("device_code", shared=False)
-#: What the step `show` returns for a code that a phone has answered.
-ANSWERED: Final = 1
+#: The words with which the replies of the script begin. Another reply belongs to another command.
+WORDS: Final = frozenset({"ok", "no", "answered", "approved", "denied", "pending", "slow_down", "expired", "invalid"})
 
 ERRORS: Final = {
     "pending": AuthorizationPending,
@@ -86,7 +86,7 @@ class DeviceCodes:
             code = self._ring.sign(tag, prefix=DEVICE_PREFIX)
             sealed = _seal(self._ring.newest, tag, "details", details)
             arguments = (code.id, client_id, LIFE * MICROSECONDS, INTERVAL * MICROSECONDS, sealed)
-            if self._run(tag, "request", *arguments):
+            if self._does(tag, "request", *arguments):
                 return Secret(code.text), user_code
         raise ServerBusy
 
@@ -97,10 +97,10 @@ class DeviceCodes:
         """
         for key in self._ring:
             tag = key.for_user_code(user_code)
-            found = self._run(tag, "show")
-            if found == ANSWERED:
+            word, found = self._run(tag, "show")
+            if word == "answered":
                 raise DeviceCodeAnswered
-            if found:
+            if word == "ok":
                 asked = DeviceRequest(*_open(key, tag, "details", found[0]))
                 if appid not in (None, asked.appid):
                     break
@@ -118,7 +118,7 @@ class DeviceCodes:
         state = "approved" if approve else "denied"
         for key in self._ring:
             tag = key.for_user_code(user_code)
-            if self._run(tag, "answer", state, _seal(key, tag, "user", user)):
+            if self._does(tag, "answer", state, _seal(key, tag, "user", user)):
                 return
         # Another phone has answered since then.
         raise DeviceCodeAnswered
@@ -130,12 +130,12 @@ class DeviceCodes:
         token is not used.
         """
         code, key = self._verified(text)
-        state, *more = self._run(code.hash_tag, "poll", code.id, client_id)
-        if state != b"approved":
-            raise ERRORS[state.decode()]
+        state, more = self._run(code.hash_tag, "poll", code.id, client_id)
+        if state != "approved":
+            raise ERRORS[state]
         user = _open(key, code.hash_tag, "user", more[0], InvalidGrant)
         token, session = self._log_in(code, client_id, *user)
-        if not self._run(code.hash_tag, "take"):
+        if not self._does(code.hash_tag, "take"):
             raise InvalidGrant
         return token, session
 
@@ -166,8 +166,12 @@ class DeviceCodes:
             raise InvalidGrant from None
         return code, self._ring.key_of(code.hash_tag)
 
-    def _run(self, tag: str, step: str, *arguments: str | bytes | int) -> Any:
-        """Run one step of the script."""
+    def _does(self, tag: str, step: str, *arguments: str | bytes | int) -> bool:
+        """Run one step of the script. Return whether it did what it says."""
+        return self._run(tag, step, *arguments)[0] == "ok"
+
+    def _run(self, tag: str, step: str, *arguments: str | bytes | int) -> tuple[str, list[bytes]]:
+        """Run one step of the script. Return its word, and what goes with it."""
         offset, call = int(self._store.now.offset * MICROSECONDS), secrets.token_hex(8)
         return self._redis.run(SCRIPT, name_of(tag), offset, step, call, *arguments, parse=_reply)
 
@@ -185,10 +189,11 @@ def normalized(user_code: str) -> str:
     return code
 
 
-def _reply(reply: Any) -> Any:
-    if not isinstance(reply, list | int | None):
-        raise TypeError
-    return reply
+def _reply(reply: Any) -> tuple[str, list[bytes]]:
+    word, *more = reply
+    if word.decode() not in WORDS:
+        raise LookupError
+    return word.decode(), more
 
 
 def _seal(key: SigningKey, tag: str, field: str, payload: list[Any]) -> bytes:

@@ -496,7 +496,7 @@ def _ids(reply: Any, *_: Any) -> list[str]:
 
 def _login_reply(reply: Any) -> list[str] | None:
     """Return the ids of the ended sessions, or None if the ticket is not good."""
-    return None if reply == 0 else _ids(reply)
+    return None if reply == b"refused" else _ids(reply)
 
 
 def _login_and_ban(reply: Any, count: Any) -> tuple[list[str] | None, int]:

@@ -24,6 +24,8 @@ DEFAULT_LABEL: Final = "web-view"
 CLEAR_SIZE: Final = 8 + records.ID_LENGTH
 
 ISSUE: Final = script("ticket")
+#: Its replies. Another reply belongs to another command.
+ISSUED: Final = {b"issued": True, b"refused": False}
 
 
 class Tickets:
@@ -40,7 +42,7 @@ class Tickets:
             ticket = self._ring.sign(user_hash.hash_tag, prefix=TICKET_PREFIX)
             sealed = self._seal(ticket, session)
             arguments = (_field(ticket), TICKET_LIFE * MICROSECONDS, session.id, sealed)
-            if self._store.run(ISSUE, user_hash, *arguments, parse=int):
+            if self._store.run(ISSUE, user_hash, *arguments, parse=ISSUED.__getitem__):
                 return Secret(ticket.text)
         raise TokenInvalid
 

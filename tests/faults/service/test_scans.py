@@ -27,7 +27,7 @@ INTERVAL = 2.1
 #: The outcomes of two phones: one has answered, and the other is told that the code is answered.
 ONE_ANSWER = [204, 404]
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-ANSWERED = "  if get('state') then return get('answer') == ARGV[3] and 1 or 0 end\n"
+ANSWERED = "  if get('state') then return ok_if(get('answer') == ARGV[3]) end\n"
 USED = "  if get('state') == 'approved' then redis.call('HSET', KEYS[1], 'state', 'used', 'taken', ARGV[3]) end\n"
 #: The service without one of the checks that keep a code to one outcome.
 MUTANTS = {
@@ -195,7 +195,7 @@ KILL = """\
             os.kill(os.getpid(), 9)
 """
 BEFORE_SESSION = '        user = _open(key, code.hash_tag, "user", more[0], InvalidGrant)\n'
-BEFORE_USE = '        if not self._run(code.hash_tag, "take"):\n'
+BEFORE_USE = '        if not self._does(code.hash_tag, "take"):\n'
 
 
 @pytest.mark.parametrize("place", [BEFORE_SESSION, BEFORE_USE], ids=["before the session", "before the use"])

@@ -1,5 +1,5 @@
 -- Adds a session. Ends the replaced session, and the oldest ones of its kind above the limit. Returns the ids of the
--- ended, or 0 if the ticket is not good.
+-- ended, or 'refused' if the ticket is not good: no reply to another command is this text.
 -- ARGV[3]: limit.  ARGV[4]: id.  ARGV[5]: idle life in microseconds.  ARGV[6]: login time in microseconds.
 -- ARGV[7]: the rest of the value.  ARGV[8]: fingerprint and sealed session_key, or '' if the login brings none.
 -- ARGV[9]: id of the replaced session, or ''.  ARGV[10]: kind.  ARGV[11]: id of the ticket, or ''.
@@ -26,7 +26,7 @@ end
 
 if ARGV[11] ~= '' and not is_there then
   local value = redis.call('HGET', KEYS[1], ARGV[11])
-  if not (has_parent and value and ticket(value)) then return 0 end
+  if not (has_parent and value and ticket(value)) then return 'refused' end
   redis.call('HDEL', KEYS[1], ARGV[11])
 end
 

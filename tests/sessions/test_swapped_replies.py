@@ -1,0 +1,67 @@
+"""A reply that belongs to another command, on each connection: it never decides about a login, a ticket or a code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.conftest import APPID
+from wxauth.errors import StoreUnavailable
+from wxauth.keys import DEVICE_PREFIX, KeyRing
+from wxauth.models import Identity
+from wxauth.sessions.device_codes import DeviceCodes
+from wxauth.sessions.store import SessionStore, WxSession
+from wxauth.sessions.tickets import Tickets
+from wxauth.storage.client import Command, RedisClient
+from wxauth.storage.connections import AnyClient
+
+
+class Swaps(RedisClient):
+    """Gives each command the reply of another one."""
+
+    def __init__(self, reply: Any) -> None:
+        super().__init__(lambda: None)  # type: ignore[arg-type, return-value]  # no command is sent
+        self._reply = reply
+
+    def _send(self, client: AnyClient, key: str, commands: Sequence[Command], probing: bool = False) -> list[Any]:
+        return [self._reply] * len(commands)
+
+    def _drop_idle_connections(self, client: AnyClient, key: str) -> None:
+        """There are none."""
+
+
+Act = Callable[[SessionStore, KeyRing, Identity], object]
+
+
+def session(store: SessionStore, who: Identity) -> WxSession:
+    return WxSession("i" * 22, who.user.appid, who.user.openid, None, None, 0, 2**33, "login", "", store)
+
+
+def codes(store: SessionStore, ring: KeyRing) -> DeviceCodes:
+    return DeviceCodes(store.redis, ring, store)
+
+
+def device_code(ring: KeyRing) -> str:
+    return ring.sign(ring.newest.for_user_code("BBBBBBBB"), prefix=DEVICE_PREFIX).text
+
+
+ACTS: dict[str, Act] = {
+    "login": lambda store, ring, who: store.create(who),
+    "ticket": lambda store, ring, who: Tickets(store, ring).issue(session(store, who)),
+    "device code": lambda store, ring, who: codes(store, ring).request("desk", APPID, "unknown"),
+    "who asks": lambda store, ring, who: codes(store, ring).show("BBBBBBBB"),
+    "poll": lambda store, ring, who: codes(store, ring).poll(device_code(ring), "desk"),
+}
+
+
+@pytest.mark.parametrize("reply", [0, 1, None, b"OK", [b"text", b"text"]], ids=repr)
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_reply_to_another_command_is_an_unavailable_store(
+    store: SessionStore, ring: KeyRing, alice: Identity, act: Act, reply: Any
+) -> None:
+    """Not "your ticket is invalid", "log in again" or "not found"."""
+    swapped = SessionStore(Swaps(reply), ring, store.policy, store.now)
+    with pytest.raises(StoreUnavailable, match="garbled"):
+        act(swapped, ring, alice)
