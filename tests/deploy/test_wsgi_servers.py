@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,22 +25,22 @@ SIGTERM_LIMIT: Final = 5
 APP: Final = "wxauth.wsgi:app"
 #: `make check` installs the service there for Debian's Python, which is that of Debian's mod_wsgi.
 DEBIAN: Final = ROOT / ".venv-debian"
-MOD_WSGI: Final = f"""
-ServerRoot {{folder}}
+MOD_WSGI: Final = """
+ServerRoot {folder}
 ServerName localhost
-PidFile {{folder}}/pid
+PidFile {folder}/pid
 ErrorLog /dev/stderr
-Listen 127.0.0.1:{{port}}
+Listen 127.0.0.1:{port}
 User www-data
 Group www-data
 LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 LoadModule wsgi_module /usr/lib/apache2/modules/mod_wsgi.so
-WSGISocketPrefix {{folder}}/wsgi
-WSGIDaemonProcess wxauth processes=2 threads=16 python-home={DEBIAN} python-path={ROOT}
+WSGISocketPrefix {folder}/wsgi
+WSGIDaemonProcess wxauth processes=2 threads=16 python-home={folder}/venv python-path={folder}
 WSGIProcessGroup wxauth
-WSGIApplicationGroup %{{GLOBAL}}
-WSGIScriptAlias / {ROOT}/app.py
+WSGIApplicationGroup %{GLOBAL}
+WSGIScriptAlias / {folder}/app.py
 WSGICallableObject app
 WSGIPassAuthorization On
 WSGIChunkedRequest On
@@ -102,9 +103,17 @@ class WsgiServer(Server):
         self.folder.chmod(0o755)
         (self.folder / "metrics").mkdir()
         (self.folder / "metrics").chmod(0o777)
+        if self.kind.config:
+            self._copy_the_service()
         config = self.kind.config.replace("{folder}", str(self.folder)).replace("{port}", str(self.port))
         (self.folder / "config").write_text(config)
         super().start()
+
+    def _copy_the_service(self) -> None:
+        """Copy what Apache's workers load: they may not be able to read the folder of the checkout."""
+        shutil.copytree(DEBIAN, self.folder / "venv", symlinks=True)
+        shutil.copytree(ROOT / "wxauth", self.folder / "wxauth")
+        shutil.copy(ROOT / "app.py", self.folder)
 
     def answers(self) -> bool:
         try:
