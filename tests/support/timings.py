@@ -24,11 +24,11 @@ from tests.support.service import ROOT
 #: The sentence of each README. Its words mark the place of the figures.
 SENTENCES: Final = {
     "README.md": (
-        "On {cores} cores, the first `make run` takes about {first}, later ones {later}. "
+        "On {cores} cores and a fast network, the first `make run` takes about {first}, later ones {later}. "
         "The first `make test`, which installs more packages, takes about {test}."
     ),
     "README.zh-CN.md": (
-        "在 {cores} 核的机器上，第一次 `make run` 约 {first}，以后约 {later}；"
+        "{cores} 核的机器，网络较快时，第一次 `make run` 约 {first}，以后约 {later}；"
         "第一次 `make test` 还要装更多依赖，约 {test}。"
     ),
 }
