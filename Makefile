@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit( \
 	"wxauth needs Python 3.11 or later; this is %d.%d. Name a newer one: make run PYTHON=python3.12" % v)'
 
-.PHONY: run test check lint faults fuzz bench bench-report docs screenshot animation clean
+.PHONY: run test check lint faults fuzz bench bench-report docs screenshot animation timings clean
 
 run: $(VENV)/run
 	$(BIN)/python app.py
@@ -95,6 +95,10 @@ screenshot: $(VENV)/dev
 # The animation of the README. It needs, from Debian: chromium chromium-driver fonts-noto-cjk webp.
 animation: $(VENV)/dev
 	$(BIN)/python -m tests.support.animation docs/playground.webp
+
+# Write into the READMEs how long `make run` and `make test` take in a new clone of the last commit.
+timings: $(VENV)/dev
+	$(BIN)/python -m tests.support.timings
 
 $(VENV)/run: requirements.txt
 	@$(CHECK_PYTHON)

@@ -95,6 +95,9 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) ->
 class Server:
     """A child process with its own temporary folder. It runs until the end of the `with` block."""
 
+    #: How many seconds it may take until it is ready.
+    patience = 15
+
     def __init__(self, command: Sequence[str], *, environ: dict[str, str] | None = None, cwd: Path | None = None):
         self.folder = Path(tempfile.mkdtemp(prefix="wxauth-test-"))
         self.log = self.folder / "log"
@@ -139,7 +142,7 @@ class Server:
     def __enter__(self) -> Self:
         self.start()
         try:
-            wait_until(self._is_ready, self._command[0])
+            wait_until(self._is_ready, self._command[0], self.patience)
         except BaseException:
             self.__exit__(None, None, None)
             raise
