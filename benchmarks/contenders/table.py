@@ -55,7 +55,7 @@ NODE: Final = {"NODE_ENV": "production"}
 def granian(app: str) -> tuple[str, ...]:
     """Return the command that `python -m wxauth serve` runs, for `app` and on loopback only."""
     options = f"127.0.0.1 $PORT $WEB_CONCURRENCY ${{WXAUTH_THREADS:-{Settings.threads}}}"
-    return ("sh", "-c", f"exec python -m wxauth.cli.server {app} {options}")
+    return ("sh", "-c", f"MALLOC_ARENA_MAX=1 exec python -m wxauth.cli.server {app} {options}")
 
 
 def gunicorn(app: str) -> tuple[str, ...]:

@@ -351,6 +351,17 @@ def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: 
     assert [(command[-1].isdigit(), folder) for command, folder in started] == [(True, None)]
 
 
+@pytest.mark.parametrize("given", [None, "4"])
+def test_serve_gives_all_threads_one_heap_unless_the_environment_says_otherwise(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *_: started.append(os.environ["MALLOC_ARENA_MAX"]))
+    environ = {"WXAUTH_SANDBOX": "1", "PORT": str(free_port()), "MALLOC_ARENA_MAX": given}
+    CliRunner().invoke(main, ["serve"], env=environ, catch_exceptions=False)
+    assert started == [given or "1"]
+
+
 def test_of_two_starts_at_the_same_moment_one_gets_the_port() -> None:
     """Granian shares a port with another Granian, so half of the requests would go to each."""
     environ = BARE | {"WXAUTH_SANDBOX": "1", "PORT": str(free_port())}

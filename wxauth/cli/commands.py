@@ -115,6 +115,8 @@ def serve(port: int, workers: int) -> None:
     if settings.sandbox:
         click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
         click.echo(f"Open http://127.0.0.1:{port}/ in a browser.\n")
+    # glibc gives many threads several heaps. With one, memory is used again while the processor's cache still has it.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     numbers = map(str, (port, workers, threads))
     command = [sys.executable, "-m", "wxauth.cli.server", "wxauth.wsgi:app", host, *numbers, *_metrics_folder(port)]
     os.execv(sys.executable, command)  # noqa: S606 - the command is our own
