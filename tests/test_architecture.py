@@ -26,6 +26,7 @@ IMPORTERS = {
     "itsdangerous": {"keys"},
     "limits": {"web"},
     "lupa": {"sandbox.fake_redis"},
+    "markdown_it": {"sandbox.documentation"},
     "opentelemetry": {"web.tracing"},
     "prometheus_client": {"metrics"},
     "redis": {"storage", "sandbox.fake_redis"},

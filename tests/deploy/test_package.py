@@ -16,6 +16,7 @@ import requests
 import yaml
 
 import wxauth
+from tests.support.documents import DOCUMENTS
 from tests.support.servers import Server, free_port
 from tests.support.service import BIN, ROOT
 
@@ -76,8 +77,9 @@ def test_pip_is_told_to_refuse_python_before_3_11(package: Distribution) -> None
     assert package.metadata["Requires-Python"] == ">=3.11"
 
 
-def test_the_wheel_has_every_file_of_the_package_and_the_license(wheel: Path) -> None:
+def test_the_wheel_has_every_file_of_the_package_the_documentation_and_the_license(wheel: Path) -> None:
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "wxauth").rglob("*") if path.is_file()}
+    files |= {f"wxauth/sandbox/{name}" for name in (*DOCUMENTS, "docs/scan-login.png") if name.startswith("docs/")}
     with ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     assert {name for name in packed if ".dist-info/" not in name} == {it for it in files if "__pycache__" not in it}
@@ -111,7 +113,7 @@ def test_the_wheel_without_extras_has_the_command_and_the_extension(commands: Pa
     program = "import flask, wxauth; wxauth.WxAuth(flask.Flask('shop')); print(wxauth.__version__)"
     assert run(commands / "python", "-c", program, cwd=tmp_path).strip() == wxauth.__version__
     libraries = run(commands / "python", "-c", "import sys; print(*sys.path)", cwd=tmp_path).split()[-1]
-    assert not [name for name in ("granian", "fakeredis") if Path(libraries, name).exists()]
+    assert not [name for name in ("granian", "fakeredis", "markdown_it") if Path(libraries, name).exists()]
 
 
 class Sandbox(Server):
@@ -143,6 +145,8 @@ def test_the_wheel_with_extras_starts_the_sandbox_and_logs_in(sandbox: str) -> N
     assert session.json()["openid"].startswith("oSANDBOX")
 
 
-@pytest.mark.parametrize("path", ["/", "/sandbox/page/app.js", "/openapi.yaml"])
-def test_the_wheel_with_extras_has_the_playground_and_the_contract(sandbox: str, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/", "/sandbox/page/app.js", "/sandbox/docs/errors.zh-CN.md", "/sandbox/docs/page.css", "/openapi.yaml"]
+)
+def test_the_wheel_with_extras_has_the_playground_the_documentation_and_the_contract(sandbox: str, path: str) -> None:
     assert requests.get(sandbox + path, timeout=5).status_code == 200

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import requests
@@ -423,17 +423,48 @@ def test_redis_shows_encrypted_bytes_on_demand(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_lesson_names_a_page_of_the_documentation(browser: Browser, language: str) -> None:
+def test_the_lesson_leads_to_a_page_of_the_documentation(browser: Browser, language: str) -> None:
     browser.open(language=language)
     named = []
     for button in ("#login", "[data-scene=forged]", "[data-scene=number]", "#tab-scan", "#ask", "[data-scene=fast]"):
         browser.press(button)
         if button != "#tab-scan":
             named.append(browser.text("#lesson-page"))
+            assert links_nowhere([browser.run("return document.getElementById('lesson-page').href")]) == []
     end = ".zh-CN.md" if language == "zh" else ".md"
     pages = ["mini-program", "errors", "user-data", "scan-login", "scan-login"]
     assert named == [f"docs/{page}{end}" for page in pages]
-    assert [page for page in named if not (PACKAGE.parents[1] / page).exists()] == []
+
+
+def links_nowhere(links: list[str]) -> list[str]:
+    """Return those of the links whose page or heading is not there."""
+
+    def leads(link: str) -> bool:
+        page, _, heading = unquote(link).partition("#")
+        answer = requests.get(page, timeout=5)
+        return answer.ok and (not heading or f'id="{heading}"' in answer.text)
+
+    return [link for link in links if not leads(link)]
+
+
+#: The scenes, and for each language the address of each scene's page.
+ADDRESSES = """
+const [done] = [...arguments].slice(-1)
+const scenes = [...document.querySelectorAll('[data-scene]')].map((it) => it.dataset.scene)
+scenes.push('login', 'whoami', 'logout', 'offer')
+const [{ PAGES }, { TEXT }] = await Promise.all(['diagram', 'text'].map((it) => import(`./sandbox/page/${it}.js`)))
+const address = (text) => (scene) => new URL(`sandbox/docs/${text[`page.${PAGES[scene]}`]}`, document.baseURI).href
+done([scenes, Object.values(TEXT).map((text) => scenes.map(address(text)))])
+"""
+
+
+def test_each_scene_leads_to_a_page_and_a_heading_that_exist(browser: Browser) -> None:
+    """In both languages."""
+    scenes, (english, chinese) = browser.driver.execute_async_script(ADDRESSES)
+    assert len(scenes) > 20
+    assert links_nowhere([*english, *chinese]) == []
+    assert {".zh-CN." in link for link in english} == {False}
+    assert {".zh-CN." in link for link in chinese} == {True}
 
 
 def test_redis_can_be_emptied_and_the_session_ends(browser: Browser) -> None:

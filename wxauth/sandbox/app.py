@@ -20,7 +20,7 @@ from ..web.rate_limits import RateLimits
 from ..web.requests import bearer_token, json_object, text
 from ..web.routes import RouteBlueprint
 from ..web.services import services
-from . import playground
+from . import documentation, playground
 from .fake_api import OUTCOMES as PHONE_OUTCOMES
 from .fake_wechat import OUTCOMES
 from .loopback import REFUSED, is_from_this_machine
@@ -35,11 +35,12 @@ bp = RouteBlueprint("sandbox", __name__, url_prefix="/sandbox")
 
 
 def extend(mounted: Blueprint) -> None:
-    """Add the sandbox to the mounted routes: its own routes, the playground, and a mark on each answer."""
+    """Add the sandbox to the mounted routes: its own, the playground, the documentation and a mark on all answers."""
     mounted.before_request(_refuse_other_machines)
     mounted.after_request(mark_as_sandbox)
     mounted.register_blueprint(bp)
     mounted.register_blueprint(playground.bp)
+    mounted.register_blueprint(documentation.bp)
 
 
 @bp.post("/wx.login")

@@ -28,7 +28,11 @@ def file(name: str) -> Response:
 
 def _send(name: str) -> Response:
     path = FILES[name]
-    response = Response(path.read_bytes(), mimetype=KINDS[path.suffix])
+    return secured(path.read_bytes(), KINDS[path.suffix])
+
+
+def secured(content: str | bytes, kind: str) -> Response:
+    response = Response(content, mimetype=kind)
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

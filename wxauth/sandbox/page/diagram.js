@@ -1,6 +1,6 @@
 // The sequence diagram: one row for each message, drawn one after the other; a row opens and shows its HTTP.
 
-import { has, say, sentence } from './text.js'
+import { has, link, say, sentence } from './text.js'
 import { keysIn, Vault } from './vault.js'
 
 const SVG = 'http://www.w3.org/2000/svg'
@@ -21,6 +21,14 @@ const OUTLINE = {
     ['laptop', 'server', 'client_id', 'codes'], ['laptop', 'phone', 'scene'], ['phone', 'server', 'user_code', 'client, network'],
     ['phone', 'server', 'approve'], ['laptop', 'server', 'device_code', 'token'],
   ],
+}
+
+/** The part of the documentation about each scene. */
+export const PAGES = {
+  login: 'client', whoami: 'requests', logout: 'sessions', used: 'errcodes', busy: 'errcodes', blocked: 'errcodes', unlisted: 'unlisted',
+  stalled: 'problems', limited: 'problems', expired: 'problems', forged: 'problems', gone: 'problems', banned: 'problems',
+  second: 'sessions', elsewhere: 'sessions', two: 'sessions', number: 'data', stale: 'data',
+  offer: 'website', late: 'website', fast: 'website', denied: 'users', both: 'users', guessed: 'users',
 }
 
 /** The lesson is below the diagram. */
@@ -109,7 +117,7 @@ export class Diagram {
   lesson(key) {
     const box = document.getElementById('lesson')
     say(document.getElementById('lesson-told'), has(`lesson.${key}`) ? `lesson.${key}` : 'lesson.other')
-    say(document.getElementById('lesson-page'), 'lesson.page', { page: pageOf(this.scene) })
+    link(document.getElementById('lesson-page'), `page.${PAGES[this.scene]}`)
     box.hidden = false
     if (narrow.matches) box.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
   }
@@ -132,12 +140,6 @@ export class Diagram {
     button.addEventListener('click', () => toggle(item, button, message))
     return item
   }
-}
-
-/** The page of the documentation about a scene. */
-function pageOf(scene) {
-  const group = document.querySelector(`[data-scene="${scene}"]`)?.closest('[data-page]')
-  return group?.dataset.page ?? { mini: 'mini-program', scan: 'scan-login' }[document.body.dataset.chapter]
 }
 
 function outlined([from, to, out, back], step, chapter) {

@@ -162,7 +162,11 @@ const EN = {
   'aside.interval': 'The website waits until its interval is over: {n} s',
   'aside.wait': 'The phone waits {n} s, as Retry-After says',
 
-  lesson: 'What a good client does', 'lesson.page': 'docs/{page}.md',
+  lesson: 'What a good client does',
+  'page.client': 'mini-program.md#add-the-client', 'page.requests': 'mini-program.md#requests', 'page.sessions': 'mini-program.md#sessions-and-tokens',
+  'page.problems': 'errors.md#problems', 'page.errcodes': 'errors.md#wechats-errcodes', 'page.unlisted': 'operations.md#the-trap-40164',
+  'page.data': 'user-data.md', 'page.website': 'scan-login.md#log-in-on-a-website',
+  'page.users': 'scan-login.md#what-protects-your-users-and-what-does-not',
   'lesson.login': 'Stores the token and sends it as Authorization: Bearer. wxauth.js does this for you.',
   'lesson.whoami': 'Sends the token with every request and follows the action of the answer. It logs in again only if the action is login.',
   'lesson.logout': 'Deletes its token. The server has already ended the session.',
@@ -391,7 +395,11 @@ const ZH = {
   'aside.interval': '网站等到间隔结束：{n} 秒',
   'aside.wait': '手机按 Retry-After 等 {n} 秒',
 
-  lesson: '客户端应如何处理', 'lesson.page': 'docs/{page}.zh-CN.md',
+  lesson: '客户端应如何处理',
+  'page.client': 'mini-program.zh-CN.md#加入-client', 'page.requests': 'mini-program.zh-CN.md#请求', 'page.sessions': 'mini-program.zh-CN.md#会话和-token',
+  'page.problems': 'errors.zh-CN.md#错误', 'page.errcodes': 'errors.zh-CN.md#微信的-errcode', 'page.unlisted': 'operations.zh-CN.md#40164-这个坑',
+  'page.data': 'user-data.zh-CN.md', 'page.website': 'scan-login.zh-CN.md#登录网站',
+  'page.users': 'scan-login.zh-CN.md#什么能保护你的用户什么不能',
   'lesson.login': '保存 token，并放入 Authorization: Bearer 请求头。wxauth.js 已实现。',
   'lesson.whoami': '每个请求都带上 token，并按响应中的 action 处理。只有 action 是 login 时才重新登录。',
   'lesson.logout': '删除 token。服务器已结束会话。',
@@ -479,6 +487,13 @@ export function say(element, key, values = {}) {
   return element
 }
 
+/** Lead `element` to a page of the documentation. It follows the language of the page. */
+export function link(element, key) {
+  element.dataset.page = key
+  element.href = `sandbox/docs/${sentence(key)}`
+  element.textContent = `docs/${sentence(key).split('#')[0]}`
+}
+
 export function has(key) {
   return key in EN
 }
@@ -489,6 +504,7 @@ export function speak(chosen) {
   for (const element of document.querySelectorAll('[data-t]')) {
     element.textContent = sentence(element.dataset.t, JSON.parse(element.dataset.values ?? '{}'))
   }
+  for (const element of document.querySelectorAll('[data-page]')) link(element, element.dataset.page)
   for (const element of document.querySelectorAll('[data-t-label]')) {
     element.setAttribute('aria-label', sentence(element.dataset.tLabel))
   }
