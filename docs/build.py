@@ -2,7 +2,8 @@
 
 Zensical reads a folder for each language and checks the links in it. So this program copies the pages without the
 suffix of their language. The README is the first page, and the links of its last table are the navigation. Links to
-other files of the repository lead to the home page of the project.
+other files of the repository lead to the home page of the project. Lines of Chinese paragraphs are joined, because
+browsers show a line break as a space.
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ CHINESE: Final = ".zh-CN"
 #: Where the pages of a language are in the website.
 FOLDER: Final = {ENGLISH: "", CHINESE: "zh-CN/"}
 
+#: A line break that is no space: between two Chinese characters, or beside a full-width punctuation mark.
+WIDE: Final = r"[\u2014-\u2026\u3000-\u9fff\uff00-\uffef]"
+MARK: Final = r"[\u3001-\u301f\uff01-\uff1f]"
+#: What ends a paragraph: an empty line, the end of the text, a list, a table.
+END: Final = r"[-|\s]|\Z|\d+\. "
+JOINED: Final = re.compile(rf"(?<={WIDE})\n *(?={WIDE})|(?<={MARK})\n *(?!{END})|(?<=\S)\n *(?={MARK})")
+CODE: Final = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+
+#: The theme's switch leads to the first page of a language, this one to the page that is shown.
+SWITCH: Final = """{% for alt in config.extra.alternate %}
+<a class="md-header__button" href="{{ alt.link | replace("index.html", page.url) | url }}" hreflang="{{ alt.lang }}">
+{{- alt.name -}}</a>
+{% endfor %}
+"""
+
 
 def pages(language: str) -> dict[str, Path]:
     """Return the sources of a language by the name of the page: the README is `index`."""
@@ -42,7 +58,12 @@ def rewritten(source: Path, language: str) -> str:
         file = (source.parent / path).resolve()
         return f"]({target(file, language)}{mark}{anchor})" if file.exists() and path else found[0]
 
-    return re.sub(r"\]\(([^):]+)\)", link, source.read_text(encoding="utf-8"))
+    return re.sub(r"\]\(([^):]+)\)", link, joined(source.read_text(encoding="utf-8")))
+
+
+def joined(text: str) -> str:
+    """Return the text without the line breaks in Chinese paragraphs."""
+    return "".join(part if place % 2 else JOINED.sub("", part) for place, part in enumerate(CODE.split(text)))
 
 
 def target(file: Path, language: str) -> str:
@@ -66,7 +87,10 @@ def navigation(language: str) -> list[dict[str, str]]:
 
 def config(language: str) -> dict[str, Any]:
     """Return the settings of a language, in the form of mkdocs.yml. Pages load nothing from other hosts."""
-    up = "../" if language else ""
+    if language:
+        other = {"name": "English", "link": "../index.html", "lang": "en"}
+    else:
+        other = {"name": "中文", "link": f"{FOLDER[CHINESE]}index.html", "lang": "zh-CN"}
     return {
         "site_name": "wxauth",
         "docs_dir": f"docs-source{language}",
@@ -74,6 +98,7 @@ def config(language: str) -> dict[str, Any]:
         "use_directory_urls": False,
         "nav": navigation(language),
         "theme": {
+            "custom_dir": "docs-theme",
             "language": "zh" if language else "en",
             "font": False,
             "features": ["content.code.copy", "navigation.footer", "search.highlight", "toc.follow"],
@@ -84,10 +109,7 @@ def config(language: str) -> dict[str, Any]:
         },
         "extra": {
             "generator": False,
-            "alternate": [
-                {"name": "English", "link": f"{up}index.html", "lang": "en"},
-                {"name": "简体中文", "link": f"{up}{FOLDER[CHINESE]}index.html", "lang": "zh-CN"},
-            ],
+            "alternate": [other],
         },
         "markdown_extensions": {
             "tables": {},
@@ -108,6 +130,9 @@ def prepare(build: Path, language: str) -> Path:
         (folder / f"{name}.md").write_text(rewritten(source, language), encoding="utf-8")
     for picture in (it for it in ROOT.glob("docs/*") if it.suffix in PICTURES):
         shutil.copy(picture, folder)
+    partials = build / "docs-theme" / "partials"
+    partials.mkdir(parents=True, exist_ok=True)
+    (partials / "alternate.html").write_text(SWITCH, encoding="utf-8")
     settings = build / f"docs{language}.yml"
     settings.write_text(json.dumps(config(language)), encoding="utf-8")  # JSON is YAML
     return settings

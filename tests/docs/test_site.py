@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import Browser
-from tests.support.documents import DOCUMENTS
+from tests.support.documents import CHINESE, DOCUMENTS, document, translation
 from tests.support.servers import program, wait_until
 from tests.support.service import ROOT
 from tests.support.website import Website
@@ -82,6 +83,27 @@ def test_each_link_of_the_site_leads_to_a_page_and_a_heading(site: Path) -> None
         if not file.is_file() or (anchor and file.suffix == ".html" and anchor not in pages[file].ids):
             missing.append((page.name, link))
     assert missing == []
+
+
+def test_language_switch_leads_to_the_same_page(site: Path) -> None:
+    for name in DOCUMENTS:
+        page = site / page_of(name)
+        (link,) = re.findall(r'<a class="md-header__button" href="(.*?)" hreflang', page.read_text(encoding="utf-8"))
+        other = name.replace(".zh-CN", "") if ".zh-CN" in name else translation(name)
+        assert (page.parent / link).resolve() == site / page_of(other)
+
+
+def test_lines_of_chinese_paragraphs_are_joined(site: Path) -> None:
+    """Lists, tables and code are not: the pages have as many of them as their sources."""
+    breaks = re.compile(r"[\u3001-\u9fff\uff00-\uffef](?:</\w+>)?\n(?:<\w+>)?[\u3001-\u9fff\uff00-\uffef]")
+    for name in (it for it in DOCUMENTS if it.endswith(CHINESE)):
+        text = (site / page_of(name)).read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
+        paragraphs = re.findall(r"<p>.*?</p>|<li>.*?</li>", text, re.DOTALL)
+        assert [it for it in paragraphs if breaks.search(it)] == []
+        source = document(name)
+        items = re.findall(r"^ *(?:-|\d+\.) ", source.prose, re.MULTILINE)
+        found = [len(re.findall(rf"<{tag}[ >]", text)) for tag in ("li", "tr", "pre")]
+        assert found == [len(items), sum(len(table) - 1 for table in source.tables), len(source.blocks)], name
 
 
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
