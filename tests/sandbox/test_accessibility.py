@@ -32,6 +32,26 @@ def test_axe_core_finds_nothing_in_the_playground(browser: Browser, width: int, 
     assert [view for view in found if view[1]] == []
 
 
+#: The colour of the page, and by how much it is wider than the window.
+SEEN = """
+const { scrollWidth, clientWidth } = document.documentElement
+return [getComputedStyle(document.body).backgroundColor, scrollWidth - clientWidth]
+"""
+
+
+@pytest.mark.parametrize(("theme", "colour"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(23, 27, 26)")])
+@pytest.mark.parametrize("width", [390, 1366])
+def test_axe_core_finds_nothing_in_the_documentation_of_the_sandbox(
+    browser: Browser, width: int, theme: str, colour: str
+) -> None:
+    """A page has the theme of the playground. Wide tables and code do not make it wider than the window."""
+    browser.open(theme=theme, width=width)
+    for name in ("errors.md", "scan-login.zh-CN.md"):
+        browser.driver.get(f"{browser.url}sandbox/docs/{name}")
+        assert (browser.barriers(), browser.run(SEEN)) == ([], [colour, 0])
+    assert browser.console_messages() == []
+
+
 def test_axe_core_finds_a_picture_without_a_text(browser: Browser) -> None:
     """The check can fail."""
     browser.open()

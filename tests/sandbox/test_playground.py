@@ -585,8 +585,70 @@ def test_the_title_of_a_scene_does_not_cover_the_laptop(browser: Browser, width:
     assert seen == [True, True]
 
 
+#: Whether the window shows the whole story above the bar of the phone.
+STORY_IN_VIEW = """
+const at = (it) => document.querySelector(it).getBoundingClientRect()
+const [first, last] = [at('.outline li'), at('.outline li:last-child')]
+return first.top >= 0 && last.height > 0 && last.bottom <= Math.min(at('.sheet').top || innerHeight, innerHeight)
+"""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_phone_sized_window_shows_the_whole_story_at_first_sight(browser: Browser, language: str) -> None:
+    browser.open(language=language, width=390, height=844)
+    assert browser.run(STORY_IN_VIEW)
+
+
+#: Whether the window shows the first message below the row of the actors.
+FIRST_IN_VIEW = """
+const at = (it) => document.querySelector(it).getBoundingClientRect()
+return at('.message').top >= at('.actors').bottom && at('.message').bottom <= innerHeight
+"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 650), (768, 1024), (390, 844)])
+def test_a_short_scene_after_a_long_one_is_in_view_from_its_first_message(
+    browser: Browser, width: int, height: int
+) -> None:
+    browser.open(width=width, height=height)
+    browser.press("[data-scene=used]")
+    browser.press("[data-scene=forged]")
+    assert browser.run(FIRST_IN_VIEW)
+
+
+#: The texts of the checks before a call to WeChat that are wider or higher than their boxes.
+CUT = """
+const texts = [...document.querySelectorAll('.minor .told')]
+const cut = texts.filter(it => it.scrollWidth > it.clientWidth || it.scrollHeight > it.clientHeight)
+return [texts.length > 0, cut.map(it => it.textContent)]
+"""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [390, 768, 1080, 1366])
+def test_the_text_of_a_check_before_a_call_to_wechat_is_shown_whole(
+    browser: Browser, width: int, language: str
+) -> None:
+    browser.open(language=language, width=width)
+    seen = []
+    for button in ("#login", "[data-scene=number]", "#tab-scan", "#ask"):
+        browser.press(button)
+        seen.append(browser.run(CUT))
+    assert seen == [[True, []], [True, []], [False, []], [True, []]]
+
+
+@pytest.mark.parametrize(
+    ("scene", "failed"), [("used", ["errcode 40163", "code_used"]), ("gone", ["connect ✕", "unavailable"])]
+)
+def test_only_answers_that_failed_are_red(browser: Browser, scene: str, failed: list[str]) -> None:
+    browser.press(f"[data-scene={scene}]")
+    labels = "return [...document.querySelectorAll('.load')].filter(it => getComputedStyle(it).fill === arguments[0])"
+    red = browser.run("return getComputedStyle(document.querySelector('.wrong .title')).color")
+    assert [label.text for label in browser.run(labels, red)] == failed
+
+
 def test_a_message_takes_at_most_60_pixels(browser: Browser) -> None:
-    """A check before a call to WeChat takes one line."""
+    """A check before a call to WeChat takes less."""
     browser.open(width=1366, height=650)
     browser.press("#login")
     heights = browser.run("return [...document.querySelectorAll('.message')].map(it => it.offsetHeight)")
@@ -626,7 +688,7 @@ def test_the_button_of_a_phone_sized_window_is_always_in_view(browser: Browser) 
 #: The labels that are wider than their arrows.
 TOO_LONG = """
 const labels = [...document.querySelectorAll('.load')].filter(it => it.checkVisibility())
-const arrow = (it) => it.parentElement.querySelector('.out').getBoundingClientRect()
+const arrow = (it) => it.parentElement.querySelector('.out, .back').getBoundingClientRect()
 const long = labels.filter(it => it.getBoundingClientRect().width > arrow(it).width + 11)
 return [labels.length > 0, long.map(it => it.textContent)]
 """

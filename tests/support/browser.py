@@ -43,6 +43,14 @@ SETTLED: Final = "return !!document.documentElement.dataset.ready && !document.b
 #: The page hears of its new size in the next frame.
 DRAWN: Final = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
 
+#: Open a closed group of failures, and scroll to an element that is not in the window or behind a bar.
+REACHED: Final = """
+const element = document.querySelector(arguments[0])
+element.closest('details')?.setAttribute('open', '')
+const { x, y, width, height } = element.getBoundingClientRect()
+const shown = element.contains(document.elementFromPoint(x + width / 2, y + height / 2))
+if (!shown) element.scrollIntoView({ block: 'center' })
+"""
 CHOSEN: Final = """
 const [language, theme] = arguments
 const { 'wxauth language': spoken, 'wxauth theme': shown, 'wxauth token': token } = localStorage
@@ -104,8 +112,8 @@ class Browser:
         WebDriverWait(self.driver, TIMEOUT, 0.05).until(lambda _: self.run(SETTLED))
 
     def press(self, selector: str) -> None:
-        """Click an element, and wait until the scene is finished. A closed group of failures is opened first."""
-        self.run("document.querySelector(arguments[0]).closest('details')?.setAttribute('open', '')", selector)
+        """Click an element, and wait until the scene is finished."""
+        self.run(REACHED, selector)
         self.driver.find_element("css selector", selector).click()
         self.settle()
 

@@ -55,6 +55,8 @@ def render(path: Path) -> str:
     for token, following in pairwise(tokens):
         if token.type == "heading_open":
             token.attrSet("id", anchor(following.content))
+        if token.type == "table_open":
+            token.attrSet("tabindex", "0")  # a wide table scrolls
     for link in (child for token in tokens for child in token.children or [] if child.type == "link_open"):
         link.attrSet("href", re.sub(r"^\.\./", f"{HOME}/", str(link.attrs["href"])))
     return LAYOUT.substitute(

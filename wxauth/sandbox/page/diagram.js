@@ -6,8 +6,8 @@ import { keysIn, Vault } from './vault.js'
 const SVG = 'http://www.w3.org/2000/svg'
 /** The place of each lifeline, in percent. Of the login of the mini program, and of the login of a website. */
 const PLACES = {
-  mini: { phone: 12.5, server: 37.5, wechat: 62.5, redis: 87.5 },
-  scan: { phone: 8.5, laptop: 29.5, server: 54.5, wechat: 74.5, redis: 91 },
+  mini: { phone: 10, server: 37, wechat: 69, redis: 92 },
+  scan: { phone: 8.5, laptop: 29.5, server: 53.5, wechat: 75.5, redis: 93 },
 }
 const PACE = 520
 
@@ -68,6 +68,8 @@ export class Diagram {
     Vault.mark()
     document.getElementById('empty').hidden = true
     this.entitle(scene)
+    // The failures are below the diagram of a phone-sized window.
+    if (narrow.matches) reveal(document.querySelector('.heading'))
   }
 
   clear() {
@@ -91,7 +93,7 @@ export class Diagram {
     for (const message of messages) {
       const row = this.list.appendChild(this.row(message))
       fit(row)
-      row.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
+      reveal(row)
       this.light(message)
       if (message.holds !== undefined) Vault.show(message.holds)
       // Only Redis messages change the content of Redis.
@@ -119,7 +121,7 @@ export class Diagram {
     say(document.getElementById('lesson-told'), has(`lesson.${key}`) ? `lesson.${key}` : 'lesson.other')
     link(document.getElementById('lesson-page'), `page.${PAGES[this.scene]}`)
     box.hidden = false
-    if (narrow.matches) box.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
+    if (narrow.matches) reveal(box)
   }
 
   light(message) {
@@ -142,6 +144,10 @@ export class Diagram {
   }
 }
 
+function reveal(element) {
+  element.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
+}
+
 function outlined([from, to, out, back], step, chapter) {
   const item = document.createElement('li')
   item.className = 'row'
@@ -160,9 +166,9 @@ function strip(message, step, places) {
   const { back } = message.minor ? {} : message
   const there = message.minor ? 22 : back === undefined ? 32 : 20
   svg.append(...lifelines(places))
-  svg.append(...arrow(from, to, there, message.out, 'out'))
-  if (back !== undefined) svg.append(...arrow(to, from, 44, back, 'back'))
-  svg.append(draw('circle', { class: 'origin', cx: `${from}%`, cy: there, r: step === '' ? 3 : 10 }))
+  svg.append(arrow(from, to, there, message.out, 'out', message.wrong && back === undefined))
+  if (back !== undefined) svg.append(arrow(to, from, 44, back, 'back', message.wrong))
+  svg.append(draw('circle', { class: message.wrong && back === undefined ? 'origin failed' : 'origin', cx: `${from}%`, cy: there, r: step === '' ? 3 : 10 }))
   svg.append(draw('text', { class: 'step', x: `${from}%`, y: there + 4 }, String(step)))
   return svg
 }
@@ -171,7 +177,8 @@ function lifelines(places) {
   return Object.values(places).map((place) => draw('line', { class: 'life', x1: `${place}%`, x2: `${place}%`, y1: 0, y2: '100%' }))
 }
 
-function arrow(from, to, height, label, kind) {
+function arrow(from, to, height, label, kind, failed) {
+  const group = draw('g', { class: failed ? 'failed' : '' })
   const line = draw('line', { class: kind, x1: `${from}%`, x2: `${to}%`, y1: height, y2: height, pathLength: 1 })
   const tip = draw('svg', { x: `${to}%`, y: height, class: 'tip' })
   const back = to > from ? -7 : 7
@@ -179,13 +186,14 @@ function arrow(from, to, height, label, kind) {
   const packet = draw('circle', { class: `packet ${kind === 'back' ? 'late' : ''}`, cy: height, r: 4 })
   packet.style.setProperty('--from', `${from}%`)
   packet.style.setProperty('--to', `${to}%`)
-  return [line, tip, load(from, to, height, label, kind), packet]
+  group.append(line, tip, load(from, to, height, label, kind), packet)
+  return group
 }
 
 /** The label above an arrow. A long label starts after the number of the step. */
 function load(from, to, height, label, kind) {
   const room = Math.abs(to - from)
-  const place = kind === 'out' && label.length > 8 && room < 30
+  const place = kind === 'out' && (room < 15 || (label.length > 8 && room < 35))
     ? { x: `${from}%`, dx: to > from ? 14 : -14, 'text-anchor': to > from ? 'start' : 'end' }
     : { x: `${(from + to) / 2}%`, 'text-anchor': 'middle' }
   return draw('text', { class: 'load', y: height - 6, 'data-room': room, lengthAdjust: 'spacingAndGlyphs', ...place }, label)

@@ -46,7 +46,12 @@ const GOT = {
   'GET /device/<user_code>.png': 'image', 'POST /token': 'token', 'GET /device/<user_code>': 'client, network',
   'POST /phone': 'number', 'POST /userdata/decrypt': 'profile',
 }
-const SHORT = { authorization_pending: 'pending', access_denied: 'denied', expired_token: 'expired' }
+/** Labels of codes that are longer than their arrows. */
+const SHORT = {
+  authorization_pending: 'pending', access_denied: 'denied', expired_token: 'expired', store_unavailable: 'unavailable',
+  wechat_unreachable: 'unreachable', wechat_misconfigured: 'misconfigured', session_key_stale: 'stale', session_replaced: 'replaced',
+  session_revoked: 'revoked',
+}
 
 function asked(exchange, by, second) {
   const title = `${exchange.method} /${exchange.path}`
@@ -124,7 +129,7 @@ function ofWeChat(note) {
 }
 
 function errcode(data) {
-  return data.errcode === undefined ? '?' : `errcode ${data.errcode}`
+  return data.errcode === undefined ? '✕' : `errcode ${data.errcode}`
 }
 
 function meaning(note, data) {
