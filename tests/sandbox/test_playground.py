@@ -612,7 +612,7 @@ def test_a_short_scene_after_a_long_one_is_in_view_from_its_first_message(
 ) -> None:
     browser.open(width=width, height=height)
     browser.press("[data-scene=used]")
-    browser.press("[data-scene=forged]")
+    browser.press("[data-scene=gone]")
     assert browser.run(FIRST_IN_VIEW)
 
 
