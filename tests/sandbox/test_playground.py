@@ -141,12 +141,12 @@ def kinds_in_redis(browser: Browser) -> list[str]:
 
 
 def sessions_in_redis(browser: Browser) -> int:
-    return len(browser.texts("#keys [data-t='field.session']"))
+    return len(browser.texts("#keys [data-t='held.session']"))
 
 
 SESSIONS_AFTER_EACH = """
 const opened = [...document.querySelectorAll('.opened details')]
-return opened.map(it => it.querySelectorAll('[data-t="field.session"]').length)
+return opened.map(it => it.querySelectorAll('[data-t="held.session"]').length)
 """
 LOGIN = ["wx.login()", "POST /login", "Redis", "GET /sns/jscode2session", "Redis", "200 OK"]
 
@@ -217,7 +217,7 @@ def test_a_redis_message_shows_commands_replies_and_content(browser: Browser) ->
     browser.press("#login")
     browser.press("li:nth-child(5) > .row")
     assert re.search(r"> EVALSHA \w+ 1 wxa:\{", browser.text(".opened pre"))
-    assert "session, encrypted" in browser.texts(".opened .bytes b")
+    assert any(line.startswith("session of alice, encrypted") for line in browser.texts(".opened .held p"))
 
 
 #: For each failure: the problem, its action, and the label of the next button.
@@ -404,22 +404,103 @@ def test_the_failure_that_is_shown_is_marked(browser: Browser) -> None:
     assert marked == ["forged"]
 
 
-def test_counters_in_redis_are_shown_as_numbers(browser: Browser) -> None:
+@pytest.mark.parametrize(
+    ("language", "forms"),
+    [
+        (
+            "en",
+            [
+                r"login requests from this address, \d\d:\d\d–\d\d:\d\d: 1",
+                r"session of alice, encrypted, \d+ bytes, 7 days left",
+                r"session_key of alice, encrypted, \d+ bytes",
+            ],
+        ),
+        (
+            "zh",
+            [
+                r"这个地址的登录请求数，\d\d:\d\d–\d\d:\d\d：1",
+                r"alice 的会话，已加密，\d+ 字节，还有 7 天",
+                r"alice 的 session_key，已加密，\d+ 字节",
+            ],
+        ),
+    ],
+    ids=["en", "zh"],
+)
+def test_redis_says_in_words_what_a_login_left_there(browser: Browser, language: str, forms: list[str]) -> None:
+    browser.open(language=language)
     browser.press("#login")
-    counters = browser.run("return [...document.querySelectorAll('.kind-l ~ .bytes')].map(it => it.textContent)")
-    assert counters
-    assert [text for text in counters if not 0 < int(text) < 300] == []
+    lines = browser.texts("#keys .held p")
+    assert [len([line for line in lines if re.fullmatch(form, line)]) for form in forms] == [1, 1, 1]
+    assert len(lines) == 3
 
 
-def test_redis_shows_encrypted_bytes_on_demand(browser: Browser) -> None:
-    def session() -> str:
-        return next(line for line in browser.texts("#keys .kind-u ~ .bytes") if line.startswith("session, "))
+def test_redis_names_no_user_whose_token_the_page_has_not_seen(browser: Browser, sandbox: Sandbox) -> None:
+    """Another client has logged in."""
+    log_in(sandbox, "carol")
+    browser.driver.refresh()
+    browser.settle()
+    assert any(line.startswith("session of a user, encrypted") for line in browser.texts("#keys .held p"))
+
+
+def log_in(sandbox: Sandbox, user: str) -> str:
+    """Return the token of a login that the page does not see."""
+    code = requests.post(f"{sandbox.url}/sandbox/wx.login", json={"user": user}, timeout=5).json()["code"]
+    token: str = requests.post(f"{sandbox.url}/login", json={"code": code}, timeout=5).json()["token"]
+    return token
+
+
+def counts(browser: Browser) -> dict[str, int]:
+    """What each counter counts, and its sum over all windows."""
+    found: dict[str, int] = {}
+    for line in browser.texts("#keys .kind-l + .held p"):
+        what, _, number = re.split(r", (\d\d:\d\d–\d\d:\d\d): ", line)
+        found[what] = found.get(what, 0) + int(number)
+    return found
+
+
+def test_redis_says_what_each_counter_counts(browser: Browser, sandbox: Sandbox) -> None:
+    """Requests that count for one of two counters tell them apart: of an unknown client, and of another user."""
+    browser.press("[data-scene=number]")
+    code = {"code": "none"}
+    other = {"Authorization": f"Bearer {log_in(sandbox, 'carol')}"}
+    requests.post(f"{sandbox.url}/phone", json=code, headers=other, timeout=5)
+    browser.press("#tab-scan")
+    browser.press("#ask")
+    requests.post(f"{sandbox.url}/device_authorization", data={"client_id": "unknown"}, timeout=5)
+    browser.press("[data-scene=guessed]")
+    requests.get(f"{sandbox.url}/device/BBBBBBBB.png", timeout=5)
+    for button in ("#tab-flow", "#tab-scan", "#ask"):
+        browser.press(button)
+    found = counts(browser)
+    assert {what: found.get(what) for what in COUNTS} == COUNTS
+
+
+#: After three requests for a code by the page, one by an unknown client, and eleven wrong codes, ten of one user.
+COUNTS = {
+    "requests for phone numbers from this address": 2,
+    "requests for the phone number of alice": 1,
+    "POST /device_authorization from this address": 4,
+    "codes that websites asked for from this address": 3,
+    "codes that all websites asked for": 3,
+    "POST /token from this address": 3,
+    "images asked for from this address": 3,
+    "wrong codes from this address": 11,
+    "wrong codes of guesser": 10,
+}
+
+
+def test_redis_shows_names_and_bytes_on_demand(browser: Browser) -> None:
+    def shown() -> list[str]:
+        return [line for line in browser.texts("#keys .kind-u ~ .raw, #keys .kind-u + .held .raw") if line]
 
     browser.press("#login")
-    assert re.fullmatch(r"session, encrypted \S+ \d+ B", session())
+    before = shown()
     browser.press("#bytes")
-    assert re.search(r"\d+ B( [0-9a-f]{8}){6} …$", session())
+    raw = shown()
     browser.press("#bytes")
+    assert (before, shown(), len(raw)) == ([], [], 3)
+    assert re.fullmatch(r"\S{22}( [0-9a-f]{8}){6} …", next(line for line in raw if not line.startswith(("k ", "wxa"))))
+    assert re.fullmatch(r"wxa:\{\S{22}\} hash", raw[-1])
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -854,9 +935,9 @@ def test_redis_holds_a_hash_of_the_device_code_and_says_so(website: Browser) -> 
     website.press("#scan")
     website.press("#approve")
     shown = website.text("#redis-name ~ #keys")
-    assert "hash of the device_code code " in shown
-    assert "website client shop.example" in shown
-    assert "answer of the phone state used" in shown
+    assert "hash of the device_code, " in shown
+    assert "website: shop.example" in shown
+    assert "state: used" in shown
     assert [name for name in ("device_code", "user_code") if answer[name] in shown] == []
 
 

@@ -33,7 +33,7 @@ export function problemOf({ status, data }) {
 }
 
 /** The method and the path, with a placeholder for a user_code. */
-function route({ method, path }) {
+export function route({ method, path }) {
   return `${method} /${path.replace(/^device\/[\w-]+/, 'device/<user_code>')}`
 }
 

@@ -1,8 +1,9 @@
 // The phone: its state, its screen and its requests. It acts only when a scene tells it to.
 
+import { counted, own } from './known.js'
 import { duration, has, say } from './text.js'
 import { ask, remember, remembered, send } from './wire.js'
-import { given, ofExchange, problemOf } from './messages.js'
+import { given, ofExchange, problemOf, route } from './messages.js'
 
 const STORED = 'wxauth token'
 
@@ -11,6 +12,7 @@ export class Phone {
     this.second = second
     this.user = user
     this.held = second ? null : remembered(STORED)
+    own(this.held, user)
     /** The answer that gave the token. */
     this.seen = null
   }
@@ -52,18 +54,25 @@ export class Phone {
   /** Exchange the code for a token. With `lost`, the token is not stored. */
   async exchange(code, { lost = false, device } = {}) {
     const data = { code, ...(device ? { device } : {}) }
-    const exchange = await send('POST', 'login', { data, token: this.token })
+    const exchange = await this.send('POST', 'login', { data, token: this.token })
     const problem = problemOf(exchange)
+    own(exchange.data?.token, this.user)
     if (!problem && !lost) Object.assign(this, { token: exchange.data.token, seen: exchange })
     return { exchange, problem, messages: ofExchange(exchange, { second: this.second, lost }) }
   }
 
   /** Send a request with the token, or with another one. A token whose session has ended is deleted. */
   async call(method, path, { token = this.token, data } = {}) {
-    const exchange = await send(method, path, { token, data })
+    const exchange = await this.send(method, path, { token, data })
     const ended = exchange.status === 401 || exchange.data?.code === 'user_banned'
     if (ended && token === this.token) this.token = null
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { second: this.second }) }
+  }
+
+  async send(...request) {
+    const exchange = await send(...request)
+    counted(route(exchange), exchange.notes, this.user)
+    return exchange
   }
 
   async logOut() {

@@ -1,6 +1,7 @@
 // Log in a website by scanning a code (RFC 8628): the website on a laptop, its screen, and the scenes. All requests are real.
 
-import { ofExchange, problemOf, scanned } from './messages.js'
+import { counted } from './known.js'
+import { ofExchange, problemOf, route, scanned } from './messages.js'
 import { Phone, Screen } from './phone.js'
 import { Halted, Scenes } from './scenes.js'
 import { has, say } from './text.js'
@@ -48,6 +49,7 @@ class Website {
 
   async send(...request) {
     const exchange = await send(...request)
+    counted(route(exchange), exchange.notes)
     return { exchange, problem: problemOf(exchange), messages: ofExchange(exchange, { by: 'laptop' }) }
   }
 }

@@ -1,16 +1,17 @@
-// The content of Redis: names, types, time limits, sizes and first bytes.
+// The content of Redis in words, and on demand the names of the keys and the first bytes.
 
-import { duration, has, say } from './text.js'
+import { counterOf, userOf } from './known.js'
+import { duration, say } from './text.js'
 import { ask } from './wire.js'
 
 const KINDS = [
   [/^wxa:\{[\w-]{22}\}$/, 'u'], [/^wxa:d:\{[\w-]{22}\}$/, 'd'], [/^wxa:d:.*:i$/, 'i'], [/^wxa:\{[^}]*\}:t:/, 't'],
-  [/^wxa:\{[\w-]{22}\}:a$/, 'a'], [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'p'],
+  [/^wxa:\{[\w-]{22}\}:a$/, 'a'], [/^wxa:b:/, 'b'], [/^wxa:l:/, 'l'], [/^wxa:\{ready/, 'probe'],
 ]
 
 let known = null
 let before = null
-let clock = 0
+let timer = 0
 
 export const Vault = {
   /** The content that is shown. */
@@ -32,13 +33,13 @@ export const Vault = {
 
   /** Read the content of Redis. While Redis is stopped, repeat every 500 ms. */
   async look() {
-    clearTimeout(clock)
+    clearTimeout(timer)
     const { back_in: left, holds } = (await ask('GET', 'sandbox/redis')).data
     const gone = document.getElementById('redis-gone')
     gone.hidden = left === 0
     say(document.getElementById('redis-back'), 'redis.back', { n: Math.ceil(left) })
     this.show(holds)
-    if (left > 0) clock = setTimeout(() => this.look().catch(() => {}), 500)
+    if (left > 0) timer = setTimeout(() => this.look().catch(() => {}), 500)
   },
 
   /** Start Redis if it is stopped, and wait until the service is ready. Return whether it was stopped. */
@@ -80,29 +81,57 @@ function entry(key, fresh) {
   item.className = fresh ? 'key fresh' : 'key'
   const kind = KINDS.find(([pattern]) => pattern.test(key.key))?.[1] ?? 'other'
   say(add(item, 'span', `kind kind-${kind}`), `kind.${kind}`)
-  add(item, 'code', 'name').textContent = key.key
-  const facts = add(item, 'span', 'facts')
-  add(facts, 'span').textContent = key.type
-  add(facts, 'span').textContent = `${key.bytes} B`
-  say(add(facts, 'span'), 'redis.left', { left: duration(key.ttl) })
+  const held = add(item, 'div', 'held')
   for (const [name, value] of Object.entries(key.fields ?? { '': key })) {
-    const line = add(item, 'code', 'bytes')
-    // In a user's hash only the name of a session's field, its id, has more than one character.
-    const field = kind === 'd' ? `field.d.${name}` : `field.${name.length > 1 ? 'session' : name}`
-    if (has(field)) say(add(line, 'b'), field)
-    line.append(name ? ` ${name} ` : '', ...valueOf(value))
+    say(add(held, 'p'), ...saidOf(kind, key.key, name, value))
+    add(held, 'code', 'raw').textContent = `${name} ${rawOf(value)}`
   }
+  say(add(item, 'span', 'facts'), 'redis.left', { left: duration(key.ttl) })
+  add(item, 'code', 'name raw').textContent = `${key.key} ${key.type}`
   return item
 }
 
-/** Show a value as text, or as its size if it has other bytes than those of text. Those are shown on demand, as hex. */
-function valueOf({ hex, bytes }) {
-  const text = String.fromCharCode(...(hex.match(/../g) ?? []).map((byte) => parseInt(byte, 16)))
-  if (bytes * 2 === hex.length && /^[ -~]*$/.test(text)) return [text]
-  const raw = document.createElement('span')
-  raw.className = 'raw'
-  raw.textContent = ` ${hex.replace(/(.{8})(?=.)/g, '$1 ')}${bytes * 2 > hex.length ? ' …' : ''}`
-  return [`${bytes} B`, raw]
+/** Say in words what a value is, as [key, values]. `name` is its field of a hash. */
+function saidOf(kind, key, name, { hex, bytes }) {
+  const values = { n: bytes, who: userOf(key.match(/\{(.+)\}/)?.[1]) }
+  if (kind === 'u') return ofUser(name, hex, values)
+  if (kind === 'd') return [`held.d.${name}`, { ...values, ...ofDevice(name, textOf(hex)) }]
+  if (kind === 'l') {
+    const { what, from, to } = counterOf(key)
+    return ['held.l', { what, from: clock(from).slice(0, 5), to: clock(to).slice(0, 5), count: textOf(hex) }]
+  }
+  return [`held.${kind}`, values]
+}
+
+/** In a user's hash only the names of sessions and tickets have more than one character. */
+function ofUser(name, hex, values) {
+  if (name.length === 1) return [`held.${name}`, values]
+  const left = Number(BigInt(`0x${hex.slice(0, 16)}`) / 1000000n) - Date.now() / 1000
+  const life = left > 0 ? ['redis.left', { left: duration(left) }] : ['redis.ended']
+  if (name.startsWith('t:')) return ['held.ticket', { ...values, life }]
+  return ['held.session', { ...values, life, way: [`way.${textOf(hex.slice(32, 34))}`] }]
+}
+
+/** Times are in microseconds. */
+function ofDevice(name, text) {
+  if (['ends', 'polled'].includes(name)) return { value: clock(text / 1e6) }
+  return { value: name === 'interval' ? text / 1e6 : text }
+}
+
+/** The time of day of Unix seconds. */
+function clock(seconds) {
+  return new Date(seconds * 1000).toTimeString().slice(0, 8)
+}
+
+function textOf(hex) {
+  return String.fromCharCode(...(hex.match(/../g) ?? []).map((byte) => parseInt(byte, 16)))
+}
+
+/** A value as text, or as hex if it has other bytes than those of text. */
+function rawOf({ hex, bytes }) {
+  const text = textOf(hex)
+  if (bytes * 2 === hex.length && /^[ -~]*$/.test(text)) return text
+  return `${hex.replace(/(.{8})(?=.)/g, '$1 ')}${bytes * 2 > hex.length ? ' …' : ''}`
 }
 
 function fingerprint({ bytes, hex, fields }) {
