@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from selenium.webdriver.common.keys import Keys
 
 import wxauth.sandbox
-from tests.support.browser import Browser
+from tests.support.browser import DRAWN, Browser
 from tests.support.servers import RedisServer, free_port, program, wait_until
 from tests.support.service import Sandbox, environment
 from wxauth.sandbox.playground import FILES, KINDS
@@ -384,17 +384,44 @@ def test_the_story_plays_once_step_by_step(browser: Browser) -> None:
     """Each chapter plays its own."""
     browser.media(motion="no-preference")
     browser.open()
-    seen = [browser.run(STORY)]
+    seen = [story(browser)]
     for tab in ("scan", "flow", "scan"):
         browser.press(f"#tab-{tab}")
-        seen.append(browser.run(STORY))
+        seen.append(story(browser))
     assert [len(delays) for delays in seen] == [5, 5, 0, 0]
     assert seen[0] == sorted(seen[0])
+
+
+def story(browser: Browser) -> list[float]:
+    """The page hears in the next frame that the story is in view."""
+    browser.driver.execute_async_script(DRAWN)
+    found: list[float] = browser.run(STORY)
+    return found
+
+
+def test_the_story_starts_when_the_window_shows_it(browser: Browser) -> None:
+    """Not before."""
+    browser.media(motion="no-preference")
+    browser.open(width=390, height=300)
+    before = story(browser)
+    browser.run("document.getElementById('empty').scrollIntoView()")
+    browser.resize(390, 844)
+    assert (before, len(story(browser))) == ([], 5)
 
 
 def test_the_story_stands_still_with_reduced_motion(browser: Browser) -> None:
     moving = browser.run("return document.getElementById('empty').getAnimations({ subtree: true }).length")
     assert (moving, len([told for told in browser.texts(".outline .told") if told])) == (0, 5)
+
+
+def test_the_messages_of_a_login_carry_what_the_story_said(browser: Browser) -> None:
+    """Each label of the story is in the label of a message."""
+    labels = "return [...document.querySelectorAll(`${arguments[0]} .load`)].map(it => it.textContent).filter(Boolean)"
+    story_labels = browser.run(labels, "#empty")
+    browser.press("#login")
+    shown = browser.run(labels, "#messages")
+    assert len(story_labels) == 7
+    assert [label for label in story_labels if not any(label in other for other in shown)] == []
 
 
 def test_the_failure_that_is_shown_is_marked(browser: Browser) -> None:
@@ -728,13 +755,81 @@ def test_only_answers_that_failed_are_red(browser: Browser, scene: str, failed: 
     assert [label.text for label in browser.run(labels, red)] == failed
 
 
+HEIGHTS = "return [...document.querySelectorAll('.message')].map(it => it.offsetHeight)"
+
+
 def test_a_message_takes_at_most_60_pixels(browser: Browser) -> None:
     """A check before a call to WeChat takes less."""
     browser.open(width=1366, height=650)
     browser.press("#login")
-    heights = browser.run("return [...document.querySelectorAll('.message')].map(it => it.offsetHeight)")
+    heights = browser.run(HEIGHTS)
     assert [height <= 60 for height in heights] == [True] * 6
     assert heights[2] < 40
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_message_of_a_phone_sized_window_takes_at_most_90_pixels(browser: Browser, language: str) -> None:
+    """Those with one arrow take less."""
+    browser.open(language=language, width=390, height=844)
+    browser.press("#login")
+    heights = browser.run(HEIGHTS)
+    assert [height for height in heights if height > 90] == []
+    assert [heights[place] <= 75 for place in (1, 2, 5)] == [True] * 3
+
+
+#: How far the window is scrolled, and the parts that it cuts.
+CUT_BY_FOLD = """
+const parts = ['.device', '.breakage', '.outline li:last-child', '.message:last-child', '#lesson:not([hidden])']
+const found = parts.map(it => document.querySelector(it)).filter(it => it?.checkVisibility())
+return [scrollY, found.filter(it => it.getBoundingClientRect().bottom > innerHeight).map(it => it.className)]
+"""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_low_window_shows_the_story_and_a_login_without_scrolling(browser: Browser, language: str) -> None:
+    browser.open(language=language, width=1366, height=650)
+    before = browser.run(CUT_BY_FOLD)
+    browser.press("#login")
+    assert (before, browser.run(CUT_BY_FOLD)) == ([0, []], [0, []])
+
+
+#: Pixels between the tabs and the title, and between the lesson and the end of the window.
+GAPS = """
+const at = (it) => document.querySelector(it).getBoundingClientRect()
+return [at('.heading').top - at('.tabs').bottom, innerHeight - at('#lesson').bottom]
+"""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [390, 768])
+def test_title_and_lesson_keep_away_from_the_tabs_and_the_end_of_a_narrow_window(
+    browser: Browser, width: int, language: str
+) -> None:
+    browser.open(language=language, width=width, height=1024)
+    seen = {}
+    for button in ("#login", "[data-scene=busy]", "[data-scene=second]"):
+        browser.press(button)
+        seen[button] = browser.run(GAPS)
+    assert {button: gaps for button, gaps in seen.items() if not all(gap >= 10 for gap in gaps)} == {}
+
+
+#: The part of the page that has the focus.
+FOCUSED_PART = """
+const parts = { tabs: '.tabs', messages: '#messages', failures: '.breakage', phone: '.sheet' }
+return Object.keys(parts).find(it => document.activeElement.closest(parts[it])) ?? ''
+"""
+
+
+def test_the_tab_key_follows_the_eye_in_a_phone_sized_window(browser: Browser) -> None:
+    """The messages come before the failures."""
+    browser.open(width=390, height=844)
+    browser.press("#login")
+    browser.run("document.getElementById('theme').focus()")
+    order: list[str] = []
+    while "phone" not in order and len(order) < 30:
+        browser.type(Keys.TAB)
+        order.append(browser.run(FOCUSED_PART))
+    assert [part for part in dict.fromkeys(order) if part] == ["tabs", "messages", "failures", "phone"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1366, 650), (390, 844)])

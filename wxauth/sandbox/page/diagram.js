@@ -41,6 +41,7 @@ export class Diagram {
     this.steps = 0
     /** The chapters that have played their story. */
     this.told = new Set()
+    this.sight = new IntersectionObserver((seen) => this.tell(seen.at(-1).isIntersecting), { threshold: .5 })
     addEventListener('resize', () => this.fit())
   }
 
@@ -55,11 +56,22 @@ export class Diagram {
     this.clear()
     document.querySelector('[data-actor=laptop]').hidden = chapter !== 'scan'
     document.getElementById('diagram').dataset.chapter = chapter
-    document.getElementById('empty').replaceChildren(...OUTLINE[chapter].map((message, place) => outlined(message, place + 1, chapter)))
-    document.getElementById('empty').hidden = false
-    document.getElementById('empty').classList.toggle('plays', !this.told.has(chapter))
+    const outline = document.getElementById('empty')
+    outline.replaceChildren(...OUTLINE[chapter].map((message, place) => outlined(message, place + 1, chapter)))
+    outline.hidden = false
+    outline.classList.remove('plays')
+    fit(outline)
+    // It reports once more whether the outline is in view.
+    this.sight.unobserve(outline)
+    this.sight.observe(outline)
+  }
+
+  /** Play the story of the chapter when it is in view for the first time. */
+  tell(inView) {
+    const { chapter } = document.getElementById('diagram').dataset
+    if (!inView || this.told.has(chapter)) return
     this.told.add(chapter)
-    fit(document.getElementById('empty'))
+    document.getElementById('empty').classList.add('plays')
   }
 
   /** Clear the diagram for a new scene. */
@@ -132,7 +144,7 @@ export class Diagram {
 
   row(message) {
     const item = document.createElement('li')
-    item.className = ['message', message.wrong && 'wrong', message.minor && 'minor', message.lost && 'lost', message.second && 'second']
+    item.className = ['message', message.wrong && 'wrong', message.minor && 'minor', message.lost && 'lost', message.second && 'second', isSingle(message) && 'single']
       .filter(Boolean).join(' ')
     const button = item.appendChild(document.createElement('button'))
     button.type = 'button'
@@ -148,9 +160,14 @@ function reveal(element) {
   element.scrollIntoView({ block: 'nearest', behavior: still.matches ? 'auto' : 'smooth' })
 }
 
+/** Only one arrow is drawn. */
+function isSingle({ minor, back }) {
+  return minor || back === undefined
+}
+
 function outlined([from, to, out, back], step, chapter) {
   const item = document.createElement('li')
-  item.className = 'row'
+  item.className = isSingle({ back }) ? 'row single' : 'row'
   item.style.setProperty('--step', step)
   item.append(strip({ from, to, out, back }, step, PLACES[chapter]))
   const box = item.appendChild(document.createElement('span'))

@@ -141,9 +141,10 @@ function meaning(note, data) {
 function ofRedis(run, exchange, before) {
   const commands = run.flatMap((note) => note.commands)
   const wrong = run.every((note) => note.error)
+  const does = purpose(exchange, before, wrong)
   return {
     from: 'server', to: 'redis', minor: before && !wrong, wrong, title: 'Redis',
-    out: wrong ? 'connect ✕' : said(commands), back: wrong ? undefined : '', told: [`redis.${purpose(exchange, before, wrong)}`],
+    out: wrong ? 'connect ✕' : `${said(commands)}${does === 'store' ? ': session' : ''}`, back: wrong ? undefined : '', told: [`redis.${does}`],
     trips: trips(run.length, wrong), at: run[0].at, ms: sum(run, 'ms'), bytes: wrong ? null : ['bytes.sent', { n: sum(run, 'bytes') }],
     parts: [['open.said', run.map(conversation).join('\n\n')]], holds: run.at(-1).holds,
   }
