@@ -1149,6 +1149,14 @@ import('./sandbox/page/text.js').then(({ TEXT }) => done([places(TEXT.en), place
 """
 
 
+def test_no_text_has_the_name_of_another() -> None:
+    """Of two texts of one name, JavaScript takes the second."""
+    keys = re.findall(r"(?:^|, |  )(?:'([\w./&<>? =-]+)'|(\w+)): ['\"]", FILES["text.js"].read_text(), re.MULTILINE)
+    names = [first or second for first, second in keys]
+    assert len(names) > 600
+    assert {name for name in names if names.count(name) != 2} == set()
+
+
 def test_each_text_exists_in_both_languages(browser: Browser) -> None:
     """With the same placeholders. Each text that the page uses exists."""
     english, chinese = browser.driver.execute_async_script(KEYS_OF_TEXT)

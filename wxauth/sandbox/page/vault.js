@@ -107,7 +107,7 @@ function saidOf(kind, key, name, { hex, bytes }) {
 function ofUser(name, hex, values) {
   if (name.length === 1) return [`held.${name}`, values]
   const left = Number(BigInt(`0x${hex.slice(0, 16)}`) / 1000000n) - Date.now() / 1000
-  const life = left > 0 ? ['redis.left', { left: duration(left) }] : ['redis.ended']
+  const life = left > 0 ? ['redis.left', { left: duration(left) }] : ['left.none']
   if (name.startsWith('t:')) return ['held.ticket', { ...values, life }]
   return ['held.session', { ...values, life, way: [`way.${textOf(hex.slice(32, 34))}`] }]
 }
