@@ -14,6 +14,7 @@ CHECK = (
     "tests/docs/test_client.py::test_tsc_accepts_the_client",
     "tests/docs/test_client.py::test_types_of_the_es_module_are_those_of_an_es_module",
     "tests/docs/test_examples.py",  # `make check` installs Express
+    "tests/docs/test_pages.py::test_nginx_of_the_flask_page_hides_the_routes_for_backends",
     "tests/docs/test_site.py",  # `make check` installs the generator
     "tests/docs/test_scan_clients.py",  # `make check` installs openid-client
     "tests/docs/test_website.py",  # clicks in a browser

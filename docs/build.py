@@ -42,6 +42,9 @@ SWITCH: Final = """{% for alt in config.extra.alternate %}
 {% endfor %}
 """
 
+#: The theme breaks long code anywhere, so a name in the first column of a table would be split.
+STYLE: Final = ".md-typeset td:first-child code { word-break: normal }\n"
+
 
 def pages(language: str) -> dict[str, Path]:
     """Return the sources of a language by the name of the page: the README is `index`."""
@@ -107,6 +110,7 @@ def config(language: str) -> dict[str, Any]:
                 {"media": "(prefers-color-scheme: dark)", "scheme": "slate"},
             ],
         },
+        "extra_css": ["extra.css"],
         "extra": {
             "generator": False,
             "alternate": [other],
@@ -130,6 +134,7 @@ def prepare(build: Path, language: str) -> Path:
         (folder / f"{name}.md").write_text(rewritten(source, language), encoding="utf-8")
     for picture in (it for it in ROOT.glob("docs/*") if it.suffix in PICTURES):
         shutil.copy(picture, folder)
+    (folder / "extra.css").write_text(STYLE, encoding="utf-8")
     partials = build / "docs-theme" / "partials"
     partials.mkdir(parents=True, exist_ok=True)
     (partials / "alternate.html").write_text(SWITCH, encoding="utf-8")

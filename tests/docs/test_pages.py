@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,15 +149,52 @@ def typed(name: str, server: str, url: str) -> Iterator[dict[str, Any]]:
             line = line.replace(server, url).replace("THE CODE", seen["code"]).replace("THE TOKEN", seen["token"])
             line = line.replace("curl ", f"{program('curl')} --silent --show-error --fail ", 1)
             answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True, timeout=30).stdout
-            seen |= json.loads(answer)
-            yield json.loads(answer)
+            found = json.loads(answer or "{}")
+            seen |= found
+            yield found
 
 
 def test_flask_page_logs_in_by_hand(folder: Path) -> None:
     with Shop(folder, line_with("flask --app")) as server:
-        login, orders = typed("flask.md", "http://127.0.0.1:5000", server.url)
-    assert login["token"].startswith("wxa_")
+        login, orders, logout = typed("flask.md", "http://127.0.0.1:5000", server.url)
+        headers = {"Authorization": f"Bearer {login['token']}"}
+        after = requests.get(f"{server.url}/orders", headers=headers, timeout=5)
     assert orders["openid"].startswith("oSANDBOX")
+    assert (logout, after.status_code, after.json()["code"]) == ({}, 401, "token_invalid")
+
+
+class Nginx(Server):
+    """nginx with the locations of flask.md, in front of `application`."""
+
+    def __init__(self, folder: Path, application: str) -> None:
+        (locations,) = (textwrap.dedent(block) for block in blocks("flask.md", "nginx"))
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        paths = "".join(f"{it}_temp_path {folder}; " for it in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        server = f"server {{ listen 127.0.0.1:{port};\n{locations} }}".replace("http://127.0.0.1:8000", application)
+        (folder / "nginx.conf").write_text(f"events {{}}\nhttp {{ access_log off; {paths}\n{server} }}")
+        directives = f"daemon off; pid {folder}/nginx.pid; error_log stderr;"
+        super().__init__([program("nginx"), "-c", f"{folder}/nginx.conf", "-g", directives])
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/auth/session", timeout=5).status_code == 401
+        except requests.ConnectionError:
+            return False
+
+
+def test_nginx_of_the_flask_page_hides_the_routes_for_backends(
+    folder: Path, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    given = environment(redis_server.url, "https://api.weixin.qq.com")
+    clients = {"WXAUTH_CLIENTS": "shop:a-long-random-secret"}
+    line = line_with("granian").replace("--workers 2", "--workers 1")
+    paths = ("introspect", "%69ntrospect", "revoke", "users/wx0123456789abcdef/o/sessions")
+    with Shop(folder, line, **{**given, **clients}) as shop, Nginx(tmp_path, shop.url) as nginx:
+        direct = [requests.post(f"{shop.url}/auth/{path}", timeout=5).status_code for path in paths]
+        hidden = [requests.post(f"{nginx.url}/auth/{path}", timeout=5).status_code for path in paths]
+        seen = requests.get(f"{nginx.url}/orders", timeout=5).json()["code"]
+    assert 404 not in direct
+    assert (hidden, seen) == ([404] * len(paths), "token_missing")
 
 
 def test_flask_page_starts_the_application_on_granian(folder: Path, redis_server: RedisServer) -> None:

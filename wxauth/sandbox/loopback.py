@@ -14,7 +14,9 @@ from ..web.problems import to_response
 
 #: The headers by which proxies name the caller.
 FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
-REFUSED: Final = "The sandbox answers callers on this machine only, under a name such as 127.0.0.1 or localhost."
+REFUSED: Final = (
+    "The sandbox answers this machine only, not through a proxy, and at a name such as 127.0.0.1 or localhost."
+)
 
 
 class LoopbackOnly:
