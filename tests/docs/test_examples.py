@@ -236,12 +236,12 @@ def test_node_returns_503_if_the_service_gives_no_valid_answer(place: Place) -> 
 
 
 class Verifier:
-    """An example that asks a rogue's /verify. `script` is what the rogue does."""
+    """An example that asks a rogue's /verify. `script` is what the rogue does. The fixture starts both."""
 
-    def __init__(self, start: Callable[[str], Example]) -> None:
+    def __init__(self) -> None:
         self.script: Script = answer_of_verify(b"503 Service Unavailable", b"")
         self.rogue = Rogue(lambda line: self.script(line))
-        self.example = start(self.rogue.url)
+        self.example: Example
 
     def ask(self, script: Script) -> requests.Response:
         self.script = script
@@ -255,9 +255,11 @@ def answer_of_verify(status: bytes, body: bytes, *headers: bytes) -> Script:
 
 @pytest.fixture(scope="module", params=[fastapi_app, express_app])
 def verifier(request: pytest.FixtureRequest) -> Iterator[Verifier]:
-    found = Verifier(request.param)
-    with found.rogue, found.example:
-        yield found
+    found = Verifier()
+    with found.rogue:  # ends too if the example's packages are missing and the test is skipped
+        found.example = request.param(found.rogue.url)
+        with found.example:
+            yield found
 
 
 PROBLEM = b"Content-Type: application/problem+json"
