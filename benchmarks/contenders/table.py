@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from benchmarks.contenders.users import APPID, SECRET
 from benchmarks.harness.host import BENCHMARKS
+from wxauth.cli.commands import HEAPS
 from wxauth.settings import Settings
 
 SeedMethod = Literal["wxauth", "http", "redis", "none"]
@@ -55,7 +56,8 @@ NODE: Final = {"NODE_ENV": "production"}
 def granian(app: str) -> tuple[str, ...]:
     """Return the command that `python -m wxauth serve` runs, for `app` and on loopback only."""
     options = f"127.0.0.1 $PORT $WEB_CONCURRENCY ${{WXAUTH_THREADS:-{Settings.threads}}}"
-    return ("sh", "-c", f"MALLOC_ARENA_MAX=1 exec python -m wxauth.cli.server {app} {options}")
+    heaps = " ".join(f"{name}={value}" for name, value in HEAPS.items())
+    return ("sh", "-c", f"{heaps} exec python -m wxauth.cli.server {app} {options}")
 
 
 def gunicorn(app: str) -> tuple[str, ...]:

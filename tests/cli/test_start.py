@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from tests.support.servers import Server, free_port, wait_until
 from wxauth.cli import server
-from wxauth.cli.commands import main
+from wxauth.cli.commands import HEAPS, main
 from wxauth.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ del os.fork, os.register_at_fork, os.getuid, os.O_NOFOLLOW
 from click.testing import CliRunner
 from flask import Flask
 from wxauth import WxAuth
-from wxauth.cli.commands import main
+from wxauth.cli.commands import HEAPS, main
 from wxauth.testing import Sandbox
 WxAuth(app := Flask("shop"), url_prefix="/auth")
 print(Sandbox(app).client().get("/auth/session").status)
@@ -351,15 +351,14 @@ def test_serve_uses_no_folder_of_metrics_of_others(tmp_path: Path, monkeypatch: 
     assert [(command[-1].isdigit(), folder) for command, folder in started] == [(True, None)]
 
 
-@pytest.mark.parametrize("given", [None, "4"])
 def test_serve_gives_all_threads_one_heap_unless_the_environment_says_otherwise(
-    given: str | None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started = []
-    monkeypatch.setattr(os, "execv", lambda *_: started.append(os.environ["MALLOC_ARENA_MAX"]))
-    environ = {"WXAUTH_SANDBOX": "1", "PORT": str(free_port()), "MALLOC_ARENA_MAX": given}
-    CliRunner().invoke(main, ["serve"], env=environ, catch_exceptions=False)
-    assert started == [given or "1"]
+    monkeypatch.setattr(os, "execv", lambda *_: started.append([os.environ[name] for name in HEAPS]))
+    environ: dict[str, str | None] = {"WXAUTH_SANDBOX": "1", "PORT": str(free_port()), "MALLOC_ARENA_MAX": "4"}
+    CliRunner().invoke(main, ["serve"], env=environ | {"_RJEM_MALLOC_CONF": None}, catch_exceptions=False)
+    assert started == [["4", "narenas:1"]]
 
 
 def test_of_two_starts_at_the_same_moment_one_gets_the_port() -> None:

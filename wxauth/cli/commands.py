@@ -39,6 +39,9 @@ except ImportError:  # Windows, where all commands but `serve` work
 
 #: The address belongs to no network of this machine, or to a version of IP that it does not have.
 NOT_AN_ADDRESS_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+#: One heap for all threads, in glibc and in Granian's jemalloc. By default there are several, and one does not use what
+#: another has freed: callers that do not read their answers take more memory.
+HEAPS: Final = {"MALLOC_ARENA_MAX": "1", "_RJEM_MALLOC_CONF": "narenas:1"}
 
 #: A skipped check is no problem.
 EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
@@ -115,8 +118,8 @@ def serve(port: int, workers: int) -> None:
     if settings.sandbox:
         click.echo("The sandbox: a fake WeChat and an in-memory Redis, reachable from this machine only.")
         click.echo(f"Open http://127.0.0.1:{port}/ in a browser.\n")
-    # glibc gives many threads several heaps. With one, memory is used again while the processor's cache still has it.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+    for name, value in HEAPS.items():
+        os.environ.setdefault(name, value)
     numbers = map(str, (port, workers, threads))
     command = [sys.executable, "-m", "wxauth.cli.server", "wxauth.wsgi:app", host, *numbers, *_metrics_folder(port)]
     os.execv(sys.executable, command)  # noqa: S606 - the command is our own

@@ -27,6 +27,7 @@ WORKERS = 2
 MAX_MEMORY = 120
 #: Seconds until the service answers after the end of an attack.
 MAX_RECOVERY = 10
+TRACING = ["opentelemetry", "sentry_sdk"]
 #: A test of all proxies has its own parameters.
 ATTACKED = ["direct", "nginx", "caddy"]
 #: A head of 400 KB, whole, and a long one without its end.
@@ -52,9 +53,14 @@ class LimitedService(Service):
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with what requirements.txt installs: the packages for tracing take memory too."""
+    hidden = tmp_path_factory.mktemp("hidden")
+    for package in TRACING:
+        (hidden / f"{package}.py").write_text("raise ImportError\n")
     with RedisServer() as redis_server, SlowWeChat() as wechat:
-        environ = environment(redis_server.url, wechat.url, WEB_CONCURRENCY=str(WORKERS))
+        more = {"WEB_CONCURRENCY": str(WORKERS), "PYTHONPATH": str(hidden)}
+        environ = environment(redis_server.url, wechat.url, **more)
         with LimitedService(environ) as running:
             wait_until(lambda: running.output().count("Started worker") == WORKERS, "the workers")
             yield running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib import resources
+from typing import Final
 
 from flask import Response
 
@@ -16,6 +17,9 @@ from . import RouteBlueprint
 from .clients import require_client
 
 log = logging.getLogger(__name__)
+
+#: One object for all answers: callers that do not read could hold thousands of copies.
+CONTRACT: Final = resources.files("wxauth").joinpath("openapi.yaml").read_bytes()
 
 bp = RouteBlueprint("health", __name__)
 bp.after_request(add_headers)
@@ -43,8 +47,7 @@ def readyz() -> tuple[dict[str, str], int, dict[str, str]]:
 @bp.get("/openapi.yaml")
 def openapi() -> Response:
     """The contract, from the file in the package."""
-    contract = resources.files("wxauth").joinpath("openapi.yaml").read_bytes()
-    return Response(contract, mimetype="application/yaml")
+    return Response(CONTRACT, mimetype="application/yaml")
 
 
 @bp.get("/metrics")
