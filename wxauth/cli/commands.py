@@ -39,8 +39,8 @@ except ImportError:  # Windows, where all commands but `serve` work
 
 #: The address belongs to no network of this machine, or to a version of IP that it does not have.
 NOT_AN_ADDRESS_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-#: One heap for all threads, in glibc and in Granian's jemalloc. By default there are several, and one does not use what
-#: another has freed: callers that do not read their answers take more memory.
+#: One heap for all threads, in glibc and in Granian's jemalloc. By default there are several, and one does not use
+#: what another has freed: callers that do not read their answers take more memory.
 HEAPS: Final = {"MALLOC_ARENA_MAX": "1", "_RJEM_MALLOC_CONF": "narenas:1"}
 
 #: A skipped check is no problem.
