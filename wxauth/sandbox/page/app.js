@@ -125,7 +125,7 @@ at('language').addEventListener('click', () => {
   remember('wxauth language', language)
 })
 
-// --- The code snippets. The mini program has the address from the input field, the others that of this sandbox.
+// --- The code snippets. The mini program has the address from the input field, the commands by hand that of this sandbox.
 
 const WRITTEN = 'http://127.0.0.1:8000'
 
@@ -139,7 +139,7 @@ function fillSnippets() {
   const fill = () => {
     const address = field.value.trim().replace(/\/+$/, '') || WRITTEN
     snippets.forEach(([code, text], place) => {
-      code.textContent = text.replaceAll(WRITTEN, place === 0 ? address : location.origin)
+      code.textContent = text.replaceAll(WRITTEN, [address, WRITTEN, WRITTEN, location.origin][place])
     })
   }
   const happened = at('happened').querySelector('code')

@@ -234,11 +234,11 @@ const EN = {
   'held.d.interval': 'between two polls: {value} s', 'held.d.polled': 'last poll at {value}', 'held.d.poll': 'id of this poll, {n} bytes', 'held.d.state': 'state: {value}',
   'held.d.user': 'who approved, encrypted, {n} bytes', 'held.d.answer': 'id of the request that answered, {n} bytes', 'held.d.taken': 'id of the poll that got the token, {n} bytes',
 
-  code: 'The code to copy', 'code.happened': 'What the page shows now', 'code.told': 'The mini program’s has your address filled in, the rest that of this sandbox. More is in docs/ and in deploy/.',
+  code: 'The code to copy', 'code.happened': 'What the page shows now', 'code.told': 'The mini program’s has your address filled in, the commands by hand that of this sandbox. More is in docs/ and in deploy/.',
   'code.address': 'Your address', copy: 'Copy', copied: 'Copied',
   'code.mini': 'Mini program', 'code.mini.told': 'Put examples/miniprogram/wxauth.js beside it. WeChat requires HTTPS and a domain on its list; DevTools can switch this check off.',
-  'code.flask': 'Flask', 'code.flask.told': 'Your own application, in the same environment as the service.',
-  'code.nginx': 'nginx', 'code.nginx.told': 'In front of any other backend. This is the short form; use the complete deploy/nginx.conf in production.',
+  'code.flask': 'Flask', 'code.flask.told': 'Your own application, with the login below /auth. WXAUTH_SANDBOX=1 flask run tries it in a sandbox of its own.',
+  'code.nginx': 'nginx', 'code.nginx.told': 'In front of any other backend, with a service that has Redis: the sandbox refuses requests through a proxy. This is the short form; use the complete deploy/nginx.conf in production.',
   'code.curl': 'By hand', 'code.curl.told': 'Three commands in place of the phone.',
   footer: 'The sandbox that make run starts listens on loopback only. It keeps all data in memory and loses it when it stops.',
 }
@@ -477,11 +477,11 @@ const ZH = {
   'held.d.interval': '轮询间隔：{value} 秒', 'held.d.polled': '上次轮询：{value}', 'held.d.poll': '这次轮询的编号，{n} 字节', 'held.d.state': '状态：{value}',
   'held.d.user': '同意的用户，已加密，{n} 字节', 'held.d.answer': '确认请求的编号，{n} 字节', 'held.d.taken': '得到 token 的轮询的编号，{n} 字节',
 
-  code: '可以复制的代码', 'code.happened': '当前内容对应的代码', 'code.told': '小程序那段填的是你的地址，其余填的是这个沙箱的地址。更多内容见 docs/ 和 deploy/。',
+  code: '可以复制的代码', 'code.happened': '当前内容对应的代码', 'code.told': '小程序那段填的是你的地址，手动命令填的是这个沙箱的地址。更多内容见 docs/ 和 deploy/。',
   'code.address': '你的地址', copy: '复制', copied: '已复制',
   'code.mini': '小程序', 'code.mini.told': '需要同目录下的 examples/miniprogram/wxauth.js。微信要求 HTTPS 和合法域名；开发者工具可以关闭这项检查。',
-  'code.flask': 'Flask', 'code.flask.told': '你自己的应用，使用与服务相同的环境变量。',
-  'code.nginx': 'nginx', 'code.nginx.told': '放在其他任何后端之前。这是简短版；生产环境请使用完整的 deploy/nginx.conf。',
+  'code.flask': 'Flask', 'code.flask.told': '你自己的应用，登录接口在 /auth 下。运行 WXAUTH_SANDBOX=1 flask run，可以在它自己的沙箱里试用。',
+  'code.nginx': 'nginx', 'code.nginx.told': '放在其他任何后端之前，服务需要使用 Redis：沙箱会拒绝经过代理的请求。这是简短版；生产环境请使用完整的 deploy/nginx.conf。',
   'code.curl': '手动', 'code.curl.told': '用三条命令代替手机。',
   footer: 'make run 启动的沙箱只监听本机回环地址。数据都在内存中，停止后丢失。',
 }
