@@ -39,9 +39,9 @@ except ImportError:  # Windows, where all commands but `serve` work
 
 #: The address belongs to no network of this machine, or to a version of IP that it does not have.
 NOT_AN_ADDRESS_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-#: One heap for all threads, in glibc and in Granian's jemalloc. By default there are several, and one does not use
-#: what another has freed: callers that do not read their answers take more memory.
-HEAPS: Final = {"MALLOC_ARENA_MAX": "1", "_RJEM_MALLOC_CONF": "narenas:1"}
+#: One heap for all threads, in glibc and in Granian's jemalloc, and no large block that only one thread can use again
+#: (2**10 bytes). By default callers that do not read their answers take more memory, and it stays taken.
+HEAPS: Final = {"MALLOC_ARENA_MAX": "1", "_RJEM_MALLOC_CONF": "narenas:1,lg_tcache_max:10"}
 
 #: A skipped check is no problem.
 EXIT_CODES: Final = {"ok": 0, "skipped": 0, "warning": 1, "failure": 2}
