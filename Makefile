@@ -92,9 +92,9 @@ screenshot: $(VENV)/dev
 	$(BIN)/python -m tests.support.browser docs
 	pngquant --force --strip --ext .png docs/scan-login.png
 
-# The animation of the README. It needs, from Debian: chromium chromium-driver fonts-noto-cjk webp.
+# The animations of the READMEs. They need, from Debian: chromium chromium-driver fonts-noto-cjk webp.
 animation: $(VENV)/dev
-	$(BIN)/python -m tests.support.animation docs/playground.webp
+	$(BIN)/python -m tests.support.animation
 
 # Write into the READMEs how long `make run` and `make test` take in a new clone of the last commit.
 timings: $(VENV)/dev

@@ -1,9 +1,8 @@
-"""Film the playground for the README: a login, then a scan. Run as a module, it writes an animated WebP."""
+"""Film the playground for the READMEs: a login, then a scan. Run as a module, it writes two animated WebP files."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ from typing import Final
 
 from tests.support.browser import SETTLED, Browser
 from tests.support.servers import program
-from tests.support.service import Sandbox
+from tests.support.service import ROOT, Sandbox
 
 WIDTH, HEIGHT, SCALE = 1160, 820, 0.7
+FILMS: Final = {"en": "playground.webp", "zh": "playground.zh-CN.webp"}
 #: What is pressed, and for how many seconds the result is shown.
 ACTS: Final = (("", 1.5), ("#login", 3.0), ("#tab-scan", 1.5), ("#ask", 1.0), ("#scan", 2.0), ("#approve", 4.0))
 #: Seconds between two frames.
@@ -66,13 +66,15 @@ def save(frames: list[Frame], path: Path) -> None:
         subprocess.run([program("img2webp"), *arguments, "-o", str(path)], check=True, stdout=subprocess.DEVNULL)
 
 
-def main(path: str) -> None:
-    """Light, English."""
+def main() -> None:
+    """The theme is the light one."""
     with Sandbox() as sandbox, Browser(f"{sandbox.url}/") as browser:
         browser.media(motion="no-preference")
-        browser.open(width=WIDTH, height=HEIGHT, scale=SCALE)
-        save(changes(film(browser)), Path(path))
+        browser.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+        for language, name in FILMS.items():
+            browser.open(language=language, width=WIDTH, height=HEIGHT, scale=SCALE)
+            save(changes(film(browser)), ROOT / "docs" / name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
