@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from wxauth.errors import CodeInvalid, CodeUsed, TokenInvalid, UserBlocked, WeChatError, WeChatUnreachable
 from wxauth.keys import InvalidSeal, KeyRing, Token
 from wxauth.models import Identity, Secret, User
-from wxauth.sessions.records import CLEAR, MICROSECONDS, Record, UserHash, open_session
+from wxauth.sessions.records import CLEAR, MICROSECONDS, TICKET, Record, UserHash, open_session
 from wxauth.wechat.client import WeChatClient
 from wxauth.wechat.transport import Request, Transport
 
@@ -36,6 +36,7 @@ RECORD: Final = Record(ALICE, None, "手机", 1_700_000_000, 1_702_592_000)
 HASH: Final = UserHash.of(RING.newest, ALICE)
 #: The part of a value that is not sealed: idle end, login time and kind may have any value.
 UNSEALED: Final = CLEAR.size - 2
+KIND: Final = UNSEALED - 1
 
 #: What asks for a signature, or an edit, in place of the bytes as they are.
 SIGN: Final = b"S"
@@ -89,7 +90,9 @@ def record(data: bytes) -> bool:
     try:
         found, idle_until = open_session(SESSION, value)
     except InvalidSeal:
-        assert len(value) < CLEAR.size or value[UNSEALED:] != GENUINE[UNSEALED:]
+        # The value of a session by ticket has its parent before the seal.
+        is_other = value[UNSEALED:] != GENUINE[UNSEALED:] or value[KIND] == ord(TICKET)
+        assert len(value) < CLEAR.size or is_other
         return False
     assert value[UNSEALED:] == GENUINE[UNSEALED:]
     assert found == RECORD
