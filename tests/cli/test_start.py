@@ -32,7 +32,7 @@ del os.fork, os.register_at_fork, os.getuid, os.O_NOFOLLOW
 from click.testing import CliRunner
 from flask import Flask
 from wxauth import WxAuth
-from wxauth.cli.commands import HEAPS, main
+from wxauth.cli.commands import main
 from wxauth.testing import Sandbox
 WxAuth(app := Flask("shop"), url_prefix="/auth")
 print(Sandbox(app).client().get("/auth/session").status)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 import weakref
 from collections.abc import Callable
@@ -70,14 +69,13 @@ def login_required(
     if view is None:
         return functools.partial(login_required, fresh=fresh, touch=touch, optional=optional)
     _note_wrapped(view)
-    is_async = inspect.iscoroutinefunction(view)
 
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         after_this_request(_forbid_caching)
         try:
             request.environ[SESSION] = _resolve(fresh, touch, optional)
-            return (current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
+            return current_app.ensure_sync(view)(*args, **kwargs)
         except WxAuthError as error:
             # Flask-RESTful, Flask-RESTX and an application's handler for Exception answer a raised error with 500.
             return handle(error)
