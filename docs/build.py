@@ -2,8 +2,7 @@
 
 Zensical reads a folder for each language and checks the links in it. So this program copies the pages without the
 suffix of their language. The README is the first page, and the links of its last table are the navigation. Links to
-other files of the repository lead to the home page of the project. Lines of Chinese paragraphs are joined, because
-browsers show a line break as a space.
+other files of the repository lead to the home page of the project.
 """
 
 from __future__ import annotations
@@ -26,14 +25,6 @@ ENGLISH: Final = ""
 CHINESE: Final = ".zh-CN"
 #: Where the pages of a language are in the website.
 FOLDER: Final = {ENGLISH: "", CHINESE: "zh-CN/"}
-
-#: A line break that is no space: between two Chinese characters, or beside a full-width punctuation mark.
-WIDE: Final = r"[\u2014-\u2026\u3000-\u9fff\uff00-\uffef]"
-MARK: Final = r"[\u3001-\u301f\uff01-\uff1f]"
-#: What ends a paragraph: an empty line, the end of the text, a list, a table.
-END: Final = r"[-|\s]|\Z|\d+\. "
-JOINED: Final = re.compile(rf"(?<={WIDE})\n *(?={WIDE})|(?<={MARK})\n *(?!{END})|(?<=\S)\n *(?={MARK})")
-CODE: Final = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 #: The theme's switch leads to the first page of a language, this one to the page that is shown.
 SWITCH: Final = """{% for alt in config.extra.alternate %}
@@ -61,12 +52,7 @@ def rewritten(source: Path, language: str) -> str:
         file = (source.parent / path).resolve()
         return f"]({target(file, language)}{mark}{anchor})" if file.exists() and path else found[0]
 
-    return re.sub(r"\]\(([^):]+)\)", link, joined(source.read_text(encoding="utf-8")))
-
-
-def joined(text: str) -> str:
-    """Return the text without the line breaks in Chinese paragraphs."""
-    return "".join(part if place % 2 else JOINED.sub("", part) for place, part in enumerate(CODE.split(text)))
+    return re.sub(r"\]\(([^):]+)\)", link, source.read_text(encoding="utf-8"))
 
 
 def target(file: Path, language: str) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 import wxauth
-from tests.support.documents import README, both, document
+from tests.support.documents import CHINESE, DOCUMENTS, README, both, document
 from tests.support.error_classes import answered
 from tests.support.servers import RedisServer, program
 from tests.support.service import Sandbox, WeChatServer, environment
@@ -295,3 +296,10 @@ def test_flask_example_logs_each_signal_once(shop: dict[str, Any], caplog: pytes
     shop["app"].test_client().delete("/account", headers=headers)
     lines = [record.getMessage().split(":")[0].split(" of ")[0] for record in caplog.records]
     assert [line for line in lines if line.startswith("logged")] == ["logged in", "logged out"]
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name.endswith(CHINESE)])
+def test_a_chinese_paragraph_is_one_line(name: str) -> None:
+    """Browsers show a line break as a space, and Chinese text has no spaces."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(document(name).text)
+    assert [token.content for token in tokens if token.type == "inline" and "\n" in token.content] == []

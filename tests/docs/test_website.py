@@ -610,7 +610,7 @@ class Terminal(Server):
 
     def __init__(self, line: str, url: str) -> None:
         self.url = url
-        line = line.replace("make run", f"{sys.executable} app.py").replace("python3", sys.executable)
+        line = line.replace("python3", sys.executable).replace("make run", f"{sys.executable} app.py")
         environ = {"PATH": os.environ["PATH"], "PORT": url.rpartition(":")[2]}
         super().__init__(["/bin/sh", "-c", f"exec env {line}"], environ=environ, cwd=ROOT)
 

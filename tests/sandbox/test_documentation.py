@@ -105,24 +105,6 @@ def test_no_layout_file_contains_the_address_of_another_host() -> None:
     assert [path.name for path in files if re.search(r"//\w", path.read_text())] == []
 
 
-@pytest.mark.parametrize(
-    ("lines", "shown"),
-    [
-        ("微信\n返回", "微信返回"),
-        ("微信。\n**返回**", "微信。<strong>返回</strong>"),
-        ("微信，\n`code`", "微信，<code>code</code>"),
-        ("[微信](errors.md)\n返回", '<a href="errors.md">微信</a>返回'),
-        ("微信\nRedis", "微信\nRedis"),
-        ("one line\nand another", "one line\nand another"),
-        ("“one”\nand another", "“one”\nand another"),
-    ],
-)
-def test_line_break_between_chinese_characters_is_no_space(lines: str, shown: str, tmp_path: Path) -> None:
-    path = tmp_path / "page.md"
-    path.write_text(f"# Title\n\n{lines}\n", encoding="utf-8")
-    assert f"<p>{shown}</p>" in render(path)
-
-
 def test_markup_in_a_page_is_shown_as_text(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("# <b>Title</b>\n\n<script>x</script>\n", encoding="utf-8")

@@ -6,17 +6,14 @@ A wheel has the pages in this folder, a checkout has them in docs/. The links be
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 from string import Template
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, abort
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
 
 from .playground import secured
 
@@ -33,10 +30,6 @@ KINDS: Final = {".md": "text/html", ".png": "image/png", ".css": "text/css", ".j
 FILES: Final = {
     path.name: path for folder in (PAGES, HERE / "document") for path in folder.glob("*") if path.suffix in KINDS
 }
-#: A line break that is no space: between two Chinese characters, or beside a full-width punctuation mark.
-JOINED: Final = re.compile(
-    r"[\u2014-\u2026\u3000-\u9fff\uff00-\uffef]{2}|.[\u3001-\u301f\uff01-\uff1f]|[\u3001-\u301f\uff01-\uff1f]."
-)
 
 
 @bp.get("/sandbox/docs/<name>")
@@ -50,7 +43,6 @@ def document(name: str) -> Response:
 def render(path: Path) -> str:
     """Return a page as HTML, with anchors as GitHub makes them."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.add_render_rule("softbreak", softbreak)
     tokens = markdown.parse(path.read_text(encoding="utf-8"))
     for token, following in pairwise(tokens):
         if token.type == "heading_open":
@@ -68,10 +60,3 @@ def render(path: Path) -> str:
 
 def anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
-def softbreak(renderer: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-    """Render a line break inside a paragraph. Browsers show it as a space, which Chinese text does not have."""
-    before = "".join(token.content for token in tokens[:place])
-    after = "".join(token.content for token in tokens[place + 1 :])
-    return "" if JOINED.fullmatch(before[-1:] + after[:1]) else "\n"
