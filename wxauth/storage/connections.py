@@ -7,9 +7,7 @@ import hashlib
 import hmac
 import queue
 import ssl
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -21,6 +19,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from .fair_semaphore import FairSemaphore
 from .reasons import reason
 
 AnyClient = redis.Redis | RedisCluster
@@ -90,43 +89,6 @@ def _connect_and_ping(connection: Any) -> None:
     # PING may be forbidden. The error reply drains the tickets too.
     with contextlib.suppress(redis.ResponseError):
         connection.read_response()
-
-
-class FairSemaphore:
-    """A semaphore that goes to the thread that has waited longest. With Python's own, a new thread may overtake."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._free = 0
-        #: A lock for each thread that waits. To release it wakes the thread.
-        self.waiting: deque[threading.Lock] = deque()
-
-    def acquire(self, timeout: float | None) -> bool:
-        """Return whether the semaphore was free within `timeout` seconds."""
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return True
-            turn = threading.Lock()
-            turn.acquire()
-            self.waiting.append(turn)
-        return turn.acquire(timeout=-1 if timeout is None else timeout) or not self._leave(turn)
-
-    def release(self) -> None:
-        """Give it to the thread that has waited longest, or keep it free."""
-        with self._lock:
-            if self.waiting:
-                self.waiting.popleft().release()
-            else:
-                self._free += 1
-
-    def _leave(self, turn: threading.Lock) -> bool:
-        """Stop waiting. Return False if the turn has come in the last moment."""
-        with self._lock:
-            is_waiting = turn in self.waiting
-            if is_waiting:
-                self.waiting.remove(turn)
-        return is_waiting
 
 
 class OpenFirstQueue(queue.LifoQueue[Any]):

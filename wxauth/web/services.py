@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Iterator
 from typing import Final
@@ -25,6 +24,7 @@ from ..sessions.user_api import UserApi
 from ..settings import Settings
 from ..storage.client import RedisClient
 from ..storage.connections import connector
+from ..storage.fair_semaphore import FairSemaphore
 from ..wechat.access_tokens import AccessTokens
 from ..wechat.client import WeChatClient
 from ..wechat.transport import Transport
@@ -91,7 +91,7 @@ class Services:
         self.rate_limits.reset()
 
     def _free_all_turns(self) -> None:
-        self._turns = threading.Semaphore(max(self.settings.redis_connections * 3 // 4, 1))
+        self._turns = FairSemaphore(max(self.settings.redis_connections * 3 // 4, 1))
 
 
 def services() -> Services:
