@@ -53,6 +53,14 @@ def test_one_failure_fewer_than_the_limit_leaves_it_closed(breaker: CircuitBreak
     assert all(breaker.admits() for _ in range(100))
 
 
+def test_last_call_decides_whether_it_is_failing(breaker: CircuitBreaker) -> None:
+    assert not breaker.is_failing
+    fail(breaker, 1)
+    assert breaker.is_failing
+    breaker.succeeded()
+    assert not breaker.is_failing
+
+
 def test_failures_in_a_row_open_it(broken: CircuitBreaker) -> None:
     assert broken.is_open
     assert not broken.admits()

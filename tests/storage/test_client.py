@@ -72,6 +72,22 @@ def test_operation_on_a_silent_server_times_out(operation: Callable[[RedisClient
         operation(RedisClient(connector(silent, "verify")))
 
 
+def test_last_calls_are_good_before_the_first_and_bad_after_a_failure(silent: str) -> None:
+    client = RedisClient(connector(silent, "verify"))
+    client.check_last_calls()
+    with pytest.raises(StoreUnavailable):
+        client.read("k")
+    with pytest.raises(StoreUnavailable, match="timeout"):
+        client.check_last_calls()
+
+
+def test_last_calls_are_good_while_one_node_answers(redis_client: RedisClient) -> None:
+    redis_client.read("wxa:k")
+    redis_client._breakers["another node"] = failing = CircuitBreaker()
+    failing.failed("timeout")
+    redis_client.check_last_calls()
+
+
 def test_store_unavailable_holds_no_password() -> None:
     client = RedisClient(connector(f"redis://user:planted-password@127.0.0.1:{free_port()}/0", "verify"))
     with pytest.raises(StoreUnavailable) as caught:

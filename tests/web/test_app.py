@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import ChainMap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +13,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.conftest import Phone
-from tests.support.servers import free_port
+from tests.support.servers import free_port, wait_until
+from wxauth.errors import StoreUnavailable
 from wxauth.models import Secret
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
-from wxauth.web.services import services
+from wxauth.web.services import Services, services
 
 JSON = "application/json"
 
@@ -141,6 +144,27 @@ def test_login_without_a_turn_returns_server_busy_and_does_not_use_its_code(
     assert (refused.status_code, refused.get_json()["code"]) == (503, "server_busy")
     assert refused.headers["Retry-After"] == "1"
     assert phone.client.post("/login", json=body).status_code == 200
+
+
+def test_login_that_waited_while_redis_failed_gets_no_turn(settings: Settings) -> None:
+    """It would wait for a silent Redis twice: for the login before it, and then itself."""
+    url = Secret(f"redis://127.0.0.1:{free_port()}/0")
+    found = Services(replace(settings, redis_url=url, redis_connections=1))
+
+    def take_turn() -> None:
+        with found.login_turn(10):
+            pass
+
+    with ThreadPoolExecutor() as pool:
+        with found.login_turn(0):
+            waiting = pool.submit(take_turn)
+            wait_until(lambda: len(found._turns.waiting) == 1, "the login to wait")
+            with pytest.raises(StoreUnavailable):
+                found.redis.read("wxa:k")
+        with pytest.raises(StoreUnavailable, match="unreachable"):
+            waiting.result(10)
+    # The turn is free, and who has not waited may ask.
+    take_turn()
 
 
 def test_bug_returns_internal_error_and_logs_the_traceback(app: Flask, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,6 +30,11 @@ class CircuitBreaker:
         """Whether calls are refused."""
         return self._failures >= MAX_FAILURES
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last call has failed."""
+        return self._failures > 0
+
     def admits(self) -> bool:
         """Return whether to try: always while closed, once in PROBE_INTERVAL while open."""
         if not self.is_open:

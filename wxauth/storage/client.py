@@ -189,6 +189,12 @@ class RedisClient:
             raise failures[0]
         return next((word for word in (*(error.reason for error in failures), *words) if word != "ok"), "ok")
 
+    def check_last_calls(self) -> None:
+        """Raise StoreUnavailable if the last call to each node has failed. Asks Redis nothing."""
+        breakers = list(self._breakers.values())
+        if breakers and all(breaker.is_failing for breaker in breakers):
+            raise unavailable(breakers[0].reason)
+
     def probes(self) -> list[str]:
         """Return one key on each node that takes writes."""
         client = self._unless_unavailable(self._connected)

@@ -68,12 +68,16 @@ class Services:
         """Ask Redis for a login inside the block, one of a few at the same time.
 
         In a storm most logins wait here, so that checks get a connection to Redis and the processor. Raises
-        ServerBusy after `seconds`.
+        ServerBusy after `seconds`, or StoreUnavailable if Redis fails in the meantime.
         """
-        if not self._turns.acquire(timeout=seconds):
+        waits = not self._turns.acquire(0)
+        if waits and not self._turns.acquire(seconds):
             log.warning("too_many_logins")
             raise ServerBusy
         try:
+            if waits:
+                # It would wait for a silent Redis a second time.
+                self.redis.check_last_calls()
             yield
         finally:
             self._turns.release()
