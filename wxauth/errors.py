@@ -3,7 +3,7 @@
     WxAuthError
     ├── ConfigurationError          errors: all mistakes in the configuration
     ├── StoreUnavailable            reason, hint: Redis gave no usable answer. It never means "no such session"
-    ├── ServerBusy                  too many slow request bodies
+    ├── ServerBusy                  too many slow request bodies, or logins at the same time
     ├── CredentialError
     │   ├── TokenMissing            the request has no token
     │   ├── TokenInvalid            malformed, forged, unknown or expired, or ended by its own holder
@@ -103,7 +103,7 @@ class StoreUnavailable(WxAuthError):
 
 
 class ServerBusy(WxAuthError):
-    """Too many request bodies arrive slowly, or too many logins wait for Redis."""
+    """Too many request bodies arrive slowly, too many logins wait for Redis, or no user_code is free."""
 
     code, status, action = "server_busy", 503, "retry"
     detail = "Too many requests arrive at the same time. Try again."

@@ -6,6 +6,8 @@ from collections.abc import Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import pytest
+
 from tests.support.servers import wait_until
 from wxauth.storage.fair_semaphore import FairSemaphore
 
@@ -50,6 +52,32 @@ def test_thread_that_stops_waiting_leaves_the_semaphore_to_the_next() -> None:
     assert not semaphore.acquire(0.01)
     assert not semaphore.waiting
     semaphore.release()
+    assert semaphore.acquire(0)
+
+
+class Interrupted(Exception):
+    """Raised in a thread that waits, like gevent.Timeout."""
+
+
+@pytest.mark.parametrize("is_given", [False, True], ids=["while it waits", "as the semaphore is given to it"])
+def test_wait_that_is_interrupted_holds_nothing(monkeypatch: pytest.MonkeyPatch, is_given: bool) -> None:
+    class InterruptedLock:
+        def acquire(self, timeout: float | None = None) -> None:
+            if timeout is not None:
+                if is_given:
+                    semaphore.release()
+                raise Interrupted
+
+        def release(self) -> None:
+            """The thread would wake."""
+
+    semaphore = FairSemaphore()
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Lock", InterruptedLock)
+        with pytest.raises(Interrupted):
+            semaphore.acquire(1)
+    if not is_given:
+        semaphore.release()
     assert semaphore.acquire(0)
 
 

@@ -146,25 +146,26 @@ def test_login_without_a_turn_returns_server_busy_and_does_not_use_its_code(
     assert phone.client.post("/login", json=body).status_code == 200
 
 
-def test_login_that_waited_while_redis_failed_gets_no_turn(settings: Settings) -> None:
-    """It would wait for a silent Redis twice: for the login before it, and then itself."""
+def test_login_that_waited_while_redis_failed_gets_a_turn_only_if_its_code_is_used(settings: Settings) -> None:
+    """It has waited for Redis with the login before it. Only for a used code it asks once more."""
     url = Secret(f"redis://127.0.0.1:{free_port()}/0")
     found = Services(replace(settings, redis_url=url, redis_connections=1))
 
-    def take_turn() -> None:
-        with found.login_turn(10):
+    def take_turn(is_code_used: bool) -> None:
+        with found.login_turn(10, is_code_used=is_code_used):
             pass
 
     with ThreadPoolExecutor() as pool:
         with found.login_turn(0):
-            waiting = pool.submit(take_turn)
-            wait_until(lambda: len(found._turns.waiting) == 1, "the login to wait")
+            waiting = [pool.submit(take_turn, is_code_used) for is_code_used in (False, True)]
+            wait_until(lambda: len(found._turns.waiting) == 2, "the logins to wait")
             with pytest.raises(StoreUnavailable):
                 found.redis.read("wxa:k")
         with pytest.raises(StoreUnavailable, match="unreachable"):
-            waiting.result(10)
-    # The turn is free, and who has not waited may ask.
-    take_turn()
+            waiting[0].result(10)
+        waiting[1].result(10)
+    # The turn is free, and a login that has not waited may ask.
+    take_turn(is_code_used=False)
 
 
 def test_bug_returns_internal_error_and_logs_the_traceback(app: Flask, caplog: pytest.LogCaptureFixture) -> None:

@@ -190,7 +190,7 @@ class RedisClient:
         return next((word for word in (*(error.reason for error in failures), *words) if word != "ok"), "ok")
 
     def check_last_calls(self) -> None:
-        """Raise StoreUnavailable if the last call to each node has failed. Asks Redis nothing."""
+        """Raise StoreUnavailable if no known node answered its last call. Asks Redis nothing."""
         breakers = list(self._breakers.values())
         if breakers and all(breaker.is_failing for breaker in breakers):
             raise unavailable(breakers[0].reason)

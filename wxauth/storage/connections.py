@@ -26,7 +26,7 @@ AnyClient = redis.Redis | RedisCluster
 
 PLAIN_TIMEOUT: Final = 0.25
 TLS_TIMEOUT: Final = 1.0
-#: Seconds. After a failure to open a connection, the open ones have to do for so long.
+#: Seconds in which no new connection is opened, after one that could not be opened.
 REFUSAL_PAUSE: Final = 0.5
 #: Seconds after which a thread that waits for an open connection looks again.
 WAIT_STEP: Final = 0.05
@@ -96,7 +96,7 @@ class OpenFirstQueue(queue.LifoQueue[Any]):
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
-        #: Counts the items.
+        #: Counts the items. Threads wait here, in order.
         self.turns = FairSemaphore()
         #: A `time.monotonic()` value. Until then it hands out open connections only.
         self.open_only_until = float("-inf")

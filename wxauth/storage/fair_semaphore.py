@@ -7,24 +7,32 @@ from collections import deque
 
 
 class FairSemaphore:
-    """A counter of what is `free`, used like `threading.Semaphore`, where a new thread may overtake others."""
+    """Like `threading.Semaphore`, but first come, first served. There, a new thread may overtake those that wait."""
 
     def __init__(self, free: int = 0) -> None:
         self._lock = threading.Lock()
         self._free = free
-        #: A lock for each thread that waits. To release it wakes the thread.
+        #: A lock for each thread that waits. Releasing it wakes the thread.
         self.waiting: deque[threading.Lock] = deque()
 
     def acquire(self, timeout: float | None) -> bool:
-        """Return whether the semaphore was free within `timeout` seconds."""
+        """Take it. Return False if that is not possible within `timeout` seconds; None waits without a limit."""
         with self._lock:
             if self._free:
                 self._free -= 1
                 return True
-            turn = threading.Lock()
-            turn.acquire()
-            self.waiting.append(turn)
-        return turn.acquire(timeout=-1 if timeout is None else timeout) or not self._leave(turn)
+            if timeout == 0:
+                return False
+            wakeup = threading.Lock()
+            wakeup.acquire()
+            self.waiting.append(wakeup)
+        try:
+            return wakeup.acquire(timeout=-1 if timeout is None else timeout) or self._was_given(wakeup)
+        except BaseException:
+            # gevent.Timeout and signals can interrupt the wait.
+            if self._was_given(wakeup):
+                self.release()
+            raise
 
     def release(self) -> None:
         """Give it to the thread that has waited longest, or keep it free."""
@@ -34,10 +42,10 @@ class FairSemaphore:
             else:
                 self._free += 1
 
-    def _leave(self, turn: threading.Lock) -> bool:
-        """Stop waiting. Return False if the turn has come in the last moment."""
+    def _was_given(self, wakeup: threading.Lock) -> bool:
+        """Stop waiting. Return True if the semaphore was given to this thread in the last moment."""
         with self._lock:
-            is_waiting = turn in self.waiting
-            if is_waiting:
-                self.waiting.remove(turn)
-        return is_waiting
+            if wakeup not in self.waiting:
+                return True
+            self.waiting.remove(wakeup)
+        return False

@@ -16,7 +16,8 @@ from ..sessions.store import WxSession
 from .requests import label
 from .services import services
 
-#: Seconds that a login waits for its turn at Redis: before its code is used, and after that.
+#: Seconds that a login waits for its turn at Redis: before its code is used, and after that. Then a refusal costs the
+#: user a new code.
 TURN_WAIT: Final = 1.0
 TURN_WAIT_AFTER_CODE: Final = 2.0
 
@@ -44,7 +45,7 @@ class Actions:
             with current.login_turn(TURN_WAIT):
                 current.rate_limits.check_login()
             identity = current.wechat.exchange(self.known_appid(appid), code)
-            with current.login_turn(TURN_WAIT_AFTER_CODE):
+            with current.login_turn(TURN_WAIT_AFTER_CODE, is_code_used=True):
                 token, session = current.store.create(identity, label(device), replacing)
         _report_login(session, replacing)
         return token, session

@@ -63,7 +63,7 @@ class RateLimits:
         self._check(self._phone, "phone", user)
 
     def check_client(self) -> None:
-        """Count a request of a backend, for each endpoint apart. Without Redis the count in memory is enough."""
+        """Count a request of a backend, by endpoint. Without Redis the count in memory is enough."""
         with contextlib.suppress(StoreUnavailable):
             self._check(self._client, request.endpoint or "")
 
@@ -99,7 +99,7 @@ class RateLimits:
     ) -> None:
         """Count in Redis. While it cannot be asked, count in memory, and raise StoreUnavailable within the limit.
 
-        The `amount` 0 asks whether there is room for one more. A `shared` limit counts all callers together.
+        With `amount=0` it only asks whether one more is allowed. A `shared` limit counts all callers as one.
         """
         if user is None and not has_request_context():
             return

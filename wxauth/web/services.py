@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: The key in `app.extensions`.
 EXTENSION: Final = "wxauth"
+#: The part of a worker's connections to Redis that logins may use at the same time.
+LOGIN_SHARE: Final = 3 / 4
+TOO_MANY_LOGINS: Final = "raise WXAUTH_REDIS_CONNECTIONS, or start more workers"
 
 
 class Services:
@@ -64,23 +67,25 @@ class Services:
             os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
 
     @contextlib.contextmanager
-    def login_turn(self, seconds: float) -> Iterator[None]:
-        """Ask Redis for a login inside the block, one of a few at the same time.
+    def login_turn(self, seconds: float, *, is_code_used: bool = False) -> Iterator[None]:
+        """Hold one of the few turns of logins at Redis inside the block.
 
-        In a storm most logins wait here, so that checks get a connection to Redis and the processor. Raises
-        ServerBusy after `seconds`, or StoreUnavailable if Redis fails in the meantime.
+        If very many users log in at once, most logins wait here. So a check gets a connection to Redis and the
+        processor. Raises ServerBusy after `seconds`, or StoreUnavailable if Redis has failed in the meantime and the
+        code is still unused.
         """
-        waits = not self._turns.acquire(0)
-        if waits and not self._turns.acquire(seconds):
-            log.warning("too_many_logins")
+        turns = self._turns
+        had_to_wait = not turns.acquire(0)
+        if had_to_wait and not turns.acquire(seconds):
+            log.warning("too_many_logins", extra={"hint": TOO_MANY_LOGINS})
             raise ServerBusy
         try:
-            if waits:
-                # It would wait for a silent Redis a second time.
+            if had_to_wait and not is_code_used:
+                # It has waited for Redis with the login before it. It would do so again.
                 self.redis.check_last_calls()
             yield
         finally:
-            self._turns.release()
+            turns.release()
 
     def check_caller(self) -> None:
         """Raise an error if the caller of this request may not log in. The sandbox answers this machine only."""
@@ -95,7 +100,7 @@ class Services:
         self.rate_limits.reset()
 
     def _free_all_turns(self) -> None:
-        self._turns = FairSemaphore(max(self.settings.redis_connections * 3 // 4, 1))
+        self._turns = FairSemaphore(max(int(self.settings.redis_connections * LOGIN_SHARE), 1))
 
 
 def services() -> Services:

@@ -32,6 +32,7 @@ OAUTH_PATHS: Final = ("/device_authorization", "/token")
 MAX_PER_ADDRESS: Final = 4
 #: Seconds that a request waits for other bodies. In a storm, bodies that came with their headers take less.
 MAX_WAIT: Final = 0.5
+TOO_MANY_BODIES: Final = "put a proxy in front that reads request bodies first, or raise WXAUTH_THREADS"
 
 
 class BodyBuffer:
@@ -63,7 +64,7 @@ class BodyBuffer:
             with _held(self._requests, 0):
                 return self._pass(environ, start_response, self._read_in_turn(environ, size))
         except ServerBusy as error:
-            log.warning("too_many_bodies")
+            log.warning("too_many_bodies", extra={"hint": TOO_MANY_BODIES})
             respond = to_oauth_response if environ["PATH_INFO"] in OAUTH_PATHS else to_response
             return respond(error)(environ, start_response)
 
