@@ -53,12 +53,16 @@ def test_one_failure_fewer_than_the_limit_leaves_it_closed(breaker: CircuitBreak
     assert all(breaker.admits() for _ in range(100))
 
 
-def test_last_call_decides_whether_it_is_failing(breaker: CircuitBreaker) -> None:
-    assert not breaker.is_failing
+def test_call_that_failed_since_a_time_counts_unless_one_succeeded(breaker: CircuitBreaker, now: Now) -> None:
+    start = now()
+    assert not breaker.has_only_failed_since(start)
+    now.seconds += 1
     fail(breaker, 1)
-    assert breaker.is_failing
+    assert breaker.has_only_failed_since(start)
+    assert not breaker.has_only_failed_since(now())
     breaker.succeeded()
-    assert not breaker.is_failing
+    fail(breaker, 1)
+    assert not breaker.has_only_failed_since(start)
 
 
 def test_failures_in_a_row_open_it(broken: CircuitBreaker) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -59,25 +60,65 @@ class Interrupted(Exception):
     """Raised in a thread that waits, like gevent.Timeout."""
 
 
-@pytest.mark.parametrize("is_given", [False, True], ids=["while it waits", "as the semaphore is given to it"])
-def test_wait_that_is_interrupted_holds_nothing(monkeypatch: pytest.MonkeyPatch, is_given: bool) -> None:
-    class InterruptedLock:
-        def acquire(self, timeout: float | None = None) -> None:
-            if timeout is not None:
-                if is_given:
-                    semaphore.release()
-                raise Interrupted
+@dataclass
+class FakeLock:
+    """What a thread waits on. `wait` takes the place of the wait."""
 
-        def release(self) -> None:
-            """The thread would wake."""
+    wait: Callable[[], bool]
 
-    semaphore = FairSemaphore()
-    with monkeypatch.context() as patched:
-        patched.setattr("threading.Lock", InterruptedLock)
-        with pytest.raises(Interrupted):
-            semaphore.acquire(1)
-    if not is_given:
+    def acquire(self, timeout: float | None = None) -> bool:
+        return True if timeout is None else self.wait()
+
+    def release(self) -> None:
+        """The thread would wake."""
+
+
+Waits = Callable[[Callable[[], bool]], bool]
+
+
+@pytest.fixture
+def semaphore() -> FairSemaphore:
+    return FairSemaphore()
+
+
+@pytest.fixture
+def waits(semaphore: FairSemaphore, monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """Acquire the semaphore. The given function takes the place of the wait."""
+
+    def acquire(wait: Callable[[], bool]) -> bool:
+        with monkeypatch.context() as patched:
+            patched.setattr("threading.Lock", lambda: FakeLock(wait))
+            return semaphore.acquire(1)
+
+    return acquire
+
+
+def test_semaphore_that_is_given_as_the_time_ends_is_held(semaphore: FairSemaphore, waits: Waits) -> None:
+    def is_given_too_late() -> bool:
         semaphore.release()
+        return False
+
+    assert waits(is_given_too_late)
+    assert not semaphore.acquire(0)
+
+
+def interrupted() -> bool:
+    raise Interrupted
+
+
+def test_wait_that_is_interrupted_leaves_the_semaphore_to_the_next(semaphore: FairSemaphore, waits: Waits) -> None:
+    with pytest.raises(Interrupted):
+        waits(interrupted)
+    assert not semaphore.waiting
+
+
+def test_wait_that_is_interrupted_as_the_semaphore_is_given_frees_it(semaphore: FairSemaphore, waits: Waits) -> None:
+    def is_given_and_interrupted() -> bool:
+        semaphore.release()
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        waits(is_given_and_interrupted)
     assert semaphore.acquire(0)
 
 

@@ -22,6 +22,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._next_probe = 0.0
+        self._failed_at = self._succeeded_at = float("-inf")
         #: The reason of the newest failure.
         self.reason = ""
 
@@ -30,10 +31,9 @@ class CircuitBreaker:
         """Whether calls are refused."""
         return self._failures >= MAX_FAILURES
 
-    @property
-    def is_failing(self) -> bool:
-        """Whether the last call has failed."""
-        return self._failures > 0
+    def has_only_failed_since(self, start: float) -> bool:
+        """Whether a call has failed since `start`, a time of the clock, and none has succeeded."""
+        return self._failed_at > start > self._succeeded_at
 
     def admits(self) -> bool:
         """Return whether to try: always while closed, once in PROBE_INTERVAL while open."""
@@ -48,6 +48,7 @@ class CircuitBreaker:
 
     def succeeded(self) -> None:
         """Report a success."""
+        self._succeeded_at = self._clock()
         if self._failures:
             with self._lock:
                 self._failures = 0
@@ -55,6 +56,7 @@ class CircuitBreaker:
 
     def failed(self, reason: str = "") -> None:
         """Report a failure."""
+        self._failed_at = self._clock()
         with self._lock:
             self.reason = reason
             self._failures += 1

@@ -189,10 +189,13 @@ class RedisClient:
             raise failures[0]
         return next((word for word in (*(error.reason for error in failures), *words) if word != "ok"), "ok")
 
-    def check_last_calls(self) -> None:
-        """Raise StoreUnavailable if no known node answered its last call. Asks Redis nothing."""
+    def check_answers_since(self, start: float) -> None:
+        """Raise StoreUnavailable if calls have failed since `start` (`time.monotonic()`), and no node has answered.
+
+        Asks Redis nothing.
+        """
         breakers = list(self._breakers.values())
-        if breakers and all(breaker.is_failing for breaker in breakers):
+        if breakers and all(breaker.has_only_failed_since(start) for breaker in breakers):
             raise unavailable(breakers[0].reason)
 
     def probes(self) -> list[str]:

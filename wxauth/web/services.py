@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Final
@@ -71,18 +72,17 @@ class Services:
         """Hold one of the few turns of logins at Redis inside the block.
 
         If very many users log in at once, most logins wait here. So a check gets a connection to Redis and the
-        processor. Raises ServerBusy after `seconds`, or StoreUnavailable if Redis has failed in the meantime and the
-        code is still unused.
+        processor. Raises ServerBusy after `seconds`, or StoreUnavailable if Redis has answered nobody in the meantime
+        and the code is still unused.
         """
-        turns = self._turns
-        had_to_wait = not turns.acquire(0)
-        if had_to_wait and not turns.acquire(seconds):
+        turns, start = self._turns, time.monotonic()
+        if not turns.acquire(seconds):
             log.warning("too_many_logins", extra={"hint": TOO_MANY_LOGINS})
             raise ServerBusy
         try:
-            if had_to_wait and not is_code_used:
-                # It has waited for Redis with the login before it. It would do so again.
-                self.redis.check_last_calls()
+            if not is_code_used:
+                # The login has waited for a silent Redis, together with those before it. It would wait once more.
+                self.redis.check_answers_since(start)
             yield
         finally:
             turns.release()
