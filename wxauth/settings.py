@@ -279,7 +279,7 @@ class Settings:
 
     @property
     def max_images(self) -> int:
-        """How many of these may wait for images to scan, which everyone can ask for."""
+        """How many of these may wait for images to scan. Everyone can ask for one, so they are few."""
         return max(self.max_logins // 8, 1)
 
     @classmethod

@@ -1,7 +1,7 @@
 """The cache in front of the store: sessions that this worker resolved within the last minute.
 
-An entry is used only while the revocation channel is alive. A logout elsewhere is seen within milliseconds, and
-across a cut network when the last heartbeat is MAX_HEARTBEAT_AGE old.
+An entry is used only while the revocation channel is alive. A logout elsewhere is seen within milliseconds. If the
+network is cut, no entry is used once the last heartbeat is MAX_HEARTBEAT_AGE old.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ class SessionStore:
         return self.load(text, touch=touch)[0]
 
     def load(self, text: str, *, touch: bool = True) -> tuple[WxSession, float]:
-        """Return what `resolve` returns, and the time from which on a use has to be recorded again."""
+        """Return what `resolve` returns, and the time from which on the next use has to be recorded."""
         token = self._ring.verify(text)
         record, idle_until = self._read(token)
         now = self.now()

@@ -2,10 +2,11 @@
 
 `None` means that Redis answered and the key is not there. If Redis cannot be asked, StoreUnavailable is raised.
 
-redis-py's clients and pools do the work, with three exceptions. Their retries are off: after a lost connection they
-would count twice. Commands for a cluster go to the clients of its nodes: RedisCluster asks for the nodes again within
-the request, one thread after the other, so that a silent cluster would hold all threads. And most commands go
-straight to a connection of the pool, which takes half the processor time.
+redis-py's clients and pools do the work, with three exceptions:
+- Their retries are off. After a lost connection they would count twice.
+- Commands for a cluster go to the clients of its nodes. RedisCluster asks for the nodes again within the request, one
+  thread after the other: a silent cluster would hold all threads.
+- Most commands go straight to a connection of the pool. That takes half the processor time.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Service(Flask):
 
 
 def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store: SessionStore | None = None) -> Flask:
-    """Return the service as a Flask application. `wechat` and `store` are seams for fakes."""
+    """Return the service as a Flask application. Tests pass `wechat` and `store`."""
     app = Service(__name__, static_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = False
     # Flask would redirect a path with two slashes. The service has no redirects.

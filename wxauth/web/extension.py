@@ -46,7 +46,7 @@ class WxAuth(Actions):
     service: `/auth/login`, `/auth/session` and the others. None mounts nothing.
 
     Settings have the names of the service's environment variables. A key of `app.config` (str or int) wins over the
-    variable of the same name; times are seconds. `settings` replaces the configuration; `make` is a seam for fakes.
+    variable of the same name; times are seconds. `settings` replaces the configuration; tests pass `make`.
     Raises ConfigurationError with all mistakes, as `init_app` says.
     """
 

@@ -41,7 +41,7 @@ TOO_MANY_LOGINS: Final = "raise WXAUTH_REDIS_CONNECTIONS, or start more workers"
 
 
 class Services:
-    """What one application uses. Nothing connects before its first use. `wechat` and `store` are seams for fakes."""
+    """What one application uses. Nothing connects before its first use. Tests pass `wechat` and `store`."""
 
     def __init__(
         self, settings: Settings, wechat: WeChatClient | None = None, store: SessionStore | None = None

@@ -34,7 +34,7 @@ def log_in() -> dict[str, Any]:
     else:
         code = required_str(body, "code", LOGIN_CODE)
         appid = auth.known_appid(text(body, "appid", 64))
-        token, session = auth.log_in(code, appid, body.get("device"), replacing=_current_session())
+        token, session = auth.log_in(code, appid, body.get("device"), replacing=_session_to_replace())
     return {"token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
 
 
@@ -93,10 +93,10 @@ def session_json(entry: SessionEntry, current: str | None = None) -> dict[str, A
 def _log_in_with_ticket(body: dict[str, Any]) -> tuple[Secret, WxSession]:
     if "code" in body:
         raise BadRequest("Send either a code or a ticket.")
-    return auth.log_in_with_ticket(required_str(body, "ticket"), body.get("device"), replacing=_current_session())
+    return auth.log_in_with_ticket(required_str(body, "ticket"), body.get("device"), replacing=_session_to_replace())
 
 
-def _current_session() -> WxSession | None:
+def _session_to_replace() -> WxSession | None:
     """Return the live session of the token that came with the login. A dead token does not stop the login."""
     try:
         return services().cache.resolve(bearer_token(), touch=False)
