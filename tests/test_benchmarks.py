@@ -65,7 +65,7 @@ def test_rounds_give_each_contender_one_turn_in_an_order_from_the_seed() -> None
 
 def test_granian_runs_the_given_application_on_loopback() -> None:
     command = granian("package.module:app")[-1]
-    heaps = "MALLOC_ARENA_MAX=1 _RJEM_MALLOC_CONF=narenas:1,lg_tcache_max:10"
+    heaps = "MALLOC_ARENA_MAX=1 _RJEM_MALLOC_CONF=narenas:1,lg_tcache_max:10,dirty_decay_ms:100"
     assert command.startswith(f"{heaps} exec python -m wxauth.cli.server package.module:app 127.0.0.1 ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -92,6 +93,21 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 15) ->
         time.sleep(0.02)
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that `pid` has started. Empty where there is no /proc."""
+    found = list[int]()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            found += map(int, task.read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that `pid` has started, and those that they have started."""
+    found = children(pid)
+    return [*found, *(below for child in found for below in descendants(child))]
+
+
 class Server:
     """A child process with its own temporary folder. It runs until the end of the `with` block."""
 
@@ -131,13 +147,21 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def stop(self) -> int:
-        """Send SIGTERM, and SIGKILL to the process group after 15 s. Return the exit code."""
+        """Send SIGTERM, and SIGKILL to the process group after 15 s. Return the exit code.
+
+        If the signal reaches honcho while it prints, it ends without its child processes. They get SIGKILL then.
+        """
+        started = descendants(self.process.pid)
         self.process.terminate()
         try:
             return self.process.wait(15)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             return self.process.wait()
+        finally:
+            for pid in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def __enter__(self) -> Self:
         self.start()

@@ -77,7 +77,8 @@ def port(request: pytest.FixtureRequest, service: Service) -> Iterator[int]:
 
 
 def log_in(port: int) -> int:
-    answer = requests.post(f"http://127.0.0.1:{port}/login", json={"code": login_code()}, timeout=5)
+    """Log in. On a bare port, 50,000 requests for the contract may come first."""
+    answer = requests.post(f"http://127.0.0.1:{port}/login", json={"code": login_code()}, timeout=MAX_RECOVERY)
     return answer.status_code
 
 

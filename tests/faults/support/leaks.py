@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from tests.support.servers import children
 from wxauth.keys import PREFIX, TAG_LENGTH
 
 
@@ -47,11 +47,3 @@ def arguments(pid: int) -> Iterator[bytes]:
     yield Path(f"/proc/{pid}/cmdline").read_bytes()
     for child in children(pid):
         yield from arguments(child)
-
-
-def children(pid: int) -> list[int]:
-    found = list[int]()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
-            found += map(int, task.read_text().split())
-    return found

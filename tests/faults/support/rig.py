@@ -21,7 +21,8 @@ from tests.conftest import APP_SECRET, RING_KEY
 from tests.faults.conftest import FULL, Run
 from tests.faults.support.driver import Caller, Load, Person, milliseconds
 from tests.faults.support.history import Bounds, Call, count, judged, violations
-from tests.faults.support.leaks import arguments, children, hits, random_part
+from tests.faults.support.leaks import arguments, hits, random_part
+from tests.support.servers import children
 from tests.support.service import Service, WeChatServer, environment
 from wxauth.sessions.records import MICROSECONDS
 
