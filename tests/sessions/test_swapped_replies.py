@@ -49,6 +49,8 @@ def device_code(ring: KeyRing) -> str:
 
 ACTS: dict[str, Act] = {
     "login": lambda store, ring, who: store.create(who),
+    "logout": lambda store, ring, who: store.revoke(session(store, who)),
+    "logout everywhere": lambda store, ring, who: store.end_all(who.user),
     "ticket": lambda store, ring, who: Tickets(store, ring).issue(session(store, who)),
     "device code": lambda store, ring, who: codes(store, ring).request("desk", APPID, "unknown"),
     "who asks": lambda store, ring, who: codes(store, ring).show("BBBBBBBB"),
@@ -56,7 +58,7 @@ ACTS: dict[str, Act] = {
 }
 
 
-@pytest.mark.parametrize("reply", [0, 1, None, b"OK", [b"text", b"text"]], ids=repr)
+@pytest.mark.parametrize("reply", [0, 1, None, b"OK", [], [b"text", b"text"]], ids=repr)
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_reply_to_another_command_is_an_unavailable_store(
     store: SessionStore, ring: KeyRing, alice: Identity, act: Act, reply: Any

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from typing import Any, Final
 
@@ -381,7 +382,9 @@ class SessionStore:
         with self._reporting(ended):
             for user_hash in self.hashes(user):
                 letter, void = LETTERS.get(reason, ""), _voiding(user_hash, reason)
-                ended += self.run(END, user_hash, which, letter, own, *ids, also=void, parse=_ids)
+                ended += self.run(
+                    END, user_hash, which, letter, own, *ids, also=void, parse=partial(_ended_ids, user_hash.name)
+                )
         if reason:
             ENDED.labels(reason).inc(len(ended))
         return ended
@@ -492,6 +495,14 @@ def _voiding(user_hash: UserHash, reason: str | None) -> list[Command]:
 
 def _ids(reply: Any, *_: Any) -> list[str]:
     return [id.decode() for id in reply]
+
+
+def _ended_ids(name: str, reply: Any, *_: Any) -> list[str]:
+    """Return the ids in the reply of END. Raises ValueError if the reply is not that of the hash `name`."""
+    first, *ids = reply
+    if first != name.encode():
+        raise ValueError
+    return _ids(ids)
 
 
 def _login_reply(reply: Any) -> list[str] | None:

@@ -1,4 +1,4 @@
--- Ends the named sessions, or all but the named. Returns the ids of those that were alive.
+-- Ends the named sessions, or all but the named. Returns the name of the hash, and the ids of those that were alive.
 -- The session_keys go with the last session.
 -- ARGV[3]: 'these' or 'others'.  ARGV[4]: reason, or ''.
 -- ARGV[5]: id of the caller's own session, which gets no reason, or ''.  ARGV[6...]: ids.
@@ -12,4 +12,7 @@ for _, session in ipairs(live_sessions()) do
     left[#left + 1] = session
   end
 end
-return finish(ended, left)
+-- The reply to another command never begins with the name of this hash.
+local reply = finish(ended, left)
+table.insert(reply, 1, KEYS[1])
+return reply
