@@ -362,10 +362,12 @@ class SessionStore:
         """
         exists = ("EXISTS", ban)
         if self.redis.is_cluster:
-            ended = self.run(LOGIN, user_hash, *args, parse=_login_reply)
+            ended = self.run(LOGIN, user_hash, *args, parse=partial(_login_reply, user_hash.name))
             count = 0 if ended is None else self.redis.ask(ban, *exists, parse=int)
         else:
-            ended, count = self.run(LOGIN, user_hash, *args, also=[exists], parse=_login_and_ban)
+            ended, count = self.run(
+                LOGIN, user_hash, *args, also=[exists], parse=partial(_login_and_ban, user_hash.name)
+            )
         if ended is None:
             raise TicketInvalid
         return ended, count > 0
@@ -493,22 +495,18 @@ def _voiding(user_hash: UserHash, reason: str | None) -> list[Command]:
     return [("DEL", records.approvals_name(user_hash))] if is_voiding else []
 
 
-def _ids(reply: Any, *_: Any) -> list[str]:
-    return [id.decode() for id in reply]
-
-
 def _ended_ids(name: str, reply: Any, *_: Any) -> list[str]:
-    """Return the ids in the reply of END. Raises ValueError if the reply is not that of the hash `name`."""
+    """Return the ids in the reply of LOGIN or END. Raises ValueError if the reply is not that of the hash `name`."""
     first, *ids = reply
     if first != name.encode():
         raise ValueError
-    return _ids(ids)
+    return [id.decode() for id in ids]
 
 
-def _login_reply(reply: Any) -> list[str] | None:
+def _login_reply(name: str, reply: Any) -> list[str] | None:
     """Return the ids of the ended sessions, or None if the ticket is not good."""
-    return None if reply == b"refused" else _ids(reply)
+    return None if reply == b"refused" else _ended_ids(name, reply)
 
 
-def _login_and_ban(reply: Any, count: Any) -> tuple[list[str] | None, int]:
-    return _login_reply(reply), int(count)
+def _login_and_ban(name: str, reply: Any, count: Any) -> tuple[list[str] | None, int]:
+    return _login_reply(name, reply), int(count)

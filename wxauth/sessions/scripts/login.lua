@@ -1,5 +1,5 @@
--- Adds a session. Ends the replaced session, and the oldest ones of its kind above the limit. Returns the ids of the
--- ended, or 'refused' if the ticket is not good: no reply to another command is this text.
+-- Adds a session. Ends the replaced session, and the oldest ones of its kind above the limit. Returns the name of the
+-- hash and the ids of the ended, or 'refused' if the ticket is not good: no reply to another command is this text.
 -- ARGV[3]: limit.  ARGV[4]: id.  ARGV[5]: idle life in microseconds.  ARGV[6]: login time in microseconds.
 -- ARGV[7]: the rest of the value.  ARGV[8]: fingerprint and sealed session_key, or '' if the login brings none.
 -- ARGV[9]: id of the replaced session, or ''.  ARGV[10]: kind.  ARGV[11]: id of the ticket, or ''.
@@ -53,4 +53,7 @@ if ARGV[8] ~= '' then
   redis.call('HSET', KEYS[1], 'k', since .. ARGV[8])
 end
 redis.call('HSET', KEYS[1], id, to_bytes(ends) .. to_bytes(login) .. ARGV[7])
-return finish(ended, left)
+-- The reply to another command never begins with the name of this hash.
+local reply = finish(ended, left)
+table.insert(reply, 1, KEYS[1])
+return reply
