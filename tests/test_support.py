@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server, wait_until
+from tests.support.servers import Server, has_ended, wait_until
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list child processes")
@@ -16,13 +15,5 @@ def test_stop_ends_a_child_that_the_server_leaves_behind() -> None:
     with Server(["sh", "-c", "setsid sleep 600 & echo $!; exec sleep 600"]) as server:
         wait_until(lambda: server.output().endswith("\n"), "the child")
         child = int(server.output())
-        os.kill(child, 0)
+        wait_until(lambda: not has_ended(child), "the session of the child")
     wait_until(lambda: has_ended(child), "the end of the child")
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import README, both, document
-from tests.support.servers import wait_until
+from tests.support.servers import has_ended, wait_until
 from tests.support.timings import Make, MakeRun, replaced, rounded, seconds
 
 FIGURES = {"first": 44.0, "later": 2.96, "test": 412.0}
@@ -78,14 +78,6 @@ def test_seconds_raises_timeout_error_and_ends_make_if_the_page_does_not_answer(
         seconds(make)
     assert make.process.poll() is not None
     wait_until(lambda: has_ended(make.process.pid), "the end of the process group")
-
-
-def has_ended(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_make_has_an_empty_home_of_its_own(tmp_path: Path) -> None:

@@ -108,6 +108,15 @@ def descendants(pid: int) -> list[int]:
     return [*found, *(below for child in found for below in descendants(child))]
 
 
+def has_ended(group: int) -> bool:
+    """Whether the process group has no process any more."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 class Server:
     """A child process with its own temporary folder. It runs until the end of the `with` block."""
 

@@ -7,7 +7,7 @@ from collections import deque
 
 
 class FairSemaphore:
-    """Like `threading.Semaphore`, but first come, first served. There, a new thread may overtake those that wait."""
+    """Like `threading.Semaphore`, but first come, first served: no new thread overtakes those that wait."""
 
     def __init__(self, free: int = 0) -> None:
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class FairSemaphore:
                 self._free += 1
 
     def _was_given(self, wakeup: threading.Lock) -> bool:
-        """Stop waiting. Return True if the semaphore was given to this thread in the last moment."""
+        """Stop waiting. Return True if the semaphore was given to this thread at the last moment."""
         with self._lock:
             if wakeup not in self.waiting:
                 return True

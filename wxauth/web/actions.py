@@ -16,8 +16,8 @@ from ..sessions.store import WxSession
 from .requests import label
 from .services import services
 
-#: Seconds that a login waits for its turn at Redis: before its code is used, and after that. Then a refusal costs the
-#: user a new code.
+#: Seconds that a login waits for its turn at Redis: before its code is used, and after that. A refusal after that
+#: costs the user a new code.
 TURN_WAIT: Final = 1.0
 TURN_WAIT_AFTER_CODE: Final = 2.0
 

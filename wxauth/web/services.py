@@ -81,7 +81,7 @@ class Services:
             raise ServerBusy
         try:
             if not is_code_used:
-                # The login has waited for a silent Redis, together with those before it. It would wait once more.
+                # If Redis was silent while the login waited, the login would wait for Redis once more.
                 self.redis.check_answers_since(start)
             yield
         finally:

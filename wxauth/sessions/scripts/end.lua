@@ -12,7 +12,4 @@ for _, session in ipairs(live_sessions()) do
     left[#left + 1] = session
   end
 end
--- The reply to another command never begins with the name of this hash.
-local reply = finish(ended, left)
-table.insert(reply, 1, KEYS[1])
-return reply
+return finish(ended, left)

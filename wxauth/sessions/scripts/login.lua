@@ -53,7 +53,4 @@ if ARGV[8] ~= '' then
   redis.call('HSET', KEYS[1], 'k', since .. ARGV[8])
 end
 redis.call('HSET', KEYS[1], id, to_bytes(ends) .. to_bytes(login) .. ARGV[7])
--- The reply to another command never begins with the name of this hash.
-local reply = finish(ended, left)
-table.insert(reply, 1, KEYS[1])
-return reply
+return finish(ended, left)

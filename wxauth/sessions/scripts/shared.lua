@@ -146,7 +146,8 @@ local function without_children(ended, left)
 end
 
 -- Deletes the sessions `ended`, and those by ticket that they are the parents of. Tells all workers. Keeps the `reason` of
--- a session that has one, the oldest login first. Returns the ids.
+-- a session that has one, the oldest login first. Returns the name of the hash, with which no reply to another command
+-- begins, and the ids.
 local function finish(ended, left)
   local ids, kept = {}, reasons()
   left = without_children(ended, left)
@@ -161,5 +162,6 @@ local function finish(ended, left)
   end
   if #ids > 0 then redis.call('PUBLISH', 'wxa:revoked', table.concat(ids, ' ')) end
   keep(left, kept)
+  table.insert(ids, 1, KEYS[1])
   return ids
 end
