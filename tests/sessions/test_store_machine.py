@@ -13,7 +13,7 @@ from tests.support.store_machine import PEOPLE, SESSION_KEYS, TICK, StoreMachine
 from wxauth.models import User
 from wxauth.sessions.records import SCAN, SessionEntry, ban_name
 from wxauth.sessions.store import END, NewSession, SessionStore, WxSession
-from wxauth.storage.client import Command
+from wxauth.storage.round_trips import Command
 
 
 class LimitPerRingKey(SessionStore):

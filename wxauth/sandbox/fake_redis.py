@@ -16,8 +16,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..storage.client import Command
 from ..storage.reasons import unavailable
+from ..storage.round_trips import Command
 from .trace import MAX_HEX_BYTES, Note, Trace, end_note, start_note, to_json
 
 #: Seconds until a stopped Redis starts again.

@@ -30,7 +30,8 @@ from ..errors import (
 from ..keys import InvalidSeal, KeyRing, Token
 from ..metrics import ENDED
 from ..models import Identity, Secret, SessionKeys, User
-from ..storage.client import Command, RedisClient, Script, bytes_or_none
+from ..storage.client import RedisClient, Script, bytes_or_none
+from ..storage.round_trips import Command
 from ..wechat.open_data import Watermark, check_signed, open_encrypted, sign
 from . import records
 from .records import MICROSECONDS, Record, SessionEntry, UserHash
@@ -63,6 +64,10 @@ def script(name: str, *, shared: bool = True) -> Script:
 
 
 LOGIN, END, TOUCH, REKEY, LIST, UNBAN = map(script, ("login", "end", "touch", "rekey", "list", "unban"))
+#: How to ask Redis for a record: the options of `RedisClient.ask`.
+TOGETHER: Final[Mapping[str, bool]] = {"together": True}
+ALONE: Final[Mapping[str, bool]] = {}
+FRESH: Final[Mapping[str, bool]] = {"fresh": True}
 #: How a session began, by the kind of its record.
 KINDS: Final[Mapping[str, str]] = {records.WX_LOGIN: "login", records.SCAN: "scan", records.TICKET: "ticket"}
 #: Sessions by scan have the limit of the others, but at least this one. Sessions by ticket have it for each parent.
@@ -413,16 +418,18 @@ class SessionStore:
     def _read(self, token: Token) -> tuple[Record, float]:
         """Return the record and the idle end (Unix seconds). Raises TokenInvalid or a subclass.
 
-        A record that does not open may be the reply to another command, so ask once more on a fresh connection.
+        First it asks together with other threads, and believes only a record that opens with the token: all else may
+        be the reply to another thread. If a record does not open afterwards either, it asks on a fresh connection.
         """
         name = records.hash_name(token.hash_tag)
-        for fresh in (False, True):
+        for options in (TOGETHER, ALONE, FRESH):
             command = ("HMGET", name, token.id, records.REASONS)
-            value, reasons = self.redis.ask(name, *command, parse=_two_values, fresh=fresh)
-            if value is None:
+            value, reasons = self.redis.ask(name, *command, parse=_two_values, **options)
+            if value is not None:
+                with contextlib.suppress(InvalidSeal):
+                    return records.open_session(token, value)
+            elif options is not TOGETHER:
                 raise ERRORS.get(records.reason_of(reasons or b"", token.id, self.now()), TokenInvalid)
-            with contextlib.suppress(InvalidSeal):
-                return records.open_session(token, value)
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 

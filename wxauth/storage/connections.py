@@ -21,6 +21,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from .fair_semaphore import FairSemaphore
 from .reasons import reason
+from .round_trips import Command, SharedRoundTrips
 
 AnyClient = redis.Redis | RedisCluster
 
@@ -138,6 +139,7 @@ class Pool(redis.BlockingConnectionPool):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(timeout=options["socket_timeout"] * 0.8, queue_class=OpenFirstQueue, **options)
+        self._shared = SharedRoundTrips(options["socket_timeout"])
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return an open connection. If Redis accepts no more, wait for one that is open."""
@@ -156,6 +158,10 @@ class Pool(redis.BlockingConnectionPool):
                 self.pool.open_only_until = float("-inf")
             elif is_refused:
                 self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
+
+    def send_together(self, command: Command) -> Any:
+        """Send a command together with those of other threads. Return its reply."""
+        return self._shared.send(self, command)
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections. With the lock, no thread takes one that is just being closed."""
