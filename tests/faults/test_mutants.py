@@ -74,7 +74,7 @@ class Mutant:
 
 
 NO_CHANGE = Mutant("", ())
-READ = "            value, reasons = self.redis.ask(name, *command, parse=_two_values, fresh=fresh)\n"
+READ = "            value, reasons = self.redis.ask(name, *command, parse=_two_values, **options)\n"
 TOUCH = "            idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)\n"
 ENTRY = "            entry = self._entries.get(text)\n"
 

@@ -156,7 +156,7 @@ def test_refused_token_is_not_cached(worker: Worker, token: str) -> None:
     worker.store.revoke(worker.cache.resolve(token))
     before = worker.asked
     assert [is_alive(worker, token) for _ in range(3)] == [False] * 3
-    # Each time twice: a reply that came with those to other threads refuses nobody.
+    # Each check asks twice: a reply that came with those to other threads never refuses a token.
     assert worker.asked == before + 6
 
 

@@ -94,15 +94,15 @@ def record_of(store: SessionStore, ring: KeyRing, who: Identity) -> tuple[str, b
     return text, value
 
 
-@pytest.mark.parametrize("reply", ["nothing", "a reason", "another session"])
-def test_check_that_gets_the_reply_to_another_one_refuses_nobody(
+@pytest.mark.parametrize("reply", ["nothing", "a reason", "another session", "a number", "a text"])
+def test_check_that_gets_the_reply_to_another_one_asks_again(
     store: SessionStore, ring: KeyRing, alice: Identity, reply: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, _ = record_of(store, ring, alice)
     _, other = record_of(store, ring, BOB)
     reasons = records.ENTRY.pack(2**60, b"b", ring.verify(text).id.encode())
-    replies = {"nothing": [None, None], "a reason": [None, reasons], "another session": [other, None]}
-    swap_shared(monkeypatch, store, replies[reply])
+    replies: dict[str, Any] = {"nothing": [None, None], "a reason": [None, reasons], "another session": [other, None]}
+    swap_shared(monkeypatch, store, (replies | {"a number": 1, "a text": b"text"})[reply])
     assert store.resolve(text).openid == alice.user.openid
 
 

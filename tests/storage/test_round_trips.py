@@ -35,6 +35,7 @@ class FakePool:
         #: Raised by the next round trip, after its permission.
         self.error: BaseException | None = None
         self.released = self.disconnected = 0
+        self.has_replies = False
 
     def get_connection(self) -> FakeConnection:
         return FakeConnection(self)
@@ -64,6 +65,9 @@ class FakeConnection:
         if name == "WRONG":
             raise redis.ResponseError("unknown command")
         return name
+
+    def can_read(self) -> bool:
+        return self._pool.has_replies
 
     def disconnect(self) -> None:
         self._pool.disconnected += 1
@@ -147,12 +151,14 @@ def test_single_commands_one_after_the_other_are_sent_at_once(pool: FakePool, sh
 
 
 @pytest.mark.usefixtures("patient")
-def test_error_reply_reaches_only_the_thread_of_its_command(pool: FakePool, sender: Sender) -> None:
+def test_thread_that_gets_an_error_reply_sends_alone(pool: FakePool, sender: Sender) -> None:
+    """The error may be that of the command of another thread."""
     first = sender.start("a")
     good, wrong, last = sender.gather("b", "WRONG", "d")
-    pool.permissions.release(2)
+    pool.permissions.release(3)
     assert [first.result(10), good.result(10), last.result(10)] == ["a", "b", "d"]
     assert failure(wrong) == "ResponseError"
+    assert pool.sent[2:] == [[("WRONG",)]]
 
 
 @pytest.mark.usefixtures("patient")
@@ -205,11 +211,19 @@ def test_thread_whose_command_another_has_sent_does_not_wait_longer_for_it(
     assert not shared._is_busy
 
 
-def test_replies_that_drip_in_take_no_longer_than_one_timeout(pool: FakePool) -> None:
+def test_thread_does_not_wait_for_another_reply_after_the_timeout(pool: FakePool) -> None:
+    """Replies that drip in would hold it for one timeout each."""
     pool.permissions.release()
     with pytest.raises(redis.TimeoutError):
         SharedRoundTrips(-1).send(pool, ("a",))
     assert (pool.disconnected, pool.released) == (1, 1)
+
+
+def test_replies_that_are_there_after_the_timeout_are_read(pool: FakePool) -> None:
+    """The process was paused, and Redis has answered in time."""
+    pool.has_replies = True
+    pool.permissions.release()
+    assert SharedRoundTrips(-1).send(pool, ("a",)) == "a"
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], None]) -> None:

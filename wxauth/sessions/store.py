@@ -64,10 +64,6 @@ def script(name: str, *, shared: bool = True) -> Script:
 
 
 LOGIN, END, TOUCH, REKEY, LIST, UNBAN = map(script, ("login", "end", "touch", "rekey", "list", "unban"))
-#: How to ask Redis for a record: the options of `RedisClient.ask`.
-TOGETHER: Final[Mapping[str, bool]] = {"together": True}
-ALONE: Final[Mapping[str, bool]] = {}
-FRESH: Final[Mapping[str, bool]] = {"fresh": True}
 #: How a session began, by the kind of its record.
 KINDS: Final[Mapping[str, str]] = {records.WX_LOGIN: "login", records.SCAN: "scan", records.TICKET: "ticket"}
 #: Sessions by scan have the limit of the others, but at least this one. Sessions by ticket have it for each parent.
@@ -418,18 +414,19 @@ class SessionStore:
     def _read(self, token: Token) -> tuple[Record, float]:
         """Return the record and the idle end (Unix seconds). Raises TokenInvalid or a subclass.
 
-        First it asks together with other threads, and believes only a record that opens with the token: all else may
-        be the reply to another thread. If a record does not open afterwards either, it asks on a fresh connection.
+        First it asks together with other threads, and trusts only a record that opens with the token: any other reply
+        may belong to another thread. After a record that does not open it asks on a fresh connection.
         """
-        name = records.hash_name(token.hash_tag)
-        for options in (TOGETHER, ALONE, FRESH):
+        name, options = records.hash_name(token.hash_tag), {"together": True}
+        for _ in range(3):
             command = ("HMGET", name, token.id, records.REASONS)
             value, reasons = self.redis.ask(name, *command, parse=_two_values, **options)
             if value is not None:
                 with contextlib.suppress(InvalidSeal):
                     return records.open_session(token, value)
-            elif options is not TOGETHER:
+            elif "together" not in options:
                 raise ERRORS.get(records.reason_of(reasons or b"", token.id, self.now()), TokenInvalid)
+            options = {"fresh": value is not None}
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 

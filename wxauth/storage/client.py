@@ -113,11 +113,13 @@ class RedisClient:
     ) -> T:
         """Send a command to the node of `key`. Return `parse` of the reply.
 
-        `fresh`: on a new connection. `together`: in one round trip with those of other threads. Believe such a reply
-        only if it proves that it is not the one of another thread.
+        `fresh`: on a new connection. `together`: in a round trip with commands of other threads. Trust such a reply
+        only if its content proves that it belongs to this command.
         """
+        # A reply of the wrong type may belong to another thread, so the second try is alone.
+        tries = iter((together, False))
         return self._call(
-            key, lambda client: parse(self._send(client, key, [command], together=together)[0]), fresh=fresh
+            key, lambda client: parse(self._send(client, key, [command], together=next(tries))[0]), fresh=fresh
         )
 
     def run(
@@ -291,7 +293,7 @@ class RedisClient:
             pool = node.connection_pool
             try:
                 if together and isinstance(pool, Pool) and not asking:
-                    return [pool.send_together(command) for command in commands]
+                    return [pool.send_together(*commands)]
                 return _exchange(pool, commands, asking, probing)
             except REDIRECTIONS as error:
                 if time.monotonic() > deadline or not _is_cluster(client):

@@ -160,7 +160,7 @@ class Pool(redis.BlockingConnectionPool):
                 self.pool.open_only_until = time.monotonic() + REFUSAL_PAUSE
 
     def send_together(self, command: Command) -> Any:
-        """Send a command together with those of other threads. Return its reply."""
+        """Send a command in a round trip with those of other threads. Return its reply."""
         return self._shared.send(self, command)
 
     def disconnect(self, inuse_connections: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Round trips to Redis: with the commands of one thread, or with a command each of many threads."""
+"""Round trips to Redis: with the commands of one thread, or with one command from each of many threads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import redis
 
 Command = tuple[str | bytes | int, ...]
 
-#: Seconds that a thread waits for the round trip of another. If Redis is near and answers, one takes a millisecond.
+#: Seconds that a thread waits for its turn or its reply. With a near Redis a round trip takes a millisecond.
 MAX_WAIT: Final = 0.05
-#: How many commands one thread sends for others. So it is soon back at its own request.
+#: How many commands a thread sends for others. It has to continue with its own request soon.
 MAX_OTHERS: Final = 31
-#: The reply of a command that was not sent, or got none.
-NOTHING: Final = object()
+#: In the place of a reply that has not come.
+NO_REPLY: Final = object()
 
 
 def round_trip(
@@ -24,8 +24,8 @@ def round_trip(
 ) -> list[Any]:
     """Send the commands on a connection of `pool`. Return their replies; an error reply is a redis.ResponseError.
 
-    `close` the connection afterwards. Raises redis.TimeoutError if a reply does not come in the timeout of the
-    connection, or not all come in `seconds`.
+    `close` the connection afterwards. Raises redis.TimeoutError if a reply takes longer than the timeout of the
+    connection. After `seconds` it does not wait for another reply.
 
     execute_command and the pipeline of redis-py do the same, but need twice the processor time.
     """
@@ -45,7 +45,7 @@ def round_trip(
 
 
 def _reply(connection: Any, deadline: float) -> Any:
-    if time.monotonic() > deadline:
+    if time.monotonic() > deadline and not connection.can_read():
         raise redis.TimeoutError("the replies take too long")
     try:
         return connection.read_response()
@@ -53,14 +53,14 @@ def _reply(connection: Any, deadline: float) -> Any:
         return error
 
 
-class _Question:
-    """A command of a thread. The thread waits for `wakeup`: then there is a reply, or the thread has the turn."""
+class _PendingCommand:
+    """The command of a thread that waits for `wakeup`. Then there is a reply, or it is the turn of this thread."""
 
     __slots__ = ("command", "has_turn", "reply", "wakeup")
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self.reply: Any = NOTHING
+        self.reply: Any = NO_REPLY
         self.has_turn = False
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
@@ -69,63 +69,63 @@ class _Question:
 class SharedRoundTrips:
     """Sends commands of many threads together. It is for reads whose replies prove that they are the right ones.
 
-    While a thread waits for Redis, the commands of other threads gather. The first of these then sends all of them in
-    one round trip. Among many, a command costs Redis a fifth of the processor time.
-
-    No thread depends on another: if it has no reply after MAX_WAIT, it sends its command alone.
+    While a thread waits for Redis, the commands of other threads gather. The first of these threads then sends up to
+    MAX_OTHERS more with its own. A thread waits at most MAX_WAIT. Without a reply, it sends its command alone.
     """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._is_busy = False
-        self._gathered: list[_Question] = []
+        self._gathered: list[_PendingCommand] = []
 
     def send(self, pool: Any, command: Command) -> Any:
         """Return the reply. Raises the errors of redis-py, also for an error reply."""
-        question = _Question(command)
+        pending = _PendingCommand(command)
         try:
-            self._wait(question)
-            if question.has_turn:
-                self._send_gathered(pool, question)
+            self._wait(pending)
+            if pending.has_turn:
+                self._send_gathered(pool, pending)
         finally:
-            # Also if gevent.Timeout or a signal interrupts this thread.
-            self._leave(question)
-        reply = round_trip(pool, [command])[0] if question.reply is NOTHING else question.reply
-        if isinstance(reply, redis.ResponseError):
-            raise reply
-        return reply
+            # gevent.Timeout and signals can interrupt the wait and the round trip.
+            self._leave(pending)
+        # An error reply may be the one of another thread.
+        if pending.reply is NO_REPLY or isinstance(pending.reply, redis.ResponseError):
+            (pending.reply,) = round_trip(pool, [command])
+        if isinstance(pending.reply, redis.ResponseError):
+            raise pending.reply
+        return pending.reply
 
-    def _wait(self, question: _Question) -> None:
+    def _wait(self, pending: _PendingCommand) -> None:
         with self._lock:
-            question.has_turn = not self._is_busy
+            pending.has_turn = not self._is_busy
             self._is_busy = True
-            if not question.has_turn:
-                self._gathered.append(question)
-        if not question.has_turn:
-            question.wakeup.acquire(timeout=MAX_WAIT)
+            if not pending.has_turn:
+                self._gathered.append(pending)
+        if not pending.has_turn:
+            pending.wakeup.acquire(timeout=MAX_WAIT)
 
-    def _send_gathered(self, pool: Any, own: _Question) -> None:
+    def _send_gathered(self, pool: Any, own: _PendingCommand) -> None:
         with self._lock:
             others = self._gathered[:MAX_OTHERS]
             del self._gathered[:MAX_OTHERS]
         try:
-            commands = [own.command, *(question.command for question in others)]
+            commands = [own.command, *(pending.command for pending in others)]
             own.reply, *replies = round_trip(pool, commands, seconds=self._timeout)
-            for question, reply in zip(others, replies, strict=True):
-                question.reply = reply
+            for pending, reply in zip(others, replies, strict=True):
+                pending.reply = reply
         finally:
-            for question in others:
-                question.wakeup.release()
+            for pending in others:
+                pending.wakeup.release()
 
-    def _leave(self, question: _Question) -> None:
-        """Withdraw the question, and pass its turn to the thread that has waited longest."""
+    def _leave(self, pending: _PendingCommand) -> None:
+        """Withdraw the command, and pass its turn to the thread that has waited longest."""
         with self._lock:
-            if question in self._gathered:
-                self._gathered.remove(question)
-            if question.has_turn:
+            if pending in self._gathered:
+                self._gathered.remove(pending)
+            if pending.has_turn:
                 self._is_busy = bool(self._gathered)
-            if question.has_turn and self._gathered:
+            if pending.has_turn and self._gathered:
                 first = self._gathered.pop(0)
                 first.has_turn = True
                 first.wakeup.release()
