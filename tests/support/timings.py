@@ -39,6 +39,8 @@ class Make(Server):
     """`make` with a target. It is ready when it has ended without an error. HOME is an empty folder."""
 
     patience = 3600
+    #: Seconds until an interrupted process is killed.
+    grace = 15
 
     def __init__(self, target: str, checkout: Path) -> None:
         self.port = free_port()
@@ -50,10 +52,10 @@ class Make(Server):
         return self.process.poll() == 0
 
     def stop(self) -> int:
-        """Interrupt the process group, as Ctrl+C does. Kill what is left of it after 15 s."""
+        """Interrupt the process group, as Ctrl+C does. Kill what is left of it after the grace time."""
         os.killpg(self.process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(15)
+            self.process.wait(self.grace)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
