@@ -16,8 +16,9 @@ run: $(VENV)/run
 # A file stays in one process: several share a server, or are in order. conftest.py says which tests `check` marks.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
+# These tests wait a quarter of the time, so there are three processes for two processors.
 test: $(VENV)/dev
-	$(PYTEST) -m "not check"
+	PYTEST_XDIST_AUTO_NUM_WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) $(PYTEST) -m "not check"
 
 # Without npm, the tests of the mini program's types, of openapi.yaml's style and of the TypeScript client are skipped.
 NODE_MODULES := tests/miniprogram/node_modules tests/clients/node_modules

@@ -348,6 +348,11 @@ def test_logged_token_open_files_memory_and_new_pid_turn_their_checks_red(run: R
 def test_mutant_turns_its_invariant_red(
     run: Run, wechat: WeChatServer, tmp_path: Path, mutant: Mutant, request: pytest.FixtureRequest
 ) -> None:
-    red = report(wechat, tmp_path, mutant, run.seed)
+    # A race may end well each time, above all on a slow machine. Then it gets another chance.
+    for number in range(3 if mutant.races else 1):
+        (folder := tmp_path / str(number)).mkdir()
+        red = report(wechat, folder, mutant, run.seed + number)
+        if mutant.red in red:
+            break
     run.figure("mutants", request.node.callspec.id, ", ".join(sorted(red)), f"{mutant.red} is red")
     assert mutant.red in red
