@@ -17,8 +17,9 @@ run: $(VENV)/run
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
 # These tests wait a quarter of the time, so there are three processes for two processors.
+test: export PYTEST_XDIST_AUTO_NUM_WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) '*' 3 / 2)
 test: $(VENV)/dev
-	PYTEST_XDIST_AUTO_NUM_WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) $(PYTEST) -m "not check"
+	$(PYTEST) -m "not check"
 
 # Without npm, the tests of the mini program's types, of openapi.yaml's style and of the TypeScript client are skipped.
 NODE_MODULES := tests/miniprogram/node_modules tests/clients/node_modules
