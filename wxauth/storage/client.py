@@ -292,6 +292,7 @@ class RedisClient:
         while True:
             pool = node.connection_pool
             try:
+                # The Redis in memory of the sandbox has another pool.
                 if together and isinstance(pool, Pool) and not asking:
                     return [pool.send_together(*commands)]
                 return _exchange(pool, commands, asking, probing)

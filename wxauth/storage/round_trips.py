@@ -67,7 +67,7 @@ class _PendingCommand:
 
 
 class SharedRoundTrips:
-    """Sends commands of many threads together. It is for reads whose replies prove that they are the right ones.
+    """Sends commands of many threads together. It is for reads: each reply must prove that it is the right one.
 
     While a thread waits for Redis, the commands of other threads gather. The first of these threads then sends up to
     MAX_OTHERS more with its own. A thread waits at most MAX_WAIT. Without a reply, it sends its command alone.
@@ -89,7 +89,7 @@ class SharedRoundTrips:
         finally:
             # gevent.Timeout and signals can interrupt the wait and the round trip.
             self._leave(pending)
-        # An error reply may be the one of another thread.
+        # An error reply may belong to another thread.
         if pending.reply is NO_REPLY or isinstance(pending.reply, redis.ResponseError):
             (pending.reply,) = round_trip(pool, [command])
         if isinstance(pending.reply, redis.ResponseError):
