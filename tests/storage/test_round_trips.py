@@ -23,6 +23,7 @@ class Interrupted(BaseException):
     """Raised in a thread that waits, like gevent.Timeout."""
 
 
+THREADS = 40
 ERRORS = [redis.ConnectionError(), redis.TimeoutError(), redis.InvalidResponse(), OSError(), Interrupted()]
 
 
@@ -85,7 +86,7 @@ def shared() -> SharedRoundTrips:
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(40) as executor:
+    with ThreadPoolExecutor(THREADS) as executor:
         yield executor
 
 
@@ -276,7 +277,9 @@ def test_interrupted_thread_that_has_the_turn_passes_it_on(
 @pytest.fixture
 def counted(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RedisClient, list[int]]]:
     """A client, and the numbers of commands in its round trips."""
-    client, sizes, send = RedisClient(connector(redis_server.url, "verify")), list[int](), round_trips.round_trip
+    # A connection for each of the threads, and time enough on a machine that is busy with other tests.
+    client = RedisClient(connector(redis_server.url, "verify", connections=THREADS, timeout=10))
+    sizes, send = list[int](), round_trips.round_trip
 
     def counting(pool: Any, commands: Sequence[Command], **options: Any) -> list[Any]:
         sizes.append(len(commands))
