@@ -142,15 +142,15 @@ def listens(port: int) -> bool:
 
 def test_flask_run_with_the_debugger_serves_the_sandbox_also_after_a_reload(running: str, tmp_path: Path) -> None:
     def log_in() -> int:
-        code = requests.post(f"{running}/auth/sandbox/wx.login", json={}, timeout=5).json()["code"]
-        token = requests.post(f"{running}/auth/login", json={"code": code}, timeout=5).json()["token"]
-        return requests.get(f"{running}/orders", headers={"Authorization": token}, timeout=5).status_code
+        code = requests.post(f"{running}/auth/sandbox/wx.login", json={}, timeout=15).json()["code"]
+        token = requests.post(f"{running}/auth/login", json={"code": code}, timeout=15).json()["token"]
+        return requests.get(f"{running}/orders", headers={"Authorization": token}, timeout=15).status_code
 
     def reloaded() -> bool:
         try:
             return requests.get(f"{running}/orders", timeout=5).status_code == 404
-        except requests.ConnectionError:
-            return False  # the reloader ends the old process in the middle of a request
+        except (requests.ConnectionError, requests.Timeout):
+            return False  # the reloader ends the old process in the middle of a request, or the new one is not ready
 
     assert log_in() == 200
     source = tmp_path / "shop.py"
