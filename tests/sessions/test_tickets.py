@@ -631,7 +631,7 @@ def test_redis_holds_no_ticket_and_no_openid_of_it_in_the_clear(
 
 def test_ticket_of_a_hash_that_is_not_there_is_refused(ring: KeyRing, tickets: Tickets) -> None:
     """It is signed, but Redis was emptied."""
-    forgotten = ring.sign(ring.newest.for_user(ALICE).hash_tag, prefix="wxt_")
+    forgotten = ring.make(ring.newest.for_user(ALICE).hash_tag, prefix="wxt_")
     with pytest.raises(TicketInvalid):
         tickets.redeem(forgotten.text)
 
