@@ -141,12 +141,15 @@ def test_token_and_device_code_are_no_tickets_and_the_other_way_round(
     assert outcome(lambda: tickets.redeem(ticket)) == "ok"
 
 
-def test_sixth_open_ticket_of_a_user_replaces_the_oldest(
-    tickets: Tickets, phone: WxSession, raw_redis: redis.Redis
+def test_sixth_open_ticket_of_a_session_replaces_its_oldest(
+    store: SessionStore, tickets: Tickets, phone: WxSession, alice: Identity, raw_redis: redis.Redis
 ) -> None:
+    _, other = store.create(alice)
+    of_other = tickets.issue(other).reveal()
     issued = [tickets.issue(phone).reveal() for _ in range(6)]
-    assert len(ticket_fields(raw_redis, hash_of(raw_redis, phone))) == 5
+    assert len(ticket_fields(raw_redis, hash_of(raw_redis, phone))) == 6
     assert [outcome(partial(tickets.redeem, it)) for it in issued] == ["TicketInvalid"] + ["ok"] * 5
+    assert outcome(partial(tickets.redeem, of_other)) == "ok"
 
 
 def test_session_that_has_ended_gets_no_ticket(store: SessionStore, tickets: Tickets, phone: WxSession) -> None:
@@ -335,6 +338,15 @@ def test_session_by_ticket_says_when_it_ends_at_the_latest(
     token, session = log_in_by_ticket(tickets, store.resolve(TOKENS[parent.id]))
     assert session.expires_in <= DAY
     assert store.resolve(token).expires_in <= DAY
+
+
+def test_login_by_ticket_says_when_its_parent_ends_if_it_is_not_used(
+    store: SessionStore, tickets: Tickets, parent: WxSession, clock: Clock
+) -> None:
+    ticket = tickets.issue(parent)
+    clock.advance(TICKET_LIFE - 2)
+    _, session = tickets.redeem(ticket.reveal())
+    assert session.expires_at == parent.expires_at
 
 
 def test_own_logout_of_a_session_by_ticket_leaves_its_parent(

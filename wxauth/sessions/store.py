@@ -152,6 +152,13 @@ class SessionPolicy:
         """
         return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
 
+    def touch_due_at(self, now: float, idle_until: float, ends_at: float) -> float:
+        """Return the time from which on a use has to be recorded: at `now` `idle_until` is known (Unix seconds)."""
+        if idle_until - min(now + self.idle_ttl, ends_at) > self.touch_after:
+            # The settings were shortened.
+            return now
+        return idle_until - self.idle_ttl + self.touch_after if idle_until < ends_at else ends_at
+
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
@@ -190,7 +197,8 @@ class SessionStore:
     def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
         """Add a session. Raises UserBanned, or TicketInvalid if its ticket is not good."""
         record = new.record
-        session = self._session(new.token.id, record, min(int(self.now()) + self._idle_life, record.ends_at))
+        ends_at = self._end_of_parent(new.token, record) if record.parent else record.ends_at
+        session = self._session(new.token.id, record, int(min(self.now() + self._idle_life, record.ends_at, ends_at)))
         is_banned = self._write(new, replacing)
         if is_banned:
             self.withdraw(session)
@@ -216,10 +224,10 @@ class SessionStore:
         full = min(now + self.policy.idle_ttl, ends_at)
         parent_end = self._end_of_parent(token, record) if record.parent else full
         expired = min(idle_until, ends_at, parent_end) <= now
-        if expired or (touch and abs(full - idle_until) > self.policy.touch_after):
+        if expired or (touch and self.policy.touch_due_at(now, idle_until, ends_at) <= now):
             idle_until = self._touch(token, ends_at, move=touch, needed=expired) or idle_until
-        touch_due_at = now + self.policy.touch_after - max(full - idle_until, 0)
-        return self._session(token.id, record, int(min(idle_until, full, parent_end))), touch_due_at
+        session = self._session(token.id, record, int(min(idle_until, full, parent_end)))
+        return session, self.policy.touch_due_at(now, idle_until, ends_at)
 
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
