@@ -19,6 +19,7 @@ from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "wxauth"
 #: Seconds after which a logout holds in every worker, as SECURITY.md says.
 REVOCATION_LIMIT: Final = 3.0
 BIN = Path(sys.executable).parent
