@@ -14,13 +14,14 @@ from tests.support.clients import basic
 from tests.support.scans import DESK, GRANT_TYPE, SITE, scan_settings
 from tests.support.servers import free_port
 from tests.web.test_mount import mounted
-from wxauth.clock import Clock
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
 from wxauth.web.services import wechat_client
 from wxauth.wechat.transport import Transport
+
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
 
 SHOP = "https://shop.example.com"
 DEV = "http://localhost:5173"
@@ -60,12 +61,6 @@ CLOSED = [
     ("POST", "/wechat/push"),
     ("GET", "/none"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
 
 
 @pytest.fixture

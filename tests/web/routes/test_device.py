@@ -25,6 +25,8 @@ from wxauth.web.app import create_app
 from wxauth.web.services import wechat_client
 from wxauth.wechat.transport import Transport
 
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
+
 UNKNOWN = "BCDF-GHJK"
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -45,12 +47,6 @@ class Drawing(FakeWeChat):
         headers = {"Content-Type": "text/plain"}
         raw = urllib3.HTTPResponse(io.BytesIO(self.image), headers, status=200, preload_content=False)
         return self.build_response(request, raw)
-
-
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
 
 
 @pytest.fixture

@@ -40,14 +40,10 @@ from wxauth.web.requests import MAX_BODY
 from wxauth.web.services import wechat_client
 from wxauth.wechat.transport import Transport
 
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
+
 FORM = "application/x-www-form-urlencoded"
 BOTH = ["/device_authorization", "/token"]
-
-
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
 
 
 @pytest.fixture
