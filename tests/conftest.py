@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import logging
@@ -73,6 +74,13 @@ class Phone:
 
     def delete(self, path: str) -> TestResponse:
         return self.client.delete(path, headers=self.headers)
+
+
+def worker(settings: Settings, store: SessionStore | None, wechat: FakeWeChat, **more: Any) -> FlaskClient:
+    """Return a client of a new application, with `more` settings."""
+    changed = dataclasses.replace(settings, **more)
+    client = wechat_client(changed, Transport(changed.wechat_url, wechat))
+    return create_app(changed, wechat=client, store=store).test_client()
 
 
 @pytest.fixture(scope="session")
@@ -234,8 +242,7 @@ def wechat(settings: Settings) -> FakeWeChat:
 @pytest.fixture
 def app(settings: Settings, wechat: FakeWeChat, store: SessionStore) -> Flask:
     """The service over the fake WeChat and a store; whoever asks for it runs with both kinds of Redis."""
-    transport = Transport(settings.wechat_url, wechat)
-    return create_app(settings, wechat=wechat_client(settings, transport), store=store)
+    return worker(settings, store, wechat).application
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import APPID, Phone
+from tests.conftest import APPID, Phone, worker
 from tests.support.clients import basic
 from tests.support.scans import DESK, GRANT_TYPE, SITE, scan_settings
 from tests.support.servers import free_port
@@ -17,9 +16,6 @@ from tests.web.test_mount import mounted
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.web.app import create_app
-from wxauth.web.services import wechat_client
-from wxauth.wechat.transport import Transport
 
 pytestmark = pytest.mark.usefixtures("start_of_a_window")
 
@@ -185,12 +181,6 @@ def test_page_reads_an_error(client: FlaskClient, status: int, method: str, path
     assert response.status_code == status
     assert cors(response) == READABLE
     assert "Origin" in vary(response)
-
-
-def worker(settings: Settings, store: SessionStore | None, wechat: FakeWeChat, **more: Any) -> FlaskClient:
-    changed = dataclasses.replace(settings, **more)
-    client = wechat_client(changed, Transport(changed.wechat_url, wechat))
-    return create_app(changed, wechat=client, store=store).test_client()
 
 
 def test_page_reads_429_with_its_wait(settings: Settings, store: SessionStore, wechat: FakeWeChat) -> None:
