@@ -77,6 +77,13 @@ class WeChatServer:
         return Handler
 
 
+def is_healthy(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/healthz", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
 class Service(Server):
     """The Procfile under honcho, as on a host like Heroku, with `environ` as its whole environment.
 
@@ -95,10 +102,7 @@ class Service(Server):
         )
 
     def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=1).ok
-        except requests.RequestException:
-            return False
+        return is_healthy(self.url)
 
 
 class Sandbox(Server):
@@ -110,10 +114,7 @@ class Sandbox(Server):
         super().__init__([sys.executable, "app.py"], environ=environ, cwd=ROOT)
 
     def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=1).ok
-        except requests.RequestException:
-            return False
+        return is_healthy(self.url)
 
 
 def await_end(url: str, headers: dict[str, str]) -> None:
