@@ -26,6 +26,7 @@ from wxauth.keys import KeyRing
 from wxauth.logs import JSONFormatter
 from wxauth.models import Identity, Secret, User
 from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.sessions.device_codes import DeviceCodes
 from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.settings import Settings
 from wxauth.storage.client import RedisClient
@@ -221,6 +222,11 @@ def redis_client(request: pytest.FixtureRequest, raw_redis: redis.Redis) -> Redi
 @pytest.fixture
 def store(redis_client: RedisClient, ring: KeyRing, policy: SessionPolicy, clock: Clock) -> SessionStore:
     return SessionStore(redis_client, ring, policy, clock)
+
+
+@pytest.fixture
+def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
+    return DeviceCodes(redis_client, ring, store)
 
 
 @pytest.fixture
