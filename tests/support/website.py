@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections import defaultdict
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import requests
+
+from tests.support.servers import ThreadedServer
 
 CODES: Final = ("BCDF-GHJK", "LMNP-QRST", "VWXZ-BCDF")
 PIXEL: Final = base64.b64decode(
@@ -29,26 +29,6 @@ CORS: Final = {
 
 #: Status, body (or a function that waits and returns it) and headers.
 Answer = tuple[int, Any, dict[str, str]]
-
-
-class _Threaded:
-    """An HTTP server in a thread, on a free port."""
-
-    def __init__(self, handler: Any) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 class Phone:
@@ -69,7 +49,7 @@ class Phone:
         return requests.post(url, json=body, headers=self.headers, timeout=5).status_code
 
 
-class Website(_Threaded):
+class Website(ThreadedServer):
     """Serve the files of a folder. `asked` has the addresses that came in."""
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +63,7 @@ class Website(_Threaded):
         super().__init__(partial(Handler, directory=str(folder)))
 
 
-class ScriptedService(_Threaded):
+class ScriptedService(ThreadedServer):
     """Answer the routes of design section 2.1 and POST /login. `say` scripts the next answers of a path.
 
     Unless a script says otherwise, a poll is `authorization_pending` and each new code is the next one of CODES.
