@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
@@ -14,7 +15,8 @@ from urllib.parse import parse_qsl
 
 import requests
 
-from tests.support.servers import ThreadedServer
+from tests.support.servers import RedisServer, ThreadedServer
+from tests.support.service import WeChatServer
 
 CODES: Final = ("BCDF-GHJK", "LMNP-QRST", "VWXZ-BCDF")
 PIXEL: Final = base64.b64decode(
@@ -47,6 +49,18 @@ class Phone:
     def answer(self, user_code: str, *, approve: bool) -> int:
         url, body = f"{self.url}/device/{user_code}", {"approve": approve}
         return requests.post(url, json=body, headers=self.headers, timeout=5).status_code
+
+
+@dataclass
+class Login:
+    """The service with a client for scans, and its users."""
+
+    url: str
+    wechat: WeChatServer
+    redis: RedisServer
+
+    def phone(self, user: str = "alice") -> Phone:
+        return Phone(self.url, self.wechat.fake.wx_login(user))
 
 
 class Website(ThreadedServer):
