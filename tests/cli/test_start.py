@@ -16,12 +16,11 @@ import requests
 from click.testing import CliRunner
 
 from tests.support.servers import Server, free_port, wait_until
-from tests.support.service import is_healthy
+from tests.support.service import ROOT, is_healthy
 from wxauth.cli import server
 from wxauth.cli.commands import HEAPS, main
 from wxauth.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 GRANIAN = Path(sys.executable).with_name("granian")
 BARE = {"PATH": "/usr/bin:/bin"}
 METRICS = "wxauth-metrics-*"
