@@ -19,6 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.support.servers import free_port, wait_until
+from tests.support.service import ROOT
 from wxauth import Settings, WxAuth, login_required, wx_session
 from wxauth.errors import ConfigurationError
 from wxauth.web.services import wechat_client
@@ -129,8 +130,7 @@ def running(tmp_path: Path) -> Iterator[str]:
     """`WXAUTH_SANDBOX=1 flask --app shop run --debug`, with the reloader."""
     (tmp_path / "shop.py").write_text(APPLICATION)
     port = free_port()
-    root = str(Path(__file__).parents[2])
-    environ = {"PATH": os.environ["PATH"], "WXAUTH_SANDBOX": "1", "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    environ = {"PATH": os.environ["PATH"], "WXAUTH_SANDBOX": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "flask", "--app", "shop", "run", "--debug", "--port", str(port)]
     process = subprocess.Popen(command, cwd=tmp_path, env=environ, start_new_session=True)
     try:

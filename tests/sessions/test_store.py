@@ -14,6 +14,7 @@ import redis
 
 from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY
 from tests.support.compatibility import check_row
+from tests.support.scans import RunsTwice
 from tests.support.servers import RedisServer
 from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
@@ -420,15 +421,6 @@ def test_racing_logins_keep_the_limit(store: SessionStore, alice: Identity, raw_
     for thread in threads:
         thread.join()
     assert len(store.sessions_of(ALICE)) == 3
-
-
-class RunsTwice(RedisClient):
-    """Runs each script twice, and counts it as a retry."""
-
-    def run(self, *arguments: Any, **options: Any) -> Any:
-        super().run(*arguments, **options)
-        self.retries += 1
-        return super().run(*arguments, **options)
 
 
 class Counted(RedisClient):

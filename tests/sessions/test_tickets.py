@@ -38,11 +38,6 @@ def tickets(store: SessionStore, ring: KeyRing) -> Tickets:
 
 
 @pytest.fixture
-def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
-    return DeviceCodes(redis_client, ring, store)
-
-
-@pytest.fixture
 def phone(store: SessionStore, alice: Identity) -> WxSession:
     return store.create(alice, "phone")[1]
 
