@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import logging
@@ -25,6 +26,7 @@ from wxauth.keys import KeyRing
 from wxauth.logs import JSONFormatter
 from wxauth.models import Identity, Secret, User
 from wxauth.sandbox.fake_wechat import FakeWeChat
+from wxauth.sessions.device_codes import DeviceCodes
 from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.settings import Settings
 from wxauth.storage.client import RedisClient
@@ -73,6 +75,13 @@ class Phone:
 
     def delete(self, path: str) -> TestResponse:
         return self.client.delete(path, headers=self.headers)
+
+
+def worker(settings: Settings, store: SessionStore | None, wechat: FakeWeChat, **more: Any) -> FlaskClient:
+    """Return a client of a new application, with `more` settings."""
+    changed = dataclasses.replace(settings, **more)
+    client = wechat_client(changed, Transport(changed.wechat_url, wechat))
+    return create_app(changed, wechat=client, store=store).test_client()
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +192,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
+def start_of_a_window(clock: Clock) -> None:
+    """Begin with new windows of the limits, so that none ends within a test."""
+    clock.advance(300 - clock() % 300)
+
+
+@pytest.fixture
 def ring() -> KeyRing:
     return KeyRing([Secret(RING_KEY)])
 
@@ -210,6 +225,11 @@ def store(redis_client: RedisClient, ring: KeyRing, policy: SessionPolicy, clock
 
 
 @pytest.fixture
+def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
+    return DeviceCodes(redis_client, ring, store)
+
+
+@pytest.fixture
 def alice() -> Identity:
     return Identity(ALICE, Secret(SESSION_KEY), "uALICE-0123456789_abcdefghij")
 
@@ -228,8 +248,7 @@ def wechat(settings: Settings) -> FakeWeChat:
 @pytest.fixture
 def app(settings: Settings, wechat: FakeWeChat, store: SessionStore) -> Flask:
     """The service over the fake WeChat and a store; whoever asks for it runs with both kinds of Redis."""
-    transport = Transport(settings.wechat_url, wechat)
-    return create_app(settings, wechat=wechat_client(settings, transport), store=store)
+    return worker(settings, store, wechat).application
 
 
 @pytest.fixture

@@ -79,10 +79,6 @@ def test_all_has_at_most_ten_names() -> None:
     assert len(wxauth.__all__) <= 10
 
 
-def test_all_is_sorted_and_has_no_name_twice() -> None:
-    assert wxauth.__all__ == sorted(set(wxauth.__all__))
-
-
 @pytest.mark.parametrize("name", wxauth.__all__)
 def test_each_name_in_all_can_be_imported(name: str) -> None:
     assert hasattr(wxauth, name)

@@ -24,7 +24,7 @@ from wxauth import logs
 from wxauth.errors import WeChatUnreachable
 from wxauth.logs import MAX_REFUSALS
 from wxauth.models import Secret
-from wxauth.web.middleware.request_id import RequestId
+from wxauth.web.middleware.outermost import Outermost
 from wxauth.wechat.transport import Request, Transport
 
 
@@ -165,7 +165,7 @@ def crash(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes
 
 
 def ask(app: WSGIApplication) -> Any:
-    return RequestId(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
+    return Outermost(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
 
 
 def test_all_lines_of_a_request_have_one_id() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import requests
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import ALICE, APPID, Phone
+from tests.conftest import ALICE, APPID, Phone, worker
 from tests.support.clients import BACKEND, CLIENT_SECRET, ask, basic, post, settings_with_clients
 from tests.support.servers import RedisServer, free_port, wait_until
 from tests.support.service import ROOT, Service, WeChatServer, environment
@@ -25,8 +24,6 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
-from wxauth.web.services import wechat_client
-from wxauth.wechat.transport import Transport
 
 Samples = dict[tuple[str, str], float]
 
@@ -97,9 +94,7 @@ def test_a_login_above_the_rate_limit_is_counted_as_rate_limited(
     settings: Settings, wechat: FakeWeChat, store: SessionStore
 ) -> None:
     """A client above its own limit is not."""
-    settings = dataclasses.replace(settings, login_rate="1/hour", client_rate="3/hour")
-    client = wechat_client(settings, Transport(settings.wechat_url, wechat))
-    phone = Phone(create_app(settings, wechat=client, store=store).test_client(), wechat)
+    phone = Phone(worker(settings, store, wechat, login_rate="1/hour", client_rate="3/hour"), wechat)
     gauge = Gauge(phone.client)
     assert [phone.try_to_log_in(appid=APPID).status_code for _ in range(3)] == [200, 429, 429]
     assert [post(phone.client, "/introspect", "a").status_code for _ in range(4)] == [200, 200, 200, 429]

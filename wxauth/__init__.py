@@ -1,6 +1,6 @@
 """A login service for WeChat mini programs, and a Flask extension for the applications behind it.
 
-Reading order: `errors`, `models`, `settings`, `keys`; then the folders `storage`, `wechat`, `sessions`, `web`, `cli`.
+docs/architecture.md has an order to read it in.
 """
 
 from .errors import WxAuthError

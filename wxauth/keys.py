@@ -154,15 +154,15 @@ class KeyRing:
 
     def issue(self, user: User) -> Token:
         """Return a new token for `user`. Show its text once, to the client that logged in."""
-        return self.sign(self.newest.for_user(user).hash_tag)
+        return self.make(self.newest.for_user(user).hash_tag)
 
     def issue_for(self, device_code: Token, user: User) -> Token:
         """Return the token that `user` has granted to a device code: the same one each time."""
         secret = _base64(derive(device_code.seal_key, b"", "wxauth granted token"))
-        return self.sign(self.newest.for_user(user).hash_tag, secret)
+        return self.make(self.newest.for_user(user).hash_tag, secret)
 
-    def sign(self, hash_tag: str, secret: str = "", prefix: str = PREFIX) -> Token:
-        """Return a token of this hash tag. `secret` are 43 characters; random ones if it is empty.
+    def make(self, hash_tag: str, secret: str = "", prefix: str = PREFIX) -> Token:
+        """Return a new token, ticket or device code of this hash tag. `secret` has 43 characters, random if empty.
 
         The key of the hash tag signs it: without that key no token of the hash is good.
         """

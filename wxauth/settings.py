@@ -273,14 +273,14 @@ class Settings:
     admin_clients: Annotated[frozenset[str], ADMIN_CLIENTS] = frozenset()
 
     @property
-    def max_logins(self) -> int:
+    def max_wechat_calls(self) -> int:
         """How many threads of a worker may wait for WeChat at the same time. The others are for checks."""
         return max(self.threads * 3 // 4, 1)
 
     @property
     def max_images(self) -> int:
         """How many of these may wait for images to scan. Everyone can ask for one, so they are few."""
-        return max(self.max_logins // 8, 1)
+        return max(self.max_wechat_calls // 8, 1)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:

@@ -16,11 +16,11 @@ import requests
 from click.testing import CliRunner
 
 from tests.support.servers import Server, free_port, wait_until
+from tests.support.service import ROOT, is_healthy
 from wxauth.cli import server
 from wxauth.cli.commands import HEAPS, main
 from wxauth.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 GRANIAN = Path(sys.executable).with_name("granian")
 BARE = {"PATH": "/usr/bin:/bin"}
 METRICS = "wxauth-metrics-*"
@@ -79,15 +79,8 @@ def sandbox_port() -> int:
 def sandbox(sandbox_port: int) -> Iterator[Server]:
     environ = BARE | {"PORT": str(sandbox_port)}
     with Server([sys.executable, "app.py"], environ=environ, cwd=ROOT) as server:
-        wait_until(lambda: answers(sandbox_port), "the sandbox")
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{sandbox_port}"), "the sandbox")
         yield server
-
-
-def answers(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=1).ok
-    except requests.RequestException:
-        return False
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -127,7 +120,7 @@ def test_the_address_is_in_the_second_line(sandbox: Server, sandbox_port: int) -
 def test_sigterm_ends_the_sandbox_with_exit_code_0() -> None:
     port = free_port()
     with Server([sys.executable, "app.py"], environ=BARE | {"PORT": str(port)}, cwd=ROOT) as server:
-        wait_until(lambda: answers(port), "the sandbox")
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), "the sandbox")
         assert server.stop() == 0
 
 
@@ -135,7 +128,7 @@ def test_app_starts_from_any_directory() -> None:
     """`python /other/directory/app.py`."""
     port = free_port()
     with Server([sys.executable, str(ROOT / "app.py")], environ=BARE | {"PORT": str(port)}) as server:
-        wait_until(lambda: answers(port), "the sandbox")
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), "the sandbox")
         assert "sandbox" in server.output()
 
 
@@ -215,7 +208,7 @@ def test_app_with_configuration_starts_the_service() -> None:
     port = free_port()
     environ = BARE | CONFIGURED | {"PORT": str(port), "WXAUTH_SECRET_KEYS": keygen(), "WEB_CONCURRENCY": "1"}
     with Server([sys.executable, "app.py"], environ=environ, cwd=ROOT):
-        wait_until(lambda: answers(port), "the service")
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), "the service")
         assert requests.get(f"http://127.0.0.1:{port}/sandbox/wx.login", timeout=5).status_code == 404
 
 
@@ -283,7 +276,7 @@ def test_serve_names_a_variable_that_is_not_a_number(variable: str) -> None:
 def test_serve_with_sandbox_listens_on_loopback_and_answers_loopback_names_only() -> None:
     port = free_port()
     with Server(SERVE, environ=BARE | {"PORT": str(port), "WXAUTH_SANDBOX": "1"}, cwd=ROOT):
-        wait_until(lambda: answers(port), "the sandbox")
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"), "the sandbox")
         assert listening(port) == [f"0100007F:{port:04X}"]
         url = f"http://127.0.0.1:{port}/sandbox/redis"
         assert requests.get(url, timeout=5).status_code == 200

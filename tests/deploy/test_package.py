@@ -18,7 +18,7 @@ import yaml
 import wxauth
 from tests.support.documents import DOCUMENTS
 from tests.support.servers import Server, free_port
-from tests.support.service import BIN, ROOT
+from tests.support.service import BIN, ROOT, is_healthy
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -125,10 +125,7 @@ class Sandbox(Server):
         super().__init__([str(commands / "wxauth"), "serve"], environ=environ)
 
     def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=1).ok
-        except requests.ConnectionError:
-            return False
+        return is_healthy(self.url)
 
 
 @pytest.fixture(scope="module")

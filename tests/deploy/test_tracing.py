@@ -6,10 +6,9 @@ import gzip
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -20,7 +19,7 @@ import requests
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.faults.support.leaks import hits, random_part
 from tests.support.compatibility import check_row
-from tests.support.servers import RedisServer, Server, free_port, wait_until
+from tests.support.servers import RedisServer, Server, ThreadedServer, free_port, wait_until
 from tests.support.service import BIN, ROOT, WeChatServer, environment
 
 PASSWORD = "redis/password+that no one?may=see"
@@ -159,14 +158,13 @@ def walked(name: str, environ: Mapping[str, str], *command: str) -> Iterator[tup
             yield walk, server
 
 
-class Collector:
+class Collector(ThreadedServer):
     """Takes the envelopes of Sentry."""
 
     def __init__(self) -> None:
         self.text = b""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.dsn = f"http://key@127.0.0.1:{self._server.server_address[1]}/1"
+        super().__init__(self._handler())
+        self.dsn = self.url.replace("//", "//key@") + "/1"
 
     def _handler(collector) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler's own self is another
         class Handler(BaseHTTPRequestHandler):
@@ -182,15 +180,6 @@ class Collector:
                 """Log nothing."""
 
         return Handler
-
-    def __enter__(self) -> Collector:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 #: The application, and which names its spans have: the old ones, or both.

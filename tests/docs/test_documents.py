@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-import wxauth
-from tests.support.documents import CHINESE, DOCUMENTS, ENGLISH_DOCUMENTS, README, both, document, translation
-from tests.support.service import ROOT
+from tests.support.documents import CHINESE, DOCUMENTS, ENGLISH_DOCUMENTS, README, TREE, both, document, translation
+from tests.support.service import PACKAGE, ROOT
 from wxauth.settings import VARIABLES
 
-PACKAGE = Path(wxauth.__file__).parent
-
-#: How the block with the tree of folders begins.
-TREE = "wxauth/\n"
 #: Files that a reader saves or makes.
 OF_THE_READER = {"shop.py", "test_shop.py", "auth/"}
 #: The variables of the examples.

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,24 +18,12 @@ import requests
 from tests.support.compatibility import check_row
 from tests.support.servers import RedisServer, free_port, program
 from tests.support.service import ROOT, Service, WeChatServer, environment
-from tests.support.website import Phone
+from tests.support.website import Login
 
 EXAMPLES = ROOT / "examples" / "scan_login"
 NODE_MODULES = ROOT / "tests" / "miniprogram" / "node_modules"
 CLIENT_ID, SECRET = "console", "client-secret-that-nobody-may-see"
 SCAN_URL, CODE, SUCCESS, FAILURE = "扫码登录：", "登录码：", "登录成功：", "登录失败："
-
-
-@dataclass
-class Login:
-    """The service with a client for scans, and its users."""
-
-    url: str
-    wechat: WeChatServer
-    redis: RedisServer
-
-    def phone(self, user: str = "alice") -> Phone:
-        return Phone(self.url, self.wechat.fake.wx_login(user))
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from tests.support.service import ROOT
 from wxauth.cli.server import HEADER_TIMEOUT, MAX_CONNECTIONS
 from wxauth.keys import TOKEN_LENGTH
 from wxauth.sessions.store import BAN_TTL, MAX_FAILURES, TOUCH_INTERVAL
@@ -21,7 +21,6 @@ from wxauth.wechat.access_tokens import FORCE_INTERVAL
 from wxauth.wechat.open_data import PREVIOUS_KEY_LIFE
 from wxauth.wechat.push import FRESH_FOR
 
-ROOT = Path(__file__).parents[2]
 TEXT = ROOT.joinpath("SECURITY.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py(?:::\w+)+)`", TEXT)))
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,7 +21,7 @@ import requests
 from tests.support.browser import Browser
 from tests.support.servers import RedisServer, Server, free_port, wait_until
 from tests.support.service import ROOT, Service, WeChatServer, environment
-from tests.support.website import CODES, Phone, ScriptedService, Website
+from tests.support.website import CODES, Login, ScriptedService, Website
 
 FOLDER = ROOT / "examples" / "website"
 CLIENT = FOLDER / "wxauth-web.js"
@@ -432,18 +431,6 @@ def test_no_address_holds_a_secret_and_no_post_has_a_cookie(page: Page) -> None:
 
 
 # --- The real service
-
-
-@dataclass
-class Login:
-    """The service with the website as a client without a secret, and its users."""
-
-    url: str
-    wechat: WeChatServer
-    redis: RedisServer
-
-    def phone(self, user: str = "alice") -> Phone:
-        return Phone(self.url, self.wechat.fake.wx_login(user))
 
 
 @pytest.fixture(scope="module")

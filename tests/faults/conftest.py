@@ -1,15 +1,17 @@
-"""Fixtures of the fault tests: counts by the size of the run, a seed, and figures with their limits."""
+"""Fixtures of the fault tests: counts by the size of the run, a seed, figures with their limits, a WeChat."""
 
 from __future__ import annotations
 
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from tests.support.service import WeChatServer
 
 FULL = os.environ.get("FAULTS") == "full"
 # The workers of pytest-xdist inherit the environment, so all of them use one seed.
@@ -48,6 +50,12 @@ class Progress:
             self._printed_at = time.monotonic()
             with self._capture.global_and_fixture_disabled():
                 self._reporter.write_line(f"  … {text}")
+
+
+@pytest.fixture(scope="module")
+def wechat() -> Iterator[WeChatServer]:
+    with WeChatServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -213,12 +213,6 @@ class MutatedService(Service):
         self._cwd = folder
 
 
-@pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
-
-
 @contextmanager
 def serving(redis_url: str, wechat: WeChatServer, folder: Path, mutant: Mutant) -> Iterator[Service]:
     more = {

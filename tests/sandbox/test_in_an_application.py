@@ -19,6 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.support.servers import free_port, wait_until
+from tests.support.service import ROOT
 from wxauth import Settings, WxAuth, login_required, wx_session
 from wxauth.errors import ConfigurationError
 from wxauth.web.services import wechat_client
@@ -61,8 +62,14 @@ def test_playground_and_its_files_are_below_the_prefix(client: FlaskClient) -> N
     page = client.get("/auth/")
     assert (page.status_code, page.mimetype) == (200, "text/html")
     assert client.get("/auth/sandbox/page/app.js").mimetype == "text/javascript"
-    assert client.get("/auth").headers["Location"].endswith("/auth/")
     assert client.get("/").status_code == 404
+
+
+def test_playground_without_the_slash_leads_to_the_slash_on_the_same_host(client: FlaskClient) -> None:
+    """The files of the page have relative addresses."""
+    response = client.get("/auth", headers={"Host": "localhost"})
+    assert (response.status_code, response.headers["Location"]) == (302, "auth/")
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_trace_of_a_request_is_found_by_its_header(client: FlaskClient) -> None:
@@ -77,7 +84,7 @@ def test_trace_of_a_request_is_found_by_its_header(client: FlaskClient) -> None:
 
 def test_another_machine_gets_400_from_mounted_routes_alone(client: FlaskClient) -> None:
     environ = {"REMOTE_ADDR": "192.0.2.1"}
-    for path in ("/auth/", "/auth/session", "/auth/sandbox/redis"):
+    for path in ("/auth", "/auth/", "/auth/session", "/auth/sandbox/redis"):
         assert client.get(path, environ_base=environ).status_code == 400
     assert client.get("/orders", environ_base=environ).status_code == 401
 
@@ -123,8 +130,7 @@ def running(tmp_path: Path) -> Iterator[str]:
     """`WXAUTH_SANDBOX=1 flask --app shop run --debug`, with the reloader."""
     (tmp_path / "shop.py").write_text(APPLICATION)
     port = free_port()
-    root = str(Path(__file__).parents[2])
-    environ = {"PATH": os.environ["PATH"], "WXAUTH_SANDBOX": "1", "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    environ = {"PATH": os.environ["PATH"], "WXAUTH_SANDBOX": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "flask", "--app", "shop", "run", "--debug", "--port", str(port)]
     process = subprocess.Popen(command, cwd=tmp_path, env=environ, start_new_session=True)
     try:

@@ -21,7 +21,7 @@ from selenium.webdriver.common.keys import Keys
 import wxauth.sandbox
 from tests.support.browser import DRAWN, Browser
 from tests.support.servers import RedisServer, free_port, program, wait_until
-from tests.support.service import Sandbox, environment
+from tests.support.service import ROOT, Sandbox, environment
 from wxauth.sandbox.playground import FILES, KINDS
 from wxauth.settings import Settings
 from wxauth.web.app import create_app
@@ -626,7 +626,7 @@ return [[...document.querySelectorAll('[data-scene]')].map((it) => it.dataset.sc
 
 def test_each_failure_has_lines_that_call_a_function_of_a_client(browser: Browser, tmp_path: Path) -> None:
     """The clients are those in examples/. Node accepts the lines."""
-    examples = Path(__file__).parents[2] / "examples"
+    examples = ROOT / "examples"
     clients = [(examples / name).read_text() for name in ("miniprogram/wxauth.d.ts", "website/wxauth-web.js")]
     scenes, found = browser.run(LINES)
     lines = [text for _, text in found]

@@ -22,7 +22,6 @@ from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.code_images import CodeImages
 from wxauth.sessions.device_codes import LIFE, DeviceCodes
-from wxauth.sessions.store import SessionStore
 from wxauth.storage.client import RedisClient
 from wxauth.wechat.access_tokens import AccessTokens
 from wxauth.wechat.client import WeChatClient
@@ -72,11 +71,6 @@ class Drawing(FakeWeChat):
 @pytest.fixture
 def drawing() -> Drawing:
     return Drawing()
-
-
-@pytest.fixture
-def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
-    return DeviceCodes(redis_client, ring, store)
 
 
 @pytest.fixture

@@ -39,18 +39,13 @@ from wxauth.errors import (
 from wxauth.keys import KeyRing
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions import device_codes
-from wxauth.sessions.device_codes import LIFE, DeviceCodes, name_of, normalized
+from wxauth.sessions.device_codes import LIFE, DeviceCodes, hash_name, normalized
 from wxauth.sessions.store import SessionPolicy, SessionStore, WxSession
 from wxauth.storage.client import RedisClient
 from wxauth.storage.connections import connector
 
 kinds = tuple(KINDS)
 BOB = User(APPID, "oBOB")
-
-
-@pytest.fixture
-def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
-    return DeviceCodes(redis_client, ring, store)
 
 
 @pytest.fixture
@@ -307,7 +302,7 @@ def test_unknown_used_and_expired_codes_are_judged_before_the_pace(
     expired, _ = ask(codes, APPID)
     clock.advance(LIFE + 1)
     assert [poll(codes, expired) for _ in range(3)] == ["ExpiredToken"] * 3
-    unknown = ring.sign(ring.newest.for_user_code("BCDFGHJK"), prefix="wxd_").text
+    unknown = ring.make(ring.newest.for_user_code("BCDFGHJK"), prefix="wxd_").text
     assert [poll(codes, unknown) for _ in range(3)] == ["ExpiredToken"] * 3
 
 
@@ -327,7 +322,7 @@ def test_other_device_code_of_the_same_hash_is_invalid(codes: DeviceCodes, ring:
     """It is signed, and names the hash of a code that is approved."""
     code, user_code = ask(codes, APPID)
     codes.answer(user_code, phone, approve=True)
-    other = ring.sign(ring.newest.for_user_code(user_code), prefix="wxd_").text
+    other = ring.make(ring.newest.for_user_code(user_code), prefix="wxd_").text
     assert [poll(codes, other), poll(codes, code)] == ["InvalidGrant", "ok"]
 
 
@@ -623,7 +618,7 @@ def test_approval_that_was_copied_from_another_code_gives_no_token(
     """A writer to Redis copies all fields of an approved code's answer to a code of his own."""
     victim, mine = ask(codes, APPID), ask(codes, APPID)
     codes.answer(victim[1], phone, approve=True)
-    names = [name_of(ring.newest.for_user_code(user_code)) for _, user_code in (victim, mine)]
+    names = [hash_name(ring.newest.for_user_code(user_code)) for _, user_code in (victim, mine)]
     for field in ("state", "user", "answer"):
         raw_redis.hset(names[1], field, cast(bytes, raw_redis.hget(names[0], field)))
     with pytest.raises(InvalidGrant):

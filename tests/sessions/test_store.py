@@ -14,6 +14,7 @@ import redis
 
 from tests.conftest import ALICE, APPID, KINDS, RING_KEY, SESSION_KEY
 from tests.support.compatibility import check_row
+from tests.support.scans import RunsTwice
 from tests.support.servers import RedisServer
 from wxauth.clock import Clock
 from wxauth.errors import SessionNotFound, StoreUnavailable, TokenInvalid, UserBanned
@@ -422,15 +423,6 @@ def test_racing_logins_keep_the_limit(store: SessionStore, alice: Identity, raw_
     assert len(store.sessions_of(ALICE)) == 3
 
 
-class RunsTwice(RedisClient):
-    """Runs each script twice, and counts it as a retry."""
-
-    def run(self, *arguments: Any, **options: Any) -> Any:
-        super().run(*arguments, **options)
-        self.retries += 1
-        return super().run(*arguments, **options)
-
-
 class Counted(RedisClient):
     """Counts round trips."""
 
@@ -636,6 +628,33 @@ def test_clock_of_redis_that_steps_back_ends_no_session(
     clock.advance(-2)
     assert len(store.sessions_of(ALICE)) == 1
     assert is_alive(store, token)
+
+
+@pytest.mark.parametrize(("idle_ttl", "max_ttl"), [(12, 20), (3, 9), (604800, 2592000)])
+def test_session_in_constant_use_ends_at_its_absolute_end(
+    redis_client: RedisClient, ring: KeyRing, alice: Identity, clock: Clock, idle_ttl: int, max_ttl: int
+) -> None:
+    store = SessionStore(redis_client, ring, SessionPolicy(idle_ttl, max_ttl, 3), clock)
+    token, session = log_in(store, alice)
+    step = store.policy.touch_after / 11
+    while clock() + step < session.created_at + max_ttl - 1:
+        clock.advance(step)
+        assert is_alive(store, token)
+    clock.advance(session.created_at + max_ttl - 1 - clock())
+    assert is_alive(store, token)
+    clock.advance(1.1)
+    assert not is_alive(store, token)
+
+
+def test_idle_session_ends_before_its_absolute_end(
+    redis_client: RedisClient, ring: KeyRing, alice: Identity, clock: Clock
+) -> None:
+    store = SessionStore(redis_client, ring, SessionPolicy(12, 20, 3), clock)
+    token, _ = log_in(store, alice)
+    clock.advance(7)
+    assert is_alive(store, token)
+    clock.advance(12.5)
+    assert not is_alive(store, token)
 
 
 def test_shorter_life_in_the_settings_keeps_a_fresh_session(

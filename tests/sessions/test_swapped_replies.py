@@ -50,7 +50,7 @@ def codes(store: SessionStore, ring: KeyRing) -> DeviceCodes:
 
 
 def device_code(ring: KeyRing) -> str:
-    return ring.sign(ring.newest.for_user_code("BBBBBBBB"), prefix=DEVICE_PREFIX).text
+    return ring.make(ring.newest.for_user_code("BBBBBBBB"), prefix=DEVICE_PREFIX).text
 
 
 ACTS: dict[str, Act] = {

@@ -38,11 +38,6 @@ def tickets(store: SessionStore, ring: KeyRing) -> Tickets:
 
 
 @pytest.fixture
-def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
-    return DeviceCodes(redis_client, ring, store)
-
-
-@pytest.fixture
 def phone(store: SessionStore, alice: Identity) -> WxSession:
     return store.create(alice, "phone")[1]
 
@@ -141,12 +136,15 @@ def test_token_and_device_code_are_no_tickets_and_the_other_way_round(
     assert outcome(lambda: tickets.redeem(ticket)) == "ok"
 
 
-def test_sixth_open_ticket_of_a_user_replaces_the_oldest(
-    tickets: Tickets, phone: WxSession, raw_redis: redis.Redis
+def test_sixth_open_ticket_of_a_session_replaces_its_oldest(
+    store: SessionStore, tickets: Tickets, phone: WxSession, alice: Identity, raw_redis: redis.Redis
 ) -> None:
+    _, other = store.create(alice)
+    of_other = tickets.issue(other).reveal()
     issued = [tickets.issue(phone).reveal() for _ in range(6)]
-    assert len(ticket_fields(raw_redis, hash_of(raw_redis, phone))) == 5
+    assert len(ticket_fields(raw_redis, hash_of(raw_redis, phone))) == 6
     assert [outcome(partial(tickets.redeem, it)) for it in issued] == ["TicketInvalid"] + ["ok"] * 5
+    assert outcome(partial(tickets.redeem, of_other)) == "ok"
 
 
 def test_session_that_has_ended_gets_no_ticket(store: SessionStore, tickets: Tickets, phone: WxSession) -> None:
@@ -335,6 +333,15 @@ def test_session_by_ticket_says_when_it_ends_at_the_latest(
     token, session = log_in_by_ticket(tickets, store.resolve(TOKENS[parent.id]))
     assert session.expires_in <= DAY
     assert store.resolve(token).expires_in <= DAY
+
+
+def test_login_by_ticket_says_when_its_parent_ends_if_it_is_not_used(
+    store: SessionStore, tickets: Tickets, parent: WxSession, clock: Clock
+) -> None:
+    ticket = tickets.issue(parent)
+    clock.advance(TICKET_LIFE - 2)
+    _, session = tickets.redeem(ticket.reveal())
+    assert session.expires_at == parent.expires_at
 
 
 def test_own_logout_of_a_session_by_ticket_leaves_its_parent(
@@ -631,7 +638,7 @@ def test_redis_holds_no_ticket_and_no_openid_of_it_in_the_clear(
 
 def test_ticket_of_a_hash_that_is_not_there_is_refused(ring: KeyRing, tickets: Tickets) -> None:
     """It is signed, but Redis was emptied."""
-    forgotten = ring.sign(ring.newest.for_user(ALICE).hash_tag, prefix="wxt_")
+    forgotten = ring.make(ring.newest.for_user(ALICE).hash_tag, prefix="wxt_")
     with pytest.raises(TicketInvalid):
         tickets.redeem(forgotten.text)
 

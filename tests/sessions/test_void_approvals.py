@@ -41,11 +41,6 @@ KEEPING: dict[str, End] = {
 }
 
 
-@pytest.fixture
-def codes(redis_client: RedisClient, store: SessionStore, ring: KeyRing) -> DeviceCodes:
-    return DeviceCodes(redis_client, ring, store)
-
-
 def approved(codes: DeviceCodes, phone: WxSession) -> str:
     code, user_code = codes.request(CONSOLE, APPID, "192.0.2.0/24")
     codes.answer(user_code, phone, approve=True)

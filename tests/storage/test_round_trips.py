@@ -80,8 +80,8 @@ def pool() -> FakePool:
 
 
 @pytest.fixture
-def shared() -> SharedRoundTrips:
-    return SharedRoundTrips(10)
+def shared(pool: FakePool) -> SharedRoundTrips:
+    return SharedRoundTrips(pool, 10)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ class Sender:
     def start(self, name: str) -> Future[Any]:
         """Send a command that has to wait for Redis."""
         before = len(self._pool.sent)
-        future = self._threads.submit(self._shared.send, self._pool, (name,))
+        future = self._threads.submit(self._shared.send, (name,))
         wait_until(lambda: len(self._pool.sent) > before, "the command to be sent")
         return future
 
@@ -115,7 +115,7 @@ class Sender:
         """Send commands while another waits for Redis."""
         futures = []
         for count, name in enumerate(names, len(self._shared._gathered) + 1):
-            futures.append(self._threads.submit(self._shared.send, self._pool, (name,)))
+            futures.append(self._threads.submit(self._shared.send, (name,)))
             wait_until(partial(self._has_gathered, count), "the command to be gathered")
         return futures
 
@@ -147,7 +147,7 @@ def test_commands_that_come_during_a_round_trip_go_together_in_the_next(pool: Fa
 @pytest.mark.usefixtures("patient")
 def test_single_commands_one_after_the_other_are_sent_at_once(pool: FakePool, shared: SharedRoundTrips) -> None:
     pool.permissions.release(2)
-    assert [shared.send(pool, ("a",)), shared.send(pool, ("b",))] == ["a", "b"]
+    assert [shared.send(("a",)), shared.send(("b",))] == ["a", "b"]
     assert pool.sent == [[("a",)], [("b",)]]
 
 
@@ -216,7 +216,7 @@ def test_thread_does_not_wait_for_another_reply_after_the_timeout(pool: FakePool
     """Replies that drip in would hold it for one timeout each."""
     pool.permissions.release()
     with pytest.raises(redis.TimeoutError):
-        SharedRoundTrips(-1).send(pool, ("a",))
+        SharedRoundTrips(pool, -1).send(("a",))
     assert (pool.disconnected, pool.released) == (1, 1)
 
 
@@ -224,7 +224,7 @@ def test_replies_that_are_there_after_the_timeout_are_read(pool: FakePool) -> No
     """The process was paused, and Redis has answered in time."""
     pool.has_replies = True
     pool.permissions.release()
-    assert SharedRoundTrips(-1).send(pool, ("a",)) == "a"
+    assert SharedRoundTrips(pool, -1).send(("a",)) == "a"
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], None]) -> None:
@@ -245,11 +245,11 @@ def test_interrupted_thread_withdraws_its_command(
     first = sender.start("a")
     interrupt(monkeypatch, lambda: None)
     with pytest.raises(Interrupted):
-        shared.send(pool, ("b",))
+        shared.send(("b",))
     monkeypatch.undo()
     pool.permissions.release(2)
     assert first.result(10) == "a"
-    assert shared.send(pool, ("c",)) == "c"
+    assert shared.send(("c",)) == "c"
     assert pool.sent == [[("a",)], [("c",)]]
     assert not shared._is_busy
 
@@ -266,7 +266,7 @@ def test_interrupted_thread_that_has_the_turn_passes_it_on(
 
     interrupt(monkeypatch, wait_for_the_turn)
     with pytest.raises(Interrupted):
-        shared.send(pool, ("b",))
+        shared.send(("b",))
     monkeypatch.undo()
     pool.permissions.release()
     started = sender.start("c")

@@ -11,6 +11,8 @@ from tests.support.service import ROOT
 
 CHINESE: Final = ".zh-CN.md"
 README: Final = "README.md"
+#: How the block with the tree of folders begins.
+TREE: Final = "wxauth/\n"
 DOCUMENTS: Final = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")))
 ENGLISH_DOCUMENTS: Final = [name for name in DOCUMENTS if not name.endswith(CHINESE)]
 FENCE: Final = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

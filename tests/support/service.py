@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import requests
 from urllib3 import Timeout
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
-from tests.support.servers import Server, free_port, wait_until
+from tests.support.servers import Server, ThreadedServer, free_port, wait_until
 from wxauth.models import Secret
 from wxauth.sandbox.fake_wechat import FakeWeChat
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "wxauth"
 #: Seconds after which a logout holds in every worker, as SECURITY.md says.
 REVOCATION_LIMIT: Final = 3.0
 BIN = Path(sys.executable).parent
 
 
-class WeChatServer:
+class WeChatServer(ThreadedServer):
     """The sandbox's fake WeChat as an HTTP server."""
 
     def __init__(self) -> None:
@@ -32,23 +31,7 @@ class WeChatServer:
         self.asked: list[str] = []
         #: The status of the answers.
         self.status = 200
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(self._handler())
 
     def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler's own self is another
         class Handler(BaseHTTPRequestHandler):
@@ -76,6 +59,13 @@ class WeChatServer:
         return Handler
 
 
+def is_healthy(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/healthz", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
 class Service(Server):
     """The Procfile under honcho, as on a host like Heroku, with `environ` as its whole environment.
 
@@ -94,10 +84,7 @@ class Service(Server):
         )
 
     def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=1).ok
-        except requests.RequestException:
-            return False
+        return is_healthy(self.url)
 
 
 class Sandbox(Server):
@@ -109,10 +96,7 @@ class Sandbox(Server):
         super().__init__([sys.executable, "app.py"], environ=environ, cwd=ROOT)
 
     def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=1).ok
-        except requests.RequestException:
-            return False
+        return is_healthy(self.url)
 
 
 def await_end(url: str, headers: dict[str, str]) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import requests
+
+from tests.support.servers import RedisServer, ThreadedServer
+from tests.support.service import WeChatServer
 
 CODES: Final = ("BCDF-GHJK", "LMNP-QRST", "VWXZ-BCDF")
 PIXEL: Final = base64.b64decode(
@@ -29,26 +31,6 @@ CORS: Final = {
 
 #: Status, body (or a function that waits and returns it) and headers.
 Answer = tuple[int, Any, dict[str, str]]
-
-
-class _Threaded:
-    """An HTTP server in a thread, on a free port."""
-
-    def __init__(self, handler: Any) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 class Phone:
@@ -69,7 +51,19 @@ class Phone:
         return requests.post(url, json=body, headers=self.headers, timeout=5).status_code
 
 
-class Website(_Threaded):
+@dataclass
+class Login:
+    """The service with a client for scans, and its users."""
+
+    url: str
+    wechat: WeChatServer
+    redis: RedisServer
+
+    def phone(self, user: str = "alice") -> Phone:
+        return Phone(self.url, self.wechat.fake.wx_login(user))
+
+
+class Website(ThreadedServer):
     """Serve the files of a folder. `asked` has the addresses that came in."""
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +77,7 @@ class Website(_Threaded):
         super().__init__(partial(Handler, directory=str(folder)))
 
 
-class ScriptedService(_Threaded):
+class ScriptedService(ThreadedServer):
     """Answer the routes of design section 2.1 and POST /login. `say` scripts the next answers of a path.
 
     Unless a script says otherwise, a poll is `authorization_pending` and each new code is the next one of CODES.

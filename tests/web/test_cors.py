@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import APPID, Phone
+from tests.conftest import APPID, Phone, worker
 from tests.support.clients import basic
 from tests.support.scans import DESK, GRANT_TYPE, SITE, scan_settings
 from tests.support.servers import free_port
 from tests.web.test_mount import mounted
-from wxauth.clock import Clock
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.web.app import create_app
-from wxauth.web.services import wechat_client
-from wxauth.wechat.transport import Transport
+
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
 
 SHOP = "https://shop.example.com"
 DEV = "http://localhost:5173"
@@ -60,12 +57,6 @@ CLOSED = [
     ("POST", "/wechat/push"),
     ("GET", "/none"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
 
 
 @pytest.fixture
@@ -190,12 +181,6 @@ def test_page_reads_an_error(client: FlaskClient, status: int, method: str, path
     assert response.status_code == status
     assert cors(response) == READABLE
     assert "Origin" in vary(response)
-
-
-def worker(settings: Settings, store: SessionStore | None, wechat: FakeWeChat, **more: Any) -> FlaskClient:
-    changed = dataclasses.replace(settings, **more)
-    client = wechat_client(changed, Transport(changed.wechat_url, wechat))
-    return create_app(changed, wechat=client, store=store).test_client()
 
 
 def test_page_reads_429_with_its_wait(settings: Settings, store: SessionStore, wechat: FakeWeChat) -> None:

@@ -62,6 +62,16 @@ def test_app_config_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert (settings_of(app).max_sessions, settings_of(app).idle_ttl) == (5, 60)
 
 
+def test_false_in_app_config_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WXAUTH_SCAN_LINK", "1")
+    app = shop(**CONFIG)
+    WxAuth(app)
+    assert app.extensions[EXTENSION].settings.scan_link is True
+    app = shop(**CONFIG, WXAUTH_SCAN_LINK=False)
+    WxAuth(app)
+    assert app.extensions[EXTENSION].settings.scan_link is False
+
+
 def test_redis_url_alias_in_app_config_wins_over_redis_url_in_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -25,7 +25,7 @@ from wxauth.settings import Client
 from wxauth.web.app import create_app
 from wxauth.web.middleware import wrap
 from wxauth.web.middleware.addresses import FORWARDED_HINT
-from wxauth.web.middleware.body_buffer import MAX_PER_ADDRESS, MAX_WAIT
+from wxauth.web.middleware.body_buffer import MAX_PER_ADDRESS, MAX_WAIT, REFUSED
 from wxauth.web.requests import MAX_BODY
 from wxauth.web.services import redis_client, session_store
 
@@ -90,6 +90,9 @@ class Echo:
         self.calls = 0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if REFUSED in environ:
+            start_response("503 Service Unavailable", [])
+            return [b""]
         self.calls += 1
         start_response("200 OK", [("X-Address", environ["REMOTE_ADDR"])])
         return [environ["wsgi.input"].read()]
@@ -110,7 +113,8 @@ class Stuck(Echo):
 
 def request(body: io.BytesIO | None, address: str, headers: dict[str, str]) -> WSGIEnvironment:
     method = "GET" if body is None else "POST"
-    known = {"REQUEST_METHOD": method, "PATH_INFO": "/", "REMOTE_ADDR": address}
+    known = {"REQUEST_METHOD": method, "PATH_INFO": "/", "REMOTE_ADDR": address, "HTTP_HOST": "localhost"}
+    known["wsgi.url_scheme"] = "http"
     return {**known, "wsgi.input": body or io.BytesIO(), **headers}
 
 
@@ -332,10 +336,17 @@ def test_request_without_a_body_never_waits(caller: Caller) -> None:
     assert time.monotonic() - start < QUICK
 
 
-def test_server_busy_is_a_problem_with_retry_after(caller: Caller) -> None:
-    fill(caller)
+@pytest.fixture
+def of_the_service() -> Iterator[Caller]:
+    origins = frozenset({"https://shop.example.com"})
+    settings = dataclasses.replace(settings_with_clients(), threads=THREADS, cors_origins=origins)
+    yield from calling(create_app(settings).wsgi_app)
+
+
+def test_server_busy_is_a_problem_with_retry_after(of_the_service: Caller) -> None:
+    fill(of_the_service)
     start = time.monotonic()
-    answer = caller.call(io.BytesIO(b"x"))
+    answer = of_the_service.call(io.BytesIO(b"x"))
     assert time.monotonic() - start < QUICK
     problem = json.loads(answer.body)
     assert (problem["code"], problem["action"], problem["status"]) == ("server_busy", "retry", 503)
@@ -346,13 +357,34 @@ def test_server_busy_is_a_problem_with_retry_after(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("path", ["/token", "/device_authorization"])
-def test_server_busy_has_the_form_of_rfc_6749_on_its_routes(caller: Caller, path: str) -> None:
-    fill(caller)
-    answer = caller.call(io.BytesIO(b"x"), PATH_INFO=path)
+def test_server_busy_has_the_form_of_rfc_6749_on_its_routes(of_the_service: Caller, path: str) -> None:
+    fill(of_the_service)
+    answer = of_the_service.call(io.BytesIO(b"x"), PATH_INFO=path)
     assert answer.status.startswith("503 ")
     assert json.loads(answer.body)["error"] == "temporarily_unavailable"
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/login", "/token"])
+def test_server_busy_can_be_read_by_a_page_of_another_origin(of_the_service: Caller, path: str) -> None:
+    """Otherwise the page could not see when to try again."""
+    fill(of_the_service)
+    answer = of_the_service.call(io.BytesIO(b"x"), PATH_INFO=path, HTTP_ORIGIN="https://shop.example.com")
+    assert refused(answer)
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example.com"
+    assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+
+
+def test_request_that_was_refused_is_in_the_access_log(
+    of_the_service: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(of_the_service)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert refused(of_the_service.call(io.BytesIO(b"x"), PATH_INFO="/login"))
+    lines = [line for line in caplog.records if line.getMessage() == "request"]
+    assert [(line.status, line.problem) for line in lines] == [(503, "server_busy")]  # type: ignore[attr-defined]
 
 
 class Closing(Iterator[bytes]):

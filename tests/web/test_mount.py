@@ -145,6 +145,13 @@ def test_settings_of_the_application_change_no_mounted_route(store: SessionStore
     assert app.test_client().post("/upload", data=b"x" * 20).status_code == 200  # it reads no body
 
 
+def test_lax_slashes_of_the_application_change_no_mounted_route() -> None:
+    app = Flask("shop")
+    app.url_map.strict_slashes = False
+    WxAuth(app, Settings.from_env(CONFIG), url_prefix="/auth")
+    assert answer(app.test_client().get("/auth/session/")) == (404, "not_found")
+
+
 def test_limit_of_logins_holds_below_the_prefix(store: SessionStore, wechat: FakeWeChat) -> None:
     client = mounted(store, wechat, WXAUTH_LOGIN_RATE="2/day").test_client()
     answers = [Prefixed(client, wechat).try_to_log_in().status_code for _ in range(3)]

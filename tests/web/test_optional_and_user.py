@@ -50,6 +50,14 @@ def test_session_outside_of_a_guarded_view_raises_with_what_to_write(use: Callab
         use(proxy)
 
 
+@pytest.mark.parametrize("proxy", [wx_session, wx_user], ids=["wx_session", "wx_user"])
+def test_tools_may_look_at_the_proxies_outside_of_a_request(proxy: Any) -> None:
+    """pytest asks this of each name in a module of tests. As Flask's `request`, they have no value there."""
+    assert not isinstance(proxy, int)
+    with pytest.raises(RuntimeError):
+        proxy.openid  # noqa: B018
+
+
 def test_false_session_cannot_be_written() -> None:
     """One object stands for all requests without a token: a value in it would be seen by others."""
 

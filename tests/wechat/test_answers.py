@@ -9,7 +9,6 @@ from wxauth.errors import WeChatUnreachable
 from wxauth.models import PhoneNumber, Secret
 from wxauth.wechat.answers import AccessToken, Answer, parse_access_token, parse_phone_number, parse_session_key
 
-NOT_DIGITS: list[object] = [None, "", True, "1\n", "1" * 33, ["1"]]
 WATERMARK = {"timestamp": 1637744274, "appid": APPID}
 INFO = {"phoneNumber": "12066600001", "purePhoneNumber": "12066600001", "countryCode": "86", "watermark": WATERMARK}
 NUMBER = PhoneNumber("12066600001", "12066600001", "86")

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 
 from tests.support import vectors
-from wxauth.wechat.crypto import decode_blocks, decrypt, is_sha1
+from wxauth.models import Secret
+from wxauth.wechat.crypto import decode_blocks, decrypt, hmac_signature, is_sha1
 
 KEY, IV = secrets.token_bytes(16), secrets.token_bytes(16)
 
@@ -110,3 +111,39 @@ def test_is_sha1_accepts_the_official_signature() -> None:
 )
 def test_is_sha1_refuses_other_signatures(signature: str) -> None:
     assert not is_sha1(SIGNED, signature)
+
+
+@pytest.mark.parametrize(
+    ("session_key", "expected"),
+    [
+        ("o0q0otL8aEzpcZL/FT9WsQ==", "46e043c5525c2d817c44be603d30837a808a1d930d038f6fdc3e62a201fed128"),
+        ("tiihtNczf5v6AKRyjwEUhQ==", "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"),
+    ],
+)
+def test_signature_without_a_message_matches_the_vectors(session_key: str, expected: str) -> None:
+    """The text of the session_key is the HMAC key."""
+    assert hmac_signature(Secret(session_key)) == expected
+
+
+@pytest.mark.parametrize(
+    ("session_key", "message", "expected"),
+    [
+        (
+            "o0q0otL8aEzpcZL/FT9WsQ==",
+            '{"foo":"bar"}',
+            "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b",
+        ),
+        (
+            "gDyVgzwa0mFz9uUP7M6GQQ==",
+            "1559129713_67297598215591297148AP6DT9ybtniUJfbwx20afc706a711eefc",
+            "b002b824688dd8593a6079e11d8c5e8734fbcb39a6d5906eb347bfbcad79c617",
+        ),
+        (
+            "9hAb/NEYUlkaMBEsmFgzig==",
+            '{"openid": "xxx", "user_ip": "127.0.0.1", "env": 0}',
+            "089d9e8dc5d308977360c4b79ec600a93d736802802a807d634192328032f6c7",
+        ),
+    ],
+)
+def test_signature_of_a_message_matches_wechats_examples(session_key: str, message: str, expected: str) -> None:
+    assert hmac_signature(Secret(session_key), message) == expected

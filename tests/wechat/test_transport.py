@@ -320,7 +320,7 @@ class Counting(DeadlineAdapter):
 def test_the_first_requests_of_many_threads_make_one_tls_context(trusted: ssl.SSLContext) -> None:
     """A context takes long to make, and a storm of logins may be the first requests of a worker."""
     with Rogue(answering(b"{}"), trusted) as rogue, ThreadPoolExecutor(8) as pool:
-        adapter = Counting()
+        adapter = Counting(pool_size=8, proxy=None)
         transport = Transport(rogue.url, adapter)
         assert list(pool.map(lambda _: get(transport, AMPLE), range(8))) == [b"{}"] * 8
         assert adapter.contexts == 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, abort
+from flask import Blueprint, Response, abort, redirect, request
+from werkzeug.wrappers import Response as Answer
 
 bp = Blueprint("playground", __name__)
 
@@ -16,8 +17,11 @@ FILES: Final = {path.name: path for path in PAGE.iterdir() if path.suffix in KIN
 POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-@bp.get("/")
-def page() -> Response:
+@bp.get("/", strict_slashes=False)
+def page() -> Answer:
+    if not request.path.endswith("/"):
+        # Flask's own redirect would name the host of the request, and come before the hooks of the sandbox.
+        return redirect(f"{request.path.rpartition('/')[2]}/")
     return _send("index.html")
 
 

@@ -45,7 +45,7 @@ class SessionCache:
         self._store = store
         self._listener = listener if size else None
         self._size = size
-        store.on_ended = self.evict
+        store.on_ended = self.note_ended
         self.reset()
 
     def reset(self) -> None:
@@ -65,8 +65,11 @@ class SessionCache:
                 return entry.session
         return self._load(text, touch)
 
-    def evict(self, ids: Iterable[str] | None) -> None:
-        """Note sessions that have ended, here or on another worker. None: it is not known which, so drop all."""
+    def note_ended(self, ids: Iterable[str] | None) -> None:
+        """Use the entries of these sessions no more. None: it is not known which have ended, so drop all entries.
+
+        The entries stay: a read that is under way may still add one.
+        """
         if ids is None or len(self._ended) > MAX_ENDED:
             self.clear()
         now = time.monotonic()
@@ -76,8 +79,8 @@ class SessionCache:
                 del self._ended[next(iter(self._ended))]
 
     def on_revoked(self, ids: Iterable[str]) -> None:
-        """Evict what the channel reports. It calls this at each heartbeat, so the hits are counted then too."""
-        self.evict(ids)
+        """Note what the channel reports. It calls this at each heartbeat, so the hits are counted then too."""
+        self.note_ended(ids)
         with self._lock:
             hits, self._hits = self._hits, 0
         # A counter that several processes share costs more than a cache hit: count many at once.

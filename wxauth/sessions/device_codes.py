@@ -83,7 +83,7 @@ class DeviceCodes:
         for _ in range(MAX_TRIES):
             user_code = "".join(secrets.choice(LETTERS) for _ in range(8))
             tag = self._ring.newest.for_user_code(user_code)
-            code = self._ring.sign(tag, prefix=DEVICE_PREFIX)
+            code = self._ring.make(tag, prefix=DEVICE_PREFIX)
             sealed = _seal(self._ring.newest, tag, "details", details)
             arguments = (code.id, client_id, LIFE * MICROSECONDS, INTERVAL * MICROSECONDS, sealed)
             if self._does(tag, "request", *arguments):
@@ -141,7 +141,7 @@ class DeviceCodes:
 
     def name_of(self, user_code: str) -> str:
         """Return the key of the hash of a new user_code."""
-        return name_of(self._ring.newest.for_user_code(user_code))
+        return hash_name(self._ring.newest.for_user_code(user_code))
 
     def _log_in(
         self, code: Token, client_id: str, appid: str, openid: str, unionid: str | None, mark: str
@@ -173,10 +173,10 @@ class DeviceCodes:
     def _run(self, tag: str, step: str, *arguments: str | bytes | int) -> tuple[str, list[bytes]]:
         """Run one step of the script. Return its word, and what goes with it."""
         offset, call = int(self._store.now.offset * MICROSECONDS), secrets.token_hex(8)
-        return self._redis.run(SCRIPT, name_of(tag), offset, step, call, *arguments, parse=_reply)
+        return self._redis.run(SCRIPT, hash_name(tag), offset, step, call, *arguments, parse=_reply)
 
 
-def name_of(tag: str) -> str:
+def hash_name(tag: str) -> str:
     """Return the key of a device code's hash."""
     return f"wxa:d:{{{tag}}}"
 

@@ -38,7 +38,7 @@ from .records import MICROSECONDS, Record, SessionEntry, UserHash
 
 log = logging.getLogger(__name__)
 
-#: Seconds. A use is recorded at most this often, except with an idle life below two minutes.
+#: Seconds. The shortest time between two recorded uses, see `SessionPolicy.touch_after`.
 TOUCH_INTERVAL: Final = 60
 BAN_TTL: Final = 10 * 365 * 86400
 #: The failed tries to decrypt that a user has in FAILURE_WINDOW seconds. An answer shows what a block decrypts to,
@@ -73,7 +73,7 @@ MAX_BY_TICKET: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class WxSession:
-    """A live session. Times are Unix seconds; it ends at `expires_at` unless it is used before.
+    """A session as it was read. Times are Unix seconds. It ends at `expires_at` if it is not used again.
 
     `kind` is how it began: "login" (wx.login), "scan" or "ticket". The `device` of a scan is the id of the client.
     `parent` is the id of the session that asked for the ticket; "" for the other kinds.
@@ -152,6 +152,13 @@ class SessionPolicy:
         """
         return min(max(TOUCH_INTERVAL, self.idle_ttl / 20), self.idle_ttl / 2)
 
+    def touch_due_at(self, now: float, idle_until: float, ends_at: float) -> float:
+        """Return the time from which on a use has to be recorded: at `now` `idle_until` is known (Unix seconds)."""
+        if idle_until - min(now + self.idle_ttl, ends_at) > self.touch_after:
+            # The settings were shortened.
+            return now
+        return idle_until - self.idle_ttl + self.touch_after if idle_until < ends_at else ends_at
+
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
@@ -190,8 +197,10 @@ class SessionStore:
     def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
         """Add a session. Raises UserBanned, or TicketInvalid if its ticket is not good."""
         record = new.record
-        session = self._session(new.token.id, record, min(int(self.now()) + self._idle_life, record.ends_at))
-        if self._write(new, replacing):
+        ends_at = self._end_of_parent(new.token, record) if record.parent else record.ends_at
+        session = self._session(new.token.id, record, int(min(self.now() + self._idle_life, record.ends_at, ends_at)))
+        is_banned = self._write(new, replacing)
+        if is_banned:
             self.withdraw(session)
             raise UserBanned
         if replacing and replacing.user != record.user:
@@ -210,15 +219,15 @@ class SessionStore:
         token = self._ring.verify(text)
         record, idle_until = self._read(token)
         now = self.now()
-        # The settings count too, so that a shorter life holds at once.
+        # The setting counts too, so that a shorter WXAUTH_MAX_TTL holds at once.
         ends_at = min(record.ends_at, record.created_at + self.policy.max_ttl)
         full = min(now + self.policy.idle_ttl, ends_at)
         parent_end = self._end_of_parent(token, record) if record.parent else full
         expired = min(idle_until, ends_at, parent_end) <= now
-        if expired or (touch and abs(full - idle_until) > self.policy.touch_after):
+        if expired or (touch and self.policy.touch_due_at(now, idle_until, ends_at) <= now):
             idle_until = self._touch(token, ends_at, move=touch, needed=expired) or idle_until
-        touch_due_at = now + self.policy.touch_after - max(full - idle_until, 0)
-        return self._session(token.id, record, int(min(idle_until, full, parent_end))), touch_due_at
+        session = self._session(token.id, record, int(min(idle_until, full, parent_end)))
+        return session, self.policy.touch_due_at(now, idle_until, ends_at)
 
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
@@ -326,8 +335,8 @@ class SessionStore:
         hashes = self.hashes(user)
         user_hash = next(it for it in hashes if it.hash_tag == new.token.hash_tag)
         is_same = replacing and replacing.user == user and replacing.id != new.record.parent
-        replaced = [replacing.id] if replacing and is_same else []
-        arguments = self._login_arguments(new, user_hash, "".join(replaced))
+        replaced = replacing.id if replacing and is_same else ""
+        arguments = self._login_arguments(new, user_hash, replaced)
         # A login that no replica would confirm is refused before it ends anything.
         self.redis.ensure_replicas(user_hash.name)
         ended: list[str] = []
@@ -335,9 +344,9 @@ class SessionStore:
             found, banned = self._login(user_hash, arguments, records.ban_name(user))
             ended += found
         for id in ended:
-            ENDED.labels("logout" if id in replaced else "cap").inc()
+            ENDED.labels("logout" if id == replaced else "cap").inc()
         if len(hashes) > 1:
-            self._end(user, "these", replaced, "logout")
+            self._end(user, "these", [replaced] if replaced else [], "logout")
             self._end(user, "these", self._surplus(new.record), "cap")
         return banned
 
@@ -382,12 +391,11 @@ class SessionStore:
         if which == "these" and not ids:
             return []
         ended: list[str] = []
+        letter = LETTERS.get(reason, "")
         with self._reporting(ended):
             for user_hash in self.hashes(user):
-                letter, void = LETTERS.get(reason, ""), _voiding(user_hash, reason)
-                ended += self.run(
-                    END, user_hash, which, letter, own, *ids, also=void, parse=partial(_ended_ids, user_hash.name)
-                )
+                void, parse = _voiding(user_hash, letter), partial(_ended_ids, user_hash.name)
+                ended += self.run(END, user_hash, which, letter, own, *ids, also=void, parse=parse)
         if reason:
             ENDED.labels(reason).inc(len(ended))
         return ended
@@ -417,16 +425,16 @@ class SessionStore:
         First it asks together with other threads, and trusts only a record that opens with the token: any other reply
         may belong to another thread. After a record that does not open it asks on a fresh connection.
         """
-        name, options = records.hash_name(token.hash_tag), {"together": True}
+        name, together, fresh = records.hash_name(token.hash_tag), True, False
+        command = ("HMGET", name, token.id, records.REASONS)
         for _ in range(3):
-            command = ("HMGET", name, token.id, records.REASONS)
-            value, reasons = self.redis.ask(name, *command, parse=_two_values, **options)
+            value, reasons = self.redis.ask(name, *command, parse=_two_values, together=together, fresh=fresh)
             if value is not None:
                 with contextlib.suppress(InvalidSeal):
                     return records.open_session(token, value)
-            elif "together" not in options:
+            elif not together:
                 raise ERRORS.get(records.reason_of(reasons or b"", token.id, self.now()), TokenInvalid)
-            options = {"fresh": value is not None}
+            together, fresh = False, value is not None
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 
@@ -493,10 +501,9 @@ def _two_values(reply: Any) -> tuple[bytes | None, bytes | None]:
     return bytes_or_none(value), bytes_or_none(reasons)
 
 
-def _voiding(user_hash: UserHash, reason: str | None) -> list[Command]:
+def _voiding(user_hash: UserHash, letter: str) -> list[Command]:
     """Return the command that makes approvals of scans void, if another session or the operator ends sessions."""
-    is_voiding = LETTERS.get(reason, "") in ("r", "b")
-    return [("DEL", records.approvals_name(user_hash))] if is_voiding else []
+    return [("DEL", records.approvals_name(user_hash))] if letter in ("r", "b") else []
 
 
 def _ended_ids(name: str, reply: Any, *_: Any) -> list[str]:

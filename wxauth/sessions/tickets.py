@@ -39,7 +39,7 @@ class Tickets:
         """Return a ticket of a session from wx.login. Raises TokenInvalid if it has just ended."""
         for user_hash in self._store.hashes(session.user):
             # Only one of the user's hashes has the session.
-            ticket = self._ring.sign(user_hash.hash_tag, prefix=TICKET_PREFIX)
+            ticket = self._ring.make(user_hash.hash_tag, prefix=TICKET_PREFIX)
             sealed = self._seal(ticket, session)
             arguments = (_field(ticket), TICKET_LIFE * MICROSECONDS, session.id, sealed)
             if self._store.run(ISSUE, user_hash, *arguments, parse=ISSUED.__getitem__):
@@ -52,7 +52,7 @@ class Tickets:
         """Return the token and the session for a ticket, any text. Raises TicketInvalid or UserBanned."""
         ticket, record = self._open(text)
         record = replace(record, device=device or DEFAULT_LABEL, created_at=int(self._store.now()))
-        token = self._ring.sign(ticket.hash_tag)
+        token = self._ring.make(ticket.hash_tag)
         return Secret(token.text), self._store.add(NewSession(token, record, ticket=_field(ticket)), replacing)
 
     def _seal(self, ticket: Token, session: WxSession) -> bytes:

@@ -294,7 +294,8 @@ class RedisClient:
             try:
                 # The Redis in memory of the sandbox has another pool.
                 if together and isinstance(pool, Pool) and not asking:
-                    return [pool.send_together(*commands)]
+                    (command,) = commands
+                    return [pool.send_together(command)]
                 return _exchange(pool, commands, asking, probing)
             except REDIRECTIONS as error:
                 if time.monotonic() > deadline or not _is_cluster(client):

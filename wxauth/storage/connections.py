@@ -139,7 +139,7 @@ class Pool(redis.BlockingConnectionPool):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(timeout=options["socket_timeout"] * 0.8, queue_class=OpenFirstQueue, **options)
-        self._shared = SharedRoundTrips(options["socket_timeout"])
+        self._shared = SharedRoundTrips(self, options["socket_timeout"])
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return an open connection. If Redis accepts no more, wait for one that is open."""
@@ -161,7 +161,7 @@ class Pool(redis.BlockingConnectionPool):
 
     def send_together(self, command: Command) -> Any:
         """Send a command in a round trip with those of other threads. Return its reply."""
-        return self._shared.send(self, command)
+        return self._shared.send(command)
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections. With the lock, no thread takes one that is just being closed."""

@@ -73,25 +73,26 @@ class SharedRoundTrips:
     MAX_OTHERS more with its own. A thread waits at most MAX_WAIT. Without a reply, it sends its command alone.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, pool: Any, timeout: float) -> None:
+        self._pool = pool
         self._timeout = timeout
         self._lock = threading.Lock()
         self._is_busy = False
         self._gathered: list[_PendingCommand] = []
 
-    def send(self, pool: Any, command: Command) -> Any:
+    def send(self, command: Command) -> Any:
         """Return the reply. Raises the errors of redis-py, also for an error reply."""
         pending = _PendingCommand(command)
         try:
             self._wait(pending)
             if pending.has_turn:
-                self._send_gathered(pool, pending)
+                self._send_gathered(pending)
         finally:
             # gevent.Timeout and signals can interrupt the wait and the round trip.
             self._leave(pending)
         # An error reply may belong to another thread.
         if pending.reply is NO_REPLY or isinstance(pending.reply, redis.ResponseError):
-            (pending.reply,) = round_trip(pool, [command])
+            (pending.reply,) = round_trip(self._pool, [command])
         if isinstance(pending.reply, redis.ResponseError):
             raise pending.reply
         return pending.reply
@@ -105,13 +106,13 @@ class SharedRoundTrips:
         if not pending.has_turn:
             pending.wakeup.acquire(timeout=MAX_WAIT)
 
-    def _send_gathered(self, pool: Any, own: _PendingCommand) -> None:
+    def _send_gathered(self, own: _PendingCommand) -> None:
         with self._lock:
             others = self._gathered[:MAX_OTHERS]
             del self._gathered[:MAX_OTHERS]
         try:
             commands = [own.command, *(pending.command for pending in others)]
-            own.reply, *replies = round_trip(pool, commands, seconds=self._timeout)
+            own.reply, *replies = round_trip(self._pool, commands, seconds=self._timeout)
             for pending, reply in zip(others, replies, strict=True):
                 pending.reply = reply
         finally:

@@ -9,12 +9,13 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from ..errors import ClientUnauthorized, NotFound
+from ..errors import ClientUnauthorized, NotFound, ServerBusy
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..wechat.client import WeChatClient
 from .extension import WxAuth, sandbox
 from .middleware import wrap
+from .middleware.body_buffer import REFUSED
 from .mount import mount
 from .problems import handle_http_errors
 from .routes import admin, health
@@ -64,6 +65,8 @@ def _start_request() -> None:
     if request.environ["PATH_INFO"].startswith("//"):
         # Flask reads "//login" as "/login". A proxy's rule for "/login" does not match it.
         raise NotFound
+    if REFUSED in request.environ:
+        raise ServerBusy
 
 
 def _log_request(response: Response) -> Response:

@@ -134,6 +134,7 @@ def environment(app: Flask) -> dict[str, str]:
 def configured(app: Flask) -> dict[str, str]:
     """Return the keys of `app.config` that are this package's."""
     ours = {name: value for name, value in app.config.items() if OURS.match(name) or name in REDIS_URL_NAMES}
-    flags = {True: "1", False: None}
+    # An empty text counts as absent, and wins over the variable.
+    flags = {True: "1", False: ""}
     texts = {name: flags[value] if isinstance(value, bool) else value for name, value in ours.items()}
     return {name: str(value) for name, value in texts.items() if value is not None}

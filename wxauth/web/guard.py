@@ -124,6 +124,7 @@ NO_SESSION: Final = cast(WxSession, _NoSession())
 
 
 def _current_session() -> WxSession:
+    # Outside of a request Flask raises RuntimeError. Tools that look at a module's names, such as pytest, rely on it.
     session: WxSession | None = request.environ.get(SESSION)
     if session is None:
         # Not a RuntimeError: Werkzeug's proxy would answer some questions in its place, such as bool().

@@ -47,7 +47,7 @@ class Services:
         self, settings: Settings, wechat: WeChatClient | None = None, store: SessionStore | None = None
     ) -> None:
         self.settings = settings
-        self.wechat = wechat or wechat_client(settings, transport(settings, settings.max_logins))
+        self.wechat = wechat or wechat_client(settings, transport(settings, settings.max_wechat_calls))
         self.store = store or session_store(settings, redis_client(settings))
         self.redis = self.store.redis
         ring = KeyRing(settings.secret_keys)
@@ -131,4 +131,4 @@ def transport(settings: Settings, pool_size: int) -> Transport:
 
 def wechat_client(settings: Settings, transport: Transport) -> WeChatClient:
     """Return the client for WeChat."""
-    return WeChatClient(settings.apps, transport, settings.wechat_timeout, settings.max_logins)
+    return WeChatClient(settings.apps, transport, settings.wechat_timeout, settings.max_wechat_calls)

@@ -8,7 +8,6 @@ Sources: the official "小程序登录凭证校验" (code2Session), "获取稳�
 from __future__ import annotations
 
 import contextlib
-import hmac
 import ipaddress
 import logging
 import re
@@ -23,6 +22,7 @@ from ..metrics import WECHAT_SECONDS
 from ..models import Identity, PhoneNumber, Secret, User
 from . import answers
 from .answers import AccessToken, Answer
+from .crypto import hmac_signature
 from .errcodes import ERRCODES, HINTS, PHONE_ERRCODES, Errcodes
 from .transport import MAX_IMAGE, Request, Transport
 
@@ -159,16 +159,8 @@ class WeChatClient:
 
 def _signed(path: str, user: User, session_key: Secret, token: Secret) -> Request:
     """Return a request that proves knowledge of the user's session_key."""
-    proof = {"signature": signature(session_key), "sig_method": "hmac_sha256"}
+    proof = {"signature": hmac_signature(session_key), "sig_method": "hmac_sha256"}
     return Request(path, {"access_token": token, "openid": user.openid, **proof})
-
-
-def signature(session_key: Secret, message: str = "") -> str:
-    """Return the HMAC-SHA256 that proves knowledge of the session_key. The interfaces above sign no message.
-
-    The key is the session_key's text. Only for AES is the text decoded from base64.
-    """
-    return hmac.digest(session_key.reveal().encode(), message.encode(), "sha256").hex()
 
 
 def _checked(body: bytes, errcodes: Errcodes) -> Answer:

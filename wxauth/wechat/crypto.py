@@ -1,4 +1,4 @@
-"""WeChat's cryptography: AES-CBC to encrypt, SHA-1 to sign.
+"""WeChat's cryptography: AES-CBC to decrypt, SHA-1 and HMAC to sign.
 
 AES-CBC does not detect changed data. A caller that can tell a padding error from another error can decrypt data
 without the key (a padding oracle). So callers must report every failure alike, after the same work.
@@ -14,6 +14,8 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+from ..models import Secret
 
 #: Bytes of an AES block, of an initialisation vector and of a session_key.
 BLOCK: Final = 16
@@ -45,3 +47,11 @@ def is_sha1(content: bytes, signature: str) -> bool:
     """Return whether `signature` is the SHA-1 of `content` in lower-case hex, compared in constant time."""
     expected = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # WeChat requires SHA-1
     return hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))
+
+
+def hmac_signature(session_key: Secret, message: str = "") -> str:
+    """Return the HMAC-SHA256 that proves knowledge of the session_key. Some interfaces want that of no message.
+
+    The key is the session_key's text. Only for AES is the text decoded from base64.
+    """
+    return hmac.digest(session_key.reveal().encode(), message.encode(), "sha256").hex()

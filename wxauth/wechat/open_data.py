@@ -15,8 +15,7 @@ from ..errors import BadRequest, SessionKeyStale
 from ..metrics import USERDATA
 from ..models import Secret, SessionKeys
 from ..strict_json import parse
-from .client import signature
-from .crypto import BLOCK, decode_blocks, decrypt, is_sha1
+from .crypto import BLOCK, decode_blocks, decrypt, hmac_signature, is_sha1
 
 #: Seconds for which the previous session_key is tried.
 PREVIOUS_KEY_LIFE: Final = 600
@@ -98,7 +97,7 @@ def sign(message: str, keys: SessionKeys | None) -> str:
         raise BadRequest("message must be a text of at least one character.")
     if keys is None:
         raise SessionKeyStale
-    return signature(keys.newest, message)
+    return hmac_signature(keys.newest, message)
 
 
 def _may_be_forged(found: UserData) -> bool:

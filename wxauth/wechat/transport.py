@@ -244,7 +244,7 @@ def _tls_context() -> ssl.SSLContext:
 class DeadlineAdapter(HTTPAdapter):
     """The adapter of `requests`, with connections that keep the deadline."""
 
-    def __init__(self, pool_size: int = 10, proxy: Secret | None = None) -> None:
+    def __init__(self, pool_size: int, proxy: Secret | None) -> None:
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
         self._pool: Any = None
         self._lock = threading.Lock()

@@ -90,12 +90,6 @@ class Site:
         return sum(row.get("device") == DESK for row in listed)
 
 
-@pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
-
-
 def scan_environment(redis_url: str, wechat: WeChatServer, **more: str) -> dict[str, str]:
     names = {
         "WEB_CONCURRENCY": "2",

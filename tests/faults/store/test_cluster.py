@@ -42,12 +42,6 @@ pytestmark = pytest.mark.timed
 
 
 @pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterSet]:
     with ClusterSet(password=PASSWORD) as started:
         yield started

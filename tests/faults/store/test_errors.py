@@ -97,12 +97,6 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
     with RedisServer(*ARGUMENTS) as running:
         yield running

@@ -6,7 +6,6 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -31,12 +30,6 @@ MAX_SESSIONS = 2
 KILL_PAUSE = 0.7
 #: Those of two workers, each with its revocation channel, and that of the test.
 MAX_CONNECTIONS = 2 * (Settings.redis_connections + 1) + 1
-
-
-@pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
 
 
 def test_idle_connections_closed_by_redis_cause_no_error(run: Run, wechat: WeChatServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,12 +42,6 @@ pytestmark = pytest.mark.timed
 CHANNEL_LOST_WITHIN = {"cache on": 100, "cache off": 0}
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 CALLS_A_SECOND = 400
-
-
-@pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
 
 
 def readiness(service: Service) -> tuple[int, str]:

@@ -49,12 +49,6 @@ NO_WRITES_WITHOUT_REPLICA = ("--min-replicas-to-write", "1")
 CALLS_A_SECOND = 300
 
 
-@pytest.fixture(scope="module")
-def wechat() -> Iterator[WeChatServer]:
-    with WeChatServer() as server:
-        yield server
-
-
 @pytest.mark.timed
 def test_killed_primary_loses_no_session_and_no_logout(run: Run, progress: Progress, wechat: WeChatServer) -> None:
     """Kill the primary repeatedly. Each kill hits a service with the session cache and one without."""

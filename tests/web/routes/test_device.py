@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from typing import Any
 
@@ -13,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import APPID, Phone
+from tests.conftest import APPID, Phone, worker
 from tests.support.clients import SECOND, problem
 from tests.support.qr import text_of
 from tests.support.scans import DESK, GRANT_TYPE, PUBLIC_URL, Website, page_of, scan_settings
@@ -21,9 +20,8 @@ from wxauth.clock import Clock
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.web.app import create_app
-from wxauth.web.services import wechat_client
-from wxauth.wechat.transport import Transport
+
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
 
 UNKNOWN = "BCDF-GHJK"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -47,12 +45,6 @@ class Drawing(FakeWeChat):
         return self.build_response(request, raw)
 
 
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
-
-
 @pytest.fixture
 def settings() -> Settings:
     return scan_settings()
@@ -71,12 +63,6 @@ def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
 @pytest.fixture
 def website(client: FlaskClient) -> Website:
     return Website(client)
-
-
-def worker(settings: Settings, wechat: FakeWeChat, store: SessionStore, **more: Any) -> FlaskClient:
-    changed = dataclasses.replace(settings, **more)
-    client = wechat_client(changed, Transport(changed.wechat_url, wechat))
-    return create_app(changed, wechat=client, store=store).test_client()
 
 
 def with_token(client: FlaskClient, token: str) -> dict[str, Any]:
@@ -100,12 +86,12 @@ ROUTES = {
 def test_routes_do_not_exist_without_a_public_url(
     settings: Settings, wechat: Drawing, store: SessionStore, method: str, path: str, more: dict[str, Any]
 ) -> None:
-    client = worker(settings, wechat, store, public_url="")
+    client = worker(settings, store, wechat, public_url="")
     assert problem(client.open(path, method=method, **more)) == (404, "not_found")
 
 
 def test_ticket_needs_no_public_url(settings: Settings, wechat: Drawing, store: SessionStore) -> None:
-    phone = Phone(worker(settings, wechat, store, public_url=""), wechat).log_in(appid=APPID)
+    phone = Phone(worker(settings, store, wechat, public_url=""), wechat).log_in(appid=APPID)
     assert phone.post("/ticket").status_code == 200
 
 
@@ -395,7 +381,7 @@ def test_image_is_fetched_once_by_several_workers(
     app: Flask, settings: Settings, website: Website, wechat: Drawing, store: SessionStore
 ) -> None:
     code = website.ask()["user_code"]
-    workers = [app.test_client(), worker(settings, wechat, store), worker(settings, wechat, store)]
+    workers = [app.test_client(), worker(settings, store, wechat), worker(settings, store, wechat)]
     images = {client.get(f"/device/{code}.png").data for client in workers * 2}
     assert (len(images), wechat.images) == (1, 1)
 
@@ -428,7 +414,7 @@ def test_errcode_of_wechat_is_a_problem_and_is_not_kept(
 def test_scan_link_is_a_qr_code_of_the_complete_address_without_wechat(
     settings: Settings, wechat: Drawing, store: SessionStore
 ) -> None:
-    client = worker(settings, wechat, store, scan_link=True)
+    client = worker(settings, store, wechat, scan_link=True)
     asked = Website(client).ask()
     response = client.get(f"/device/{asked['user_code'].lower()}.png")
     assert (response.status_code, response.headers["Content-Type"]) == (200, "image/png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import APP_SECRET, APPID, RING_KEY, Phone
+from tests.conftest import APP_SECRET, APPID, RING_KEY, Phone, worker
 from tests.support.clients import BACKEND, CLIENT_SECRET, LIMITED, SECOND, ask, basic, post, problem
 from tests.support.scans import (
     DESK,
@@ -35,19 +34,12 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionPolicy, SessionStore
 from wxauth.settings import Client, Settings
 from wxauth.storage.client import RedisClient
-from wxauth.web.app import create_app
 from wxauth.web.requests import MAX_BODY
-from wxauth.web.services import wechat_client
-from wxauth.wechat.transport import Transport
+
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
 
 FORM = "application/x-www-form-urlencoded"
 BOTH = ["/device_authorization", "/token"]
-
-
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
 
 
 @pytest.fixture
@@ -63,12 +55,6 @@ def phone(client: FlaskClient, wechat: FakeWeChat) -> Phone:
 @pytest.fixture
 def website(client: FlaskClient) -> Website:
     return Website(client)
-
-
-def worker(settings: Settings, store: SessionStore, wechat: FakeWeChat, **more: Any) -> FlaskClient:
-    changed = dataclasses.replace(settings, **more)
-    client = wechat_client(changed, Transport(changed.wechat_url, wechat))
-    return create_app(changed, wechat=client, store=store).test_client()
 
 
 def approve(phone: Phone, asked: dict[str, Any], approve: bool = True) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any, cast
 
@@ -12,14 +11,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import APPID, Phone
+from tests.conftest import APPID, Phone, worker
 from wxauth.metrics import exposition
 from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
-from wxauth.web.app import create_app
-from wxauth.web.services import wechat_client
-from wxauth.wechat.transport import Transport
 
 
 def ask(phone: Phone, body: object) -> TestResponse:
@@ -163,9 +159,7 @@ def test_user_beyond_the_phone_rate_returns_rate_limited(
     settings: Settings, wechat: FakeWeChat, store: SessionStore, raw_redis: redis.Redis
 ) -> None:
     """The limit holds in all sessions of the user, and for this user only: WeChat bills each number."""
-    limited = dataclasses.replace(settings, phone_rate="2/hour")
-    transport = Transport(settings.wechat_url, wechat)
-    client = create_app(limited, wechat=wechat_client(limited, transport), store=store).test_client()
+    client = worker(settings, store, wechat, phone_rate="2/hour")
     alice, bob = Phone(client, wechat, "alice").log_in(), Phone(client, wechat, "bob").log_in()
     assert [tap(alice).status_code for _ in range(2)] == [200, 200]
     again = tap(Phone(client, wechat, "alice").log_in())
@@ -179,9 +173,7 @@ def test_address_beyond_the_login_rate_returns_rate_limited(
     settings: Settings, wechat: FakeWeChat, store: SessionStore
 ) -> None:
     """Phone numbers and logins are counted apart."""
-    limited = dataclasses.replace(settings, login_rate="2/minute")
-    transport = Transport(settings.wechat_url, wechat)
-    client = create_app(limited, wechat=wechat_client(limited, transport), store=store).test_client()
+    client = worker(settings, store, wechat, login_rate="2/minute")
     phone = Phone(client, wechat).log_in()
     answers = [tap(phone) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]

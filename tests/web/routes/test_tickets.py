@@ -21,6 +21,8 @@ from wxauth.sandbox.fake_wechat import FakeWeChat
 from wxauth.sessions.store import SessionStore
 from wxauth.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("start_of_a_window")
+
 #: From WeChat's "virtual payment": key, message, signature.
 VECTORS = [
     (
@@ -39,12 +41,6 @@ VECTORS = [
         "b002b824688dd8593a6079e11d8c5e8734fbcb39a6d5906eb347bfbcad79c617",
     ),
 ]
-
-
-@pytest.fixture(autouse=True)
-def start_of_a_window(clock: Clock) -> None:
-    """Begin with new windows of the limits, so that none ends within a test."""
-    clock.advance(300 - clock() % 300)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
--- Adds a ticket of a live session from wx.login. Above 5 tickets of this user the oldest goes. Returns 'issued', or
+-- Adds a ticket of a live session from wx.login. Above 5 tickets of this session the oldest goes. Returns 'issued', or
 -- 'refused' without such a session.
 -- ARGV[3]: name of the field.  ARGV[4]: life in microseconds.  ARGV[5]: id of the session.  ARGV[6]: sealed user.
 local MAX_TICKETS = 5
@@ -10,7 +10,8 @@ if not is_live then return 'refused' end
 local tickets, fields = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #fields, 2 do
   if is_ticket(fields[i]) and fields[i] ~= ARGV[3] then
-    tickets[#tickets + 1] = {name = fields[i], ends = ticket(fields[i + 1])}
+    local ends, parent = ticket(fields[i + 1])
+    if parent == ARGV[5] then tickets[#tickets + 1] = {name = fields[i], ends = ends} end
   end
 end
 table.sort(tickets, function(a, b) return a.ends < b.ends end)

@@ -1,3 +1,3 @@
--- Forgets the reasons of a ban, so that a login is allowed without a question. Returns 1.
+-- Forgets the reasons of a ban. The old tokens are then only invalid, and the client logs in again by itself. Returns 1.
 keep(live_sessions(), reasons('b'))
 return 1

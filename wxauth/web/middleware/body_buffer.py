@@ -2,7 +2,8 @@
 
 Neither Granian nor gunicorn has a timeout for request bodies, and a body that does not arrive blocks a thread. So
 bodies are read before the application is called, in at most an eighth of the worker's threads and at most
-MAX_PER_ADDRESS at a time for one address. Requests without a body, such as checks, never wait.
+MAX_PER_ADDRESS at a time for one address. Requests without a body, such as checks, never wait. The application
+answers what was refused, so that the answer has its headers and its form.
 """
 
 from __future__ import annotations
@@ -20,15 +21,14 @@ from werkzeug.wsgi import get_content_length
 
 from ...errors import ServerBusy
 from ...settings import Client
-from ..problems import to_oauth_response, to_response
 from ..requests import MAX_BODY, client_network, find_client
 
 log = logging.getLogger(__name__)
 
 #: Elsewhere, whether a body is exempt would show whether a guessed secret is right, without a count.
 CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/", "/device_authorization", "/token")
-#: Their errors have the form of RFC 6749.
-OAUTH_PATHS: Final = ("/device_authorization", "/token")
+#: In the WSGI environment of a request whose body was not read. The application has to answer ServerBusy.
+REFUSED: Final = "wxauth.too_many_bodies"
 MAX_PER_ADDRESS: Final = 4
 #: Seconds that a request waits for other bodies. In a storm, bodies that came with their headers take less.
 MAX_WAIT: Final = 0.5
@@ -40,7 +40,7 @@ class BodyBuffer:
 
     Requests with a body hold at most 7/8 of the `threads`, from the body to the answer. So threads remain for checks,
     also while these requests wait for Redis or WeChat. Within that an eighth reads, and at most half of the threads
-    wait for other bodies of the same address. The next request gets ServerBusy. Those of `clients` are not counted: a
+    wait for other bodies of the same address. The next request is REFUSED. Those of `clients` are not counted: a
     backend sends many at the same time, all from one address.
     """
 
@@ -63,10 +63,10 @@ class BodyBuffer:
                 return self._pass(environ, start_response, _read(environ, size))
             with _held(self._requests, 0):
                 return self._pass(environ, start_response, self._read_in_turn(environ, size))
-        except ServerBusy as error:
+        except ServerBusy:
             log.warning("too_many_bodies", extra={"hint": TOO_MANY_BODIES})
-            respond = to_oauth_response if environ["PATH_INFO"] in OAUTH_PATHS else to_response
-            return respond(error)(environ, start_response)
+            environ[REFUSED] = True
+            return self._pass(environ, start_response, b"")
 
     def _pass(self, environ: WSGIEnvironment, start_response: StartResponse, body: bytes) -> Iterable[bytes]:
         environ["wsgi.input"] = io.BytesIO(body)

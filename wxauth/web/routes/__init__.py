@@ -12,4 +12,5 @@ class RouteBlueprint(Blueprint):
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Add a rule, as Flask's blueprint does."""
-        super().add_url_rule(rule, *args, **{"merge_slashes": False, "provide_automatic_options": False} | options)
+        own = {"merge_slashes": False, "strict_slashes": True, "provide_automatic_options": False}
+        super().add_url_rule(rule, *args, **own | options)

@@ -1,4 +1,4 @@
-"""The outermost middleware: it makes the request known to the log."""
+"""The outermost middleware: what holds for every request, also for those that are answered before Flask."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from ...logs import current_environ
 from ..tracing import hide_path
 
 
-class RequestId:
-    """Makes the request known to `logs`, so that its lines and its problems have one id.
-
-    Flask's hooks would not reach what is answered before Flask.
-    """
+class Outermost:
+    """Makes the request known to logs and tracers, and sends the answer in one chunk."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
