@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, abort, redirect, request
-from werkzeug.wrappers import Response as Answer
+from flask import Blueprint, Response, abort, request
 
 bp = Blueprint("playground", __name__)
 
@@ -18,10 +17,10 @@ POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-
 
 
 @bp.get("/", strict_slashes=False)
-def page() -> Answer:
+def page() -> Response:
     if not request.path.endswith("/"):
         # Flask's own redirect would name the host of the request, and come before the hooks of the sandbox.
-        return redirect(f"{request.path.rpartition('/')[2]}/")
+        return Response(status=302, headers={"Location": f"{request.path.rpartition('/')[2]}/"})
     return _send("index.html")
 
 
