@@ -328,6 +328,8 @@ REQUIRED: Final[dict[str, Any]] = {"secret_keys": (), "redis_url": Secret("")}
 FORMATS: Final[Mapping[str, _Format]] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
+#: The variables that are on with 1, and else off.
+FLAGS: Final = frozenset(f"WXAUTH_{name.upper()}" for name, form in FORMATS.items() if form is FLAG)
 #: Every variable with our prefix.
 VARIABLES: Final = frozenset(f"WXAUTH_{name.upper()}" for name in FORMATS if name != "redis_url")
 

@@ -70,6 +70,7 @@ def test_playground_without_the_slash_leads_to_the_slash_on_the_same_host(client
     response = client.get("/auth", headers={"Host": "localhost"})
     assert (response.status_code, response.headers["Location"]) == (302, "auth/")
     assert response.headers["Cache-Control"] == "no-store"
+    assert client.get("/auth//").status_code == 404
 
 
 def test_trace_of_a_request_is_found_by_its_header(client: FlaskClient) -> None:

@@ -316,6 +316,56 @@ def is_alive_untouched(worker: Worker, token: str) -> bool:
     return True
 
 
+class WrongClock(Clock):
+    """The clock of a worker that is ahead of Redis. Scripts do not add the difference."""
+
+    def __init__(self, ahead: float) -> None:
+        super().__init__()
+        self._ahead = ahead
+
+    def __call__(self) -> float:
+        return super().__call__() + self._ahead
+
+
+class AlwaysAlive:
+    """A revocation channel that is heard."""
+
+    last_heartbeat = float("inf")
+
+    def start(self, _: object) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("idle_ttl", "max_ttl", "logged_in_ahead", "ahead"),
+    [
+        (600, 2592000, 0, 61),
+        (600, 2592000, 0, -61),
+        (10, 2592000, 0, -6),
+        (604800, 2592000, 0, 9 * 3600),
+        (604800, 2592000, 0, -9 * 3600),
+        (604800, 86400, 3, 3),
+        (604800, 86400, 3600, 0),
+    ],
+)
+def test_difference_between_the_clocks_makes_no_check_write_or_read_each_time(
+    redis_server: RedisServer, alice: Identity, idle_ttl: int, max_ttl: int, logged_in_ahead: float, ahead: float
+) -> None:
+    client = RedisClient(connector(redis_server.url, "verify"))
+    ring, policy = KeyRing([Secret(RING_KEY)]), SessionPolicy(idle_ttl, max_ttl, 3)
+    token = SessionStore(client, ring, policy, WrongClock(logged_in_ahead)).create(alice)[0].reveal()
+    cache = SessionCache(SessionStore(client, ring, policy, WrongClock(ahead)), AlwaysAlive(), 10)  # type: ignore[arg-type]
+    cache.resolve(token)
+    with redis_server.client() as raw:
+        before = int(raw.info("stats")["total_commands_processed"])  # type: ignore[index,arg-type]
+        for _ in range(20):
+            cache.resolve(token)
+        assert int(raw.info("stats")["total_commands_processed"]) == before + 1  # type: ignore[index,arg-type]
+
+
 def hits() -> float:
     count: float = CHECKS.labels("ok", "cache")._value.get()
     return count

@@ -63,13 +63,19 @@ def test_app_config_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_false_in_app_config_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a number it is 0."""
     monkeypatch.setenv("WXAUTH_SCAN_LINK", "1")
-    app = shop(**CONFIG)
-    WxAuth(app)
-    assert app.extensions[EXTENSION].settings.scan_link is True
-    app = shop(**CONFIG, WXAUTH_SCAN_LINK=False)
-    WxAuth(app)
-    assert app.extensions[EXTENSION].settings.scan_link is False
+    WxAuth(app := shop(**CONFIG))
+    assert settings_of(app).scan_link is True
+    WxAuth(app := shop(**CONFIG | {"WXAUTH_SCAN_LINK": False, "WXAUTH_CACHE_SIZE": False}))
+    assert (settings_of(app).scan_link, settings_of(app).cache_size) == (False, 0)
+
+
+def test_false_in_app_config_hides_no_real_redis_from_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WXAUTH_SANDBOX", "1")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:2/0")
+    with pytest.raises(ConfigurationError, match="WXAUTH_SANDBOX: remove this, or REDIS_URL"):
+        WxAuth(shop(REDIS_URL=False))
 
 
 def test_redis_url_alias_in_app_config_wins_over_redis_url_in_the_environment(

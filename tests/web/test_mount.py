@@ -148,8 +148,10 @@ def test_settings_of_the_application_change_no_mounted_route(store: SessionStore
 def test_lax_slashes_of_the_application_change_no_mounted_route() -> None:
     app = Flask("shop")
     app.url_map.strict_slashes = False
-    WxAuth(app, Settings.from_env(CONFIG), url_prefix="/auth")
-    assert answer(app.test_client().get("/auth/session/")) == (404, "not_found")
+    config = CONFIG | {"WXAUTH_CORS_ORIGINS": "https://shop.example.com"}
+    WxAuth(app, Settings.from_env(config), url_prefix="/auth")
+    for method in ("GET", "OPTIONS"):
+        assert answer(app.test_client().open("/auth/session/", method=method)) == (404, "not_found")
 
 
 def test_limit_of_logins_holds_below_the_prefix(store: SessionStore, wechat: FakeWeChat) -> None:

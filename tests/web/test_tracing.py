@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
+from tests.conftest import APPID
 from tests.support.service import ROOT
+from wxauth.web.middleware.body_buffer import REFUSED
 from wxauth.web.tracing import hide_variables
 
 #: Neither package is installed.
@@ -101,6 +104,20 @@ def test_a_span_has_the_route_in_place_of_the_path(client: FlaskClient, path: st
 
 def test_a_span_gets_no_attribute_that_it_did_not_have(client: FlaskClient) -> None:
     assert span_of(client, "/session", {"other": "a"}).attributes == {"other": "a"}
+
+
+def test_a_span_of_flask_has_the_route_also_if_the_body_was_refused(client: FlaskClient) -> None:
+    """OpenTelemetry's span of Flask begins behind the middleware."""
+    app, tracer = client.application, TracerProvider().get_tracer("tests")
+    path = f"/users/{APPID}/oALICE/ban?token=secret"
+    with (
+        app.test_request_context(path, method="PUT", environ_base={REFUSED: True}),
+        tracer.start_as_current_span("PUT", attributes=NOTED) as span,
+    ):
+        assert app.full_dispatch_request().status_code == 503
+    assert isinstance(span, ReadableSpan)
+    assert span.attributes["url.path"] == "/users/<appid>/<openid>/ban"  # type: ignore[index]
+    assert not {"oALICE", "secret"} & set(re.findall(r"\w+", f"{span.name} {span.attributes}"))
 
 
 def test_an_application_needs_neither_package() -> None:

@@ -1,7 +1,7 @@
 """The sandbox: the whole service with a fake WeChat and an in-memory Redis. No AppID, no server, no network.
 
 The fakes share no code with `wxauth.wechat`: a misread rule of WeChat would otherwise be in both, and no test would
-fail. Only WXAUTH_SANDBOX=1 and `wxauth.testing` import this folder.
+fail. This folder is imported only where the sandbox is switched on, and by `wxauth.testing`.
 """
 
 from .app import extend, mark_as_sandbox

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, abort, request
+from flask import Response, abort, request
 
-bp = Blueprint("playground", __name__)
+from ..web.routes import RouteBlueprint
+
+bp = RouteBlueprint("playground", __name__)
 
 PAGE: Final = Path(__file__).parent / "page"
 KINDS: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -16,12 +18,15 @@ FILES: Final = {path.name: path for path in PAGE.iterdir() if path.suffix in KIN
 POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-@bp.get("/", strict_slashes=False)
+@bp.get("/")
 def page() -> Response:
-    if not request.path.endswith("/"):
-        # Flask's own redirect would name the host of the request, and come before the hooks of the sandbox.
-        return Response(status=302, headers={"Location": f"{request.path.rpartition('/')[2]}/"})
     return _send("index.html")
+
+
+@bp.get("")
+def add_slash() -> Response:
+    """Flask's own redirect would name the host of the request, and come before the hooks of the sandbox."""
+    return Response(status=302, headers={"Location": f"{request.path.rpartition('/')[2]}/"})
 
 
 @bp.get("/sandbox/page/<name>")

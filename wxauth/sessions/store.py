@@ -38,7 +38,7 @@ from .records import MICROSECONDS, Record, SessionEntry, UserHash
 
 log = logging.getLogger(__name__)
 
-#: Seconds. The shortest time between two recorded uses, see `SessionPolicy.touch_after`.
+#: Seconds. The shortest time between two recorded uses, except with an idle life below two minutes.
 TOUCH_INTERVAL: Final = 60
 BAN_TTL: Final = 10 * 365 * 86400
 #: The failed tries to decrypt that a user has in FAILURE_WINDOW seconds. An answer shows what a block decrypts to,
@@ -154,10 +154,15 @@ class SessionPolicy:
 
     def touch_due_at(self, now: float, idle_until: float, ends_at: float) -> float:
         """Return the time from which on a use has to be recorded: at `now` `idle_until` is known (Unix seconds)."""
-        if idle_until - min(now + self.idle_ttl, ends_at) > self.touch_after:
+        if idle_until - min(now + self.idle_life, ends_at) > self.touch_after:
             # The settings were shortened.
             return now
-        return idle_until - self.idle_ttl + self.touch_after if idle_until < ends_at else ends_at
+        return idle_until - self.idle_life + self.touch_after if idle_until < ends_at else ends_at
+
+    @property
+    def idle_life(self) -> int:
+        """How long a session lives after a use, its absolute end aside."""
+        return min(self.idle_ttl, self.max_ttl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +202,9 @@ class SessionStore:
     def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
         """Add a session. Raises UserBanned, or TicketInvalid if its ticket is not good."""
         record = new.record
-        ends_at = self._end_of_parent(new.token, record) if record.parent else record.ends_at
-        session = self._session(new.token.id, record, int(min(self.now() + self._idle_life, record.ends_at, ends_at)))
+        parent_end = self._end_of_parent(new.token, record) if record.parent else record.ends_at
+        ends_at = min(self.now() + self.policy.idle_life, record.ends_at, parent_end)
+        session = self._session(new.token.id, record, int(ends_at))
         is_banned = self._write(new, replacing)
         if is_banned:
             self.withdraw(session)
@@ -224,10 +230,12 @@ class SessionStore:
         full = min(now + self.policy.idle_ttl, ends_at)
         parent_end = self._end_of_parent(token, record) if record.parent else full
         expired = min(idle_until, ends_at, parent_end) <= now
-        if expired or (touch and self.policy.touch_due_at(now, idle_until, ends_at) <= now):
+        due_at = self.policy.touch_due_at(now, idle_until, ends_at)
+        if expired or (touch and due_at <= now):
             idle_until = self._touch(token, ends_at, move=touch, needed=expired) or idle_until
-        session = self._session(token.id, record, int(min(idle_until, full, parent_end)))
-        return session, self.policy.touch_due_at(now, idle_until, ends_at)
+            # If the clocks differ, or Redis takes no writes, not each check tries again.
+            due_at = max(self.policy.touch_due_at(now, idle_until, ends_at), now + self.policy.touch_after / 4)
+        return self._session(token.id, record, int(min(idle_until, full, parent_end))), due_at
 
     def sessions_of(self, user: User) -> list[SessionEntry]:
         """Return the user's live sessions, oldest first. Sessions under older ring keys count as older."""
@@ -321,10 +329,6 @@ class SessionStore:
         names = self.redis.scan(records.ALL_HASHES)
         return (name for name in names if not records.is_opened_by(self._ring, name))
 
-    @property
-    def _idle_life(self) -> int:
-        return min(self.policy.idle_ttl, self.policy.max_ttl)
-
     def hashes(self, user: User) -> list[UserHash]:
         """Return the user's hashes, one for each ring key, the newest first."""
         return [UserHash.of(key, user) for key in self._ring]
@@ -351,7 +355,7 @@ class SessionStore:
         return banned
 
     def _login_arguments(self, new: NewSession, user_hash: UserHash, replaced: str) -> Command:
-        record, id, life = new.record, new.token.id, self._idle_life * MICROSECONDS
+        record, id, life = new.record, new.token.id, self.policy.idle_life * MICROSECONDS
         tail = user_hash.session_tail(id, record, records.seal_record(new.token, record))
         key = user_hash.session_key_value(new.session_key) if new.session_key else b""
         limit, login_time = self.policy.limit_of(record.kind), record.created_at * MICROSECONDS
@@ -448,7 +452,7 @@ class SessionStore:
         If the answer is `needed`, because the session may have expired, raises StoreUnavailable instead: Redis' clock
         decides what has expired. Raises TokenInvalid.
         """
-        life = self._idle_life * MICROSECONDS if move else ""
+        life = self.policy.idle_life * MICROSECONDS if move else ""
         name, arguments = records.hash_name(token.hash_tag), (*self._shared, token.id, life, ends_at * MICROSECONDS)
         try:
             idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)

@@ -59,9 +59,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
 
 def _start_request() -> None:
     g.started_at = time.perf_counter()
-    if not request.blueprints:
-        # No route has the path. `mount` hides the requests of its routes.
-        hide_request()
+    hide_request()
     if request.environ["PATH_INFO"].startswith("//"):
         # Flask reads "//login" as "/login". A proxy's rule for "/login" does not match it.
         raise NotFound

@@ -45,7 +45,7 @@ def answer_preflights(app: Flask, name: str, origins: frozenset[str], blueprints
     for number, path in enumerate(dict.fromkeys(rule.rule for rule in rules)):
         methods = {method for rule in rules if rule.rule == path for method in rule.methods or ()}
         endpoint = f"{name}.{PREFLIGHT}{number}"
-        app.url_map.add(Rule(path, endpoint=endpoint, methods=["OPTIONS"], merge_slashes=False))
+        app.url_map.add(Rule(path, endpoint=endpoint, methods=["OPTIONS"], merge_slashes=False, strict_slashes=True))
         app.view_functions[endpoint] = _preflight(origins, methods)
 
 

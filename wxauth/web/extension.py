@@ -15,7 +15,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..sessions.store import WxSession
-from ..settings import REDIS_URL_NAMES, Settings
+from ..settings import FLAGS, REDIS_URL_NAMES, Settings
 from .actions import Actions
 from .guard import USER_LOADER, warn_of_open_views
 from .mount import mount
@@ -45,8 +45,8 @@ class WxAuth(Actions):
     With `url_prefix` the routes of the service are mounted below it, so that the application is its own login
     service: `/auth/login`, `/auth/session` and the others. None mounts nothing.
 
-    Settings have the names of the service's environment variables. A key of `app.config` (str or int) wins over the
-    variable of the same name; times are seconds. `settings` replaces the configuration; tests pass `make`.
+    Settings have the names of the service's environment variables. A key of `app.config` (str, int or bool) wins over
+    the variable of the same name; times are seconds. `settings` replaces the configuration; tests pass `make`.
     Raises ConfigurationError with all mistakes, as `init_app` says.
     """
 
@@ -134,7 +134,11 @@ def environment(app: Flask) -> dict[str, str]:
 def configured(app: Flask) -> dict[str, str]:
     """Return the keys of `app.config` that are this package's."""
     ours = {name: value for name, value in app.config.items() if OURS.match(name) or name in REDIS_URL_NAMES}
-    # An empty text counts as absent, and wins over the variable.
-    flags = {True: "1", False: ""}
-    texts = {name: flags[value] if isinstance(value, bool) else value for name, value in ours.items()}
-    return {name: str(value) for name, value in texts.items() if value is not None}
+    return {name: _text(name, value) for name, value in ours.items() if value is not None}
+
+
+def _text(name: str, value: object) -> str:
+    """Return the text of a variable with this value. False is an empty text for a flag, and 0 for a number."""
+    if isinstance(value, bool):
+        return str(int(value)) if value or name not in FLAGS else ""
+    return str(value)
