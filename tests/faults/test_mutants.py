@@ -74,7 +74,9 @@ class Mutant:
 
 
 NO_CHANGE = Mutant("", ())
-READ = "            value, reasons = self.redis.ask(name, *command, parse=_two_values, **options)\n"
+READ = (
+    "            value, reasons = self.redis.ask(name, *command, parse=_two_values, together=together, fresh=fresh)\n"
+)
 TOUCH = "            idle_end = self.redis.run(TOUCH, name, *arguments, parse=int)\n"
 ENTRY = "            entry = self._entries.get(text)\n"
 
