@@ -138,11 +138,17 @@ def test_app_that_is_missing_unknown_twice_or_not_for_the_client_is_an_invalid_r
 # --- Poll
 
 
-def test_whole_way_gives_a_bearer_token(phone: Phone, website: Website) -> None:
+def test_whole_way_gives_a_bearer_token(phone: Phone, website: Website, clock: Clock) -> None:
     asked = website.ask()
     assert oauth(website.poll(asked["device_code"])) == (400, "authorization_pending")
     approve(phone, asked)
     assert oauth(website.poll(asked["device_code"])) == (400, "slow_down")
+    clock.advance(asked["interval"] + 5)
+    response = website.poll(asked["device_code"])
+    body = response.get_json()
+    assert (response.status_code, body["token_type"], body["expires_in"]) == (200, "Bearer", 604800)
+    assert body["access_token"].startswith("wxa_")
+    assert (response.headers["Cache-Control"], response.headers["Pragma"]) == ("no-store", "no-cache")
 
 
 def test_token_is_that_of_the_user_who_approved(phone: Phone, website: Website) -> None:

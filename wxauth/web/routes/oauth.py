@@ -50,13 +50,15 @@ def authorize_device() -> dict[str, Any]:
 
 
 @bp.post("/token")
-def issue_token() -> dict[str, Any]:
+def issue_token() -> tuple[dict[str, Any], dict[str, str]]:
     """RFC 8628, 3.4."""
     client = _client()
     if form_field("grant_type") != GRANT_TYPE:
         raise UnsupportedGrantType
     token, session = auth.log_in_by_scan(form_field("device_code"), client.id)
-    return {"access_token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}
+    # RFC 6749, 5.1 asks for this header of HTTP/1.0 too.
+    headers = {"Pragma": "no-cache"}
+    return {"access_token": token.reveal(), "token_type": "Bearer", "expires_in": session.expires_in}, headers
 
 
 @bp.get("/.well-known/oauth-authorization-server")
