@@ -164,7 +164,7 @@ def test_page_speaks_chinese_and_keeps_what_it_shows(console: Console) -> None:
         "wxauth 管理页面",
         "zh-CN",
     ]
-    assert rows(console)[0][0] == "无标签"
+    assert rows(console)[0][0] == "没有设备名"
     console.browser.press("#sessions button")
     console.wait_for("#told", "会话已结束。")
     assert "结束" not in console.browser.text("#health-name")

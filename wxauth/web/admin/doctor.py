@@ -64,7 +64,7 @@ UNKNOWN: Final = Text("unknown errcode: contact WeChat support", "未知的 errc
 AOF: Final = Text("Redis keeps an append-only file", "Redis 已开启 AOF")
 NO_AOF: Final = Text(
     "no append-only file: a crash of Redis undoes the last logouts and bans; set appendonly yes, appendfsync always",
-    "没有开启 AOF：Redis 崩溃会撤销最近的登出和封禁；请设置 appendonly yes 和 appendfsync always",
+    "没有开启 AOF：Redis 崩溃会丢失最近的登出和封禁；请设置 appendonly yes 和 appendfsync always",
 )
 UNKNOWN_AOF: Final = Text("INFO does not say whether there is an append-only file", "INFO 没有说明是否开启了 AOF")
 NO_INFO: Final = Text("Redis forbids INFO", "Redis 禁止 INFO 命令")
@@ -72,7 +72,7 @@ NO_INFO: Final = Text("Redis forbids INFO", "Redis 禁止 INFO 命令")
 TLS_HINTS: Final[Mapping[str, Text]] = {
     "off": Text(
         "the password can be read on the network; use rediss:// or a private network",
-        "网络上可以读到密码：使用 rediss://，或使用内网",
+        "密码会以明文在网络上传输：使用 rediss://，或使用内网",
     ),
     "insecure": Text(
         "the certificate is not verified; set WXAUTH_REDIS_TLS to pin:<its SHA-256> or to verify",
