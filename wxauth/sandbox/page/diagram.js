@@ -232,7 +232,8 @@ function caption(message) {
   title.className = 'title'
   title.textContent = message.title
   if (message.second) say(title.appendChild(document.createElement('em')), 'second.short')
-  if (message.ms !== undefined) measured(box).textContent = `${message.ms.toFixed(1)} ms`
+  // On a slow machine more digits would wrap the line on a phone.
+  if (message.ms !== undefined) measured(box).textContent = `${message.ms.toFixed(message.ms < 10 ? 1 : 0)} ms`
   say(box.appendChild(document.createElement('span')), ...message.told).className = 'told'
   return box
 }
