@@ -16,7 +16,7 @@ run: $(VENV)/run
 # A file stays in one process: several share a server, or are in order. conftest.py says which tests `check` marks.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
-# The tests wait a part of the time, so there are three processes for two processors. Four take longer.
+# The tests wait a part of the time, so there are three processes for two processors. With four, `make test` takes longer.
 test check: export PYTEST_XDIST_AUTO_NUM_WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) '*' 3 / 2)
 test: $(VENV)/dev
 	$(PYTEST) -m "not check"
