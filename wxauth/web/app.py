@@ -60,7 +60,7 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
 def _start_request() -> None:
     g.started_at = time.perf_counter()
     if not request.blueprints or REFUSED in request.environ:
-        # The hooks of no route will hide it, see `mount`.
+        # For these no hook of `mount` runs, which hides the others.
         hide_request()
     if request.environ["PATH_INFO"].startswith("//"):
         # Flask reads "//login" as "/login". A proxy's rule for "/login" does not match it.
