@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -238,15 +239,18 @@ def wechat_server() -> Iterator[WeChatServer]:
         yield server
 
 
-def started(server: RedisServer, wechat_server: WeChatServer, folder: Path) -> Service:
+@contextlib.contextmanager
+def started(server: RedisServer, wechat_server: WeChatServer, folder: Path) -> Iterator[Service]:
     more = {"WEB_CONCURRENCY": "2", "WXAUTH_CLIENTS": f"{BACKEND}:{CLIENT_SECRET}"}
-    return Service(environment(server.url, wechat_server.url, PROMETHEUS_MULTIPROC_DIR=str(folder), **more))
+    environ = environment(server.url, wechat_server.url, PROMETHEUS_MULTIPROC_DIR=str(folder), **more)
+    with Service(environ) as running:
+        wait_until(lambda: running.output().count("Started worker") == 2, "two workers")
+        yield running
 
 
 @pytest.fixture
 def service(redis_server: RedisServer, wechat_server: WeChatServer, tmp_path: Path) -> Iterator[Service]:
     with started(redis_server, wechat_server, tmp_path) as running:
-        wait_until(lambda: running.output().count("Started worker") == 2, "two workers")
         yield running
 
 
