@@ -45,7 +45,8 @@ $(DEBIAN)/done: requirements.txt
 	touch $@
 
 # The faults with the counts of the specification; `make check` runs them with small ones. Tests that judge latencies run
-# alone, after all others, which run side by side.
+# alone, after all others, which run side by side. Their limits are for a Python that is built with all optimisations, as
+# the system's is, and for a quiet machine: `make faults PYTHON=/usr/bin/python3` in a fresh clone.
 FAULTS_RUN = FAULTS=full $(BIN)/python -m pytest tests/faults -v --timeout 3600 --durations 15
 faults: $(VENV)/dev
 	$(FAULTS_RUN) -m "not timed" -n 3 --dist worksteal; first=$$?; $(FAULTS_RUN) -m timed && exit $$first
