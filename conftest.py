@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -38,15 +39,15 @@ SERVERS = {"sentinel", "cluster", "redis-server-6.2", "redis-server-8.2"}
 SERVERS |= {"valkey-server", "valkey-sentinel", "valkey-cluster"}
 
 
-def pytest_configure() -> None:
-    """Without the garbage collector, pytest makes its thousands of items a fifth faster."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without the garbage collector: it would look at thousands of items that stay until the end."""
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """The garbage collector need not look at the items again: they stay until the end."""
-    gc.freeze()
-    gc.enable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
