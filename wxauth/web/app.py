@@ -43,11 +43,11 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
     app.after_request(_log_request)
     make = partial(Services, wechat=wechat, store=store) if wechat or store else None
     WxAuth(app, settings, make)
-    found: Services = app.extensions[EXTENSION]
-    mount(app, "/", found.settings, sandbox().extend if settings.sandbox else None)
+    mount(app, "/", sandbox().extend if settings.sandbox else None, cors_origins=settings.cors_origins)
     handle_http_errors(app)
     app.register_blueprint(health.bp)
     app.register_blueprint(admin.bp)
+    found: Services = app.extensions[EXTENSION]
     app.wsgi_app = wrap(app.wsgi_app, settings, found.cache, found.redis)  # type: ignore[assignment, method-assign]
     if settings.sandbox:
         app.after_request(sandbox().mark_as_sandbox)

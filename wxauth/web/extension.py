@@ -80,7 +80,8 @@ class WxAuth(Actions):
         if url_prefix is not None:
             known = found.settings if isinstance(found, Services) else None
             extend = sandbox().extend if known and known.sandbox else None
-            mount(app, url_prefix, known, extend, hide_clients=True)
+            origins = known.cors_origins if known else frozenset()
+            mount(app, url_prefix, extend, hide_unconfigured=True, cors_origins=origins)
 
     def user_loader(self, load: Loader) -> Loader:
         """Register the function that returns the application's own user for a session. `wx_user` is its result.

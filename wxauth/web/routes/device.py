@@ -1,6 +1,6 @@
 """The routes of RFC 8628 for the phone: who asks to be logged in, the answer, and the image to scan.
 
-Without WXAUTH_PUBLIC_URL they are not mounted.
+Without WXAUTH_PUBLIC_URL these routes are 404.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 import segno
 from flask import Response
 
-from ...errors import BadRequest
+from ...errors import BadRequest, NotFound
 from ...sessions.device_codes import normalized
 from ...wechat.answers import image_type
 from ..actions import require_login_session
@@ -34,6 +34,13 @@ PAGE: Final = """<!doctype html>
 #: Pixels of one module of a QR code.
 SCALE: Final = 8
 POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+
+
+@bp.before_request
+def require_public_url() -> None:
+    """Hide the routes of device codes where they are not configured."""
+    if not services().settings.public_url:
+        raise NotFound
 
 
 @bp.get("/device")

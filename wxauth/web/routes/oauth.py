@@ -1,6 +1,6 @@
 """The routes of RFC 8628 for websites: ask for a device code, poll for the token, and the metadata of RFC 8414.
 
-Errors have the JSON form of RFC 6749, 5.2. Without WXAUTH_PUBLIC_URL they are not mounted.
+Errors have the JSON form of RFC 6749, 5.2. Without WXAUTH_PUBLIC_URL these routes are 404.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from ..problems import STATUSES, from_http, handle_oauth
 from ..requests import authenticate_client, form, form_field, given_values, raw_body, shown_network
 from ..services import services
 from . import RouteBlueprint
+from .device import require_public_url
 
 bp = RouteBlueprint("oauth", __name__)
+bp.before_request(require_public_url)
 bp.register_error_handler(WxAuthError, handle_oauth)
 for status in STATUSES:
     bp.register_error_handler(status, lambda error: handle_oauth(from_http(error)))
