@@ -37,11 +37,7 @@ def request_id(environ: WSGIEnvironment | None = None) -> str | None:
     The id is made at the first call, and kept in the WSGI environment.
     """
     environ = current_environ.get(environ)
-    if environ is None:
-        return None
-    if REQUEST_ID not in environ:
-        environ[REQUEST_ID] = secrets.token_hex(8)
-    return str(environ[REQUEST_ID])
+    return None if environ is None else environ.setdefault(REQUEST_ID, secrets.token_hex(8))
 
 
 class Stream(Protocol):
