@@ -14,7 +14,6 @@ from markdown_it import MarkdownIt
 
 from tests.support.documents import CHINESE, DOCUMENTS, README, TREE, both, document
 from tests.support.error_classes import answered
-from tests.support.scans import scan_settings
 from tests.support.servers import RedisServer, program
 from tests.support.service import PACKAGE, ROOT, Sandbox, WeChatServer, environment
 from wxauth.errors import ConfigurationError
@@ -110,11 +109,11 @@ def test_each_problem_has_one_row_with_a_condition(name: str) -> None:
 
 
 @in_both_languages(HTTP_API)
-def test_route_table_equals_the_url_map(name: str) -> None:
-    """Each route of a service with all settings is a row, and each row is a route."""
+def test_route_table_equals_the_url_map(name: str, settings: Settings) -> None:
+    """Each route of the service is a row, and each row is a route."""
     routes = {
         f"{method} {rule.rule}"
-        for rule in create_app(scan_settings()).url_map.iter_rules()
+        for rule in create_app(settings).url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert {bare(row[0]) for table in document(name).tables for row in table[2:]} == routes

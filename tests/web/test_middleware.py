@@ -17,7 +17,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import pytest
 
 from tests.support.clients import settings_with_clients
-from tests.support.scans import scan_settings
 from tests.support.servers import wait_until
 from wxauth.logs import current_environ
 from wxauth.models import Secret
@@ -340,7 +339,7 @@ def test_request_without_a_body_never_waits(caller: Caller) -> None:
 @pytest.fixture
 def of_the_service() -> Iterator[Caller]:
     origins = frozenset({"https://shop.example.com"})
-    settings = dataclasses.replace(scan_settings(), threads=THREADS, cors_origins=origins)
+    settings = dataclasses.replace(settings_with_clients(), threads=THREADS, cors_origins=origins)
     yield from calling(create_app(settings).wsgi_app)
 
 
