@@ -369,15 +369,15 @@ def pass_time(raw_redis: redis.Redis, clock: Clock, seconds: int) -> None:
         raw_redis.pexpire(key, int(raw_redis.pttl(key)) - seconds * 1000)
 
 
-def forced(worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis, clock: Clock) -> list[float]:
-    """Return the times in a day at which WeChat was forced. It refuses every token, at first each half minute."""
+def forced(worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis, clock: Clock, hours: int) -> list[float]:
+    """Return the times at which WeChat was forced, while it refuses every token once each half minute."""
     times: list[float] = []
-    for pause in [30] * 120 + [600] * 23 * 6:
+    for _ in range(hours * 120):
         wechat.forced.clear()
         with contextlib.suppress(AccessTokenRefused):
             worker().use(APPID, Call(token_of(worker())))
         times += [clock()] * wechat.forced.count(True)
-        pass_time(raw_redis, clock, pause)
+        pass_time(raw_redis, clock, 30)
     return times
 
 
@@ -385,7 +385,7 @@ def test_force_keeps_wechats_limits(
     worker: Worker, wechat: CountedWeChat, raw_redis: redis.Redis, clock: Clock
 ) -> None:
     """At least 30 seconds apart and at most 20 times in any 24 hours, over all workers."""
-    times = forced(worker, wechat, raw_redis, clock)
+    times = forced(worker, wechat, raw_redis, clock, 24)
     assert 0 < len(times) <= 20
     assert min(later - sooner for sooner, later in itertools.pairwise(times)) >= FORCE_INTERVAL - 1 > 30
 
