@@ -17,7 +17,6 @@ GRAPH = grimp.build_graph("wxauth", include_external_packages=True)
 #: The folders and modules of wxauth/ that may import a library. A new library needs a line here.
 IMPORTERS = {
     "blinker": {"web"},
-    "cachetools": {"sessions"},
     "click": {"cli"},
     "cryptography": {"keys", "wechat.crypto", "sandbox.crypto"},
     "fakeredis": {"sandbox.fake_redis"},
@@ -30,9 +29,9 @@ IMPORTERS = {
     "opentelemetry": {"web.tracing"},
     "prometheus_client": {"metrics"},
     "redis": {"storage", "sandbox.fake_redis"},
-    "requests": {"wechat.transport", "sandbox"},
+    "requests": {"wechat.connections", "wechat.transport", "sandbox"},
     "sentry_sdk": {"web.tracing"},
-    "urllib3": {"wechat.transport", "sandbox"},
+    "urllib3": {"wechat.connections", "sandbox"},
     "segno": {"web", "sandbox"},
     "werkzeug": {"web"},
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import io
 import json
 import logging
@@ -21,40 +20,9 @@ import pytest
 
 from tests.conftest import APP_SECRET
 from wxauth import logs
-from wxauth.errors import WeChatUnreachable
 from wxauth.logs import MAX_REFUSALS
 from wxauth.models import Secret
 from wxauth.web.middleware.outermost import Outermost
-from wxauth.wechat.transport import Request, Transport
-
-
-class Relay(http.server.BaseHTTPRequestHandler):
-    """Answers, redirects, breaks the connection or sends malformed headers, as the path says."""
-
-    def do_GET(self) -> None:
-        if self.path.startswith("/hang-up"):
-            return
-        if self.path.startswith("/malformed"):
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno header\r\n\r\n{}")
-            return
-        self.send_response(302 if self.path.startswith("/redirect") else 200)
-        self.send_header("Location", self.path)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Write nothing. The test reads the log of the client."""
-
-
-@pytest.fixture
-def relay() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Relay) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -190,25 +158,6 @@ def test_inner_request_restores_the_id_of_the_outer_request(in_request: str) -> 
     """An application may call another one in its own thread."""
     ask(ids_of_two_lines)
     assert line_of(record())["request_id"] == in_request
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/answer",
-        "/redirect",
-        "/hang-up",
-        "/malformed",
-    ],
-)
-def test_request_to_wechat_logs_no_secret_at_debug(relay: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The lines show that the request was made, without its query."""
-    caplog.set_level(logging.DEBUG)
-    with contextlib.suppress(WeChatUnreachable):
-        Transport(relay).ask(Request(path, {"secret": Secret(APP_SECRET)}), time.monotonic() + 5)
-    assert "Starting new HTTP connection" in caplog.text
-    assert "secret=" not in caplog.text
-    assert APP_SECRET not in caplog.text
 
 
 class Clock:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import requests
-from urllib3 import Timeout
 
 from tests.conftest import APP_SECRET, APPID, RING_KEY
 from tests.support.servers import Server, ThreadedServer, free_port, wait_until
@@ -46,7 +45,7 @@ class WeChatServer(ThreadedServer):
             def _answer(self, data: bytes | None) -> None:
                 server.asked.append(self.path)
                 request = requests.Request(self.command, f"https://api.weixin.qq.com{self.path}", data=data).prepare()
-                body = server.fake.send(request, timeout=Timeout(total=3)).content
+                body = server.fake.send(request, timeout=3).content
                 self.send_response(server.status)
                 self.send_header("Content-Type", "text/plain")
                 self.send_header("Content-Length", str(len(body)))

@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
-import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from tests.support.rogue import (
@@ -37,7 +36,9 @@ from tests.support.rogue import (
 )
 from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
-from wxauth.wechat.transport import MAX_ANSWER, DeadlineAdapter, Request, Transport, _tls_context
+from wxauth.wechat import connections
+from wxauth.wechat.connections import tls_context
+from wxauth.wechat.transport import MAX_ANSWER, Request, Transport
 
 APP_SECRET = "app-secret-that-nobody-may-see"
 CODE = "code-that-nobody-may-see"
@@ -307,31 +308,24 @@ def test_get_over_tls_keeps_the_deadline(trusted: ssl.SSLContext) -> None:
         assert time.monotonic() - before < BUDGET + GRACE
 
 
-class Counting(DeadlineAdapter):
-    """Counts the TLS contexts that it makes."""
-
-    contexts = 0
-
-    def build_connection_pool_key_attributes(self, request: requests.PreparedRequest, *args: Any) -> Any:
-        self.contexts += 1
-        return super().build_connection_pool_key_attributes(request, *args)
-
-
-def test_the_first_requests_of_many_threads_make_one_tls_context(trusted: ssl.SSLContext) -> None:
+def test_the_first_requests_of_many_threads_make_one_tls_context(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A context takes long to make, and a storm of logins may be the first requests of a worker."""
     with Rogue(answering(b"{}"), trusted) as rogue, ThreadPoolExecutor(8) as pool:
-        adapter = Counting(pool_size=8, proxy=None)
-        transport = Transport(rogue.url, adapter)
+        make = Mock(side_effect=tls_context)
+        monkeypatch.setattr(connections, "tls_context", make)
+        transport = Transport(rogue.url, pool_size=8)
         assert list(pool.map(lambda _: get(transport, AMPLE), range(8))) == [b"{}"] * 8
-        assert adapter.contexts == 1
+        assert make.call_count == 1
 
 
 def test_ssl_cert_file_adds_to_the_public_authorities(trusted: ssl.SSLContext) -> None:
     """A file for the private authority of Redis does not shut WeChat out."""
     public = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH).cert_store_stats()["x509_ca"]
-    assert _tls_context().cert_store_stats()["x509_ca"] == public + 1
-    assert _tls_context().verify_mode == ssl.CERT_REQUIRED
-    assert _tls_context().check_hostname
+    assert tls_context().cert_store_stats()["x509_ca"] == public + 1
+    assert tls_context().verify_mode == ssl.CERT_REQUIRED
+    assert tls_context().check_hostname
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])

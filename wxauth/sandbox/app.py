@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 import requests
-import urllib3
 from flask import Blueprint, Response, request
 
 from .. import strict_json
@@ -147,7 +146,7 @@ def unban() -> tuple[str, int]:
 @bp.post("/expire")
 def expire() -> tuple[str, int]:
     """Expire the session of the token in `Authorization`, as its idle timeout does."""
-    token = _fakes().ring.verify(bearer_token())
+    token = _fakes().ring.verify(bearer_token(request.environ))
     _fakes().fake_redis.expire(hash_name(token.hash_tag), token.id)
     return "", 204
 
@@ -175,7 +174,7 @@ def ask_wechat(path: str) -> Response:
     url, body = f"http://sandbox/{path}", request.get_data()
     asked = requests.Request(request.method, url, params=request.args, data=body).prepare()
     try:
-        answer = _fakes().fake_wechat.send(asked, timeout=urllib3.Timeout(total=STALL))
+        answer = _fakes().fake_wechat.send(asked, timeout=STALL)
     except requests.Timeout:
         return Response(status=504)
     return Response(answer.content, answer.status_code, mimetype=answer.headers["Content-Type"])

@@ -138,7 +138,7 @@ class FakeWeChat(HTTPAdapter):
         query = {name: values[0] for name, values in parse_qs(str(parts.query)).items()}
         answer = self._answer(str(request.method), str(parts.path), query, request.body)
         if answer == "stall":
-            time.sleep(kwargs["timeout"].total)
+            time.sleep(kwargs["timeout"])
             raise requests.ReadTimeout(f"{request.url} timed out", request=request)
         body = b"<html>502 Bad Gateway</html>" if answer == "garbage" else _body(answer)
         raw = urllib3.HTTPResponse(
