@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-
-from cachetools import LRUCache
 
 from ..errors import StoreUnavailable, TokenInvalid
 from ..metrics import CHECKS
@@ -62,6 +61,7 @@ class SessionCache:
             entry = self._entries.get(text)
             if entry is not None and self._is_usable(entry, touch):
                 self._hits += 1
+                self._entries.move_to_end(text)
                 return entry.session
         return self._load(text, touch)
 
@@ -90,7 +90,8 @@ class SessionCache:
         """Drop all entries: the end of a session may have been missed."""
         with self._lock:
             # A read that is under way adds to the old entries, so its result is dropped too.
-            self._entries: LRUCache[str, _Entry] = LRUCache(self._size)
+            #: By token, the one that was used last at the end.
+            self._entries: OrderedDict[str, _Entry] = OrderedDict()
             #: The ids of ended sessions, each with its time, oldest first.
             self._ended: dict[str, float] = {}
 
@@ -117,9 +118,12 @@ class SessionCache:
         if entries is not None:
             with self._lock:
                 entries[text] = _Entry(session, touch_due_at, read_at)
+                entries.move_to_end(text)
+                if len(entries) > self._size:
+                    entries.popitem(last=False)
         return session
 
-    def _listen(self) -> LRUCache[str, _Entry] | None:
+    def _listen(self) -> OrderedDict[str, _Entry] | None:
         """Return where to add a session that is read from now on. None while the channel is not alive."""
         if self._listener is None:
             return None
