@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -167,12 +167,13 @@ class SessionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session to add. `ticket` is the field of the ticket that it uses."""
+    """A session to add. `ticket` is the field of the ticket that it uses; `hashes` are the user's, if known."""
 
     token: Token
     record: Record
     session_key: Secret | None = None
     ticket: str = ""
+    hashes: Sequence[UserHash] = ()
 
 
 class SessionStore:
@@ -194,10 +195,11 @@ class SessionStore:
         Above the limit the user's oldest sessions end. `replacing` ends too; it may be a session of another user.
         Raises UserBanned.
         """
-        now = int(self.now())
+        now, hashes = int(self.now()), self.hashes(identity.user)
         record = Record(identity.user, identity.unionid, device, now, now + self.policy.max_ttl)
-        new = NewSession(self._ring.issue(identity.user), record, identity.session_key)
-        return Secret(new.token.text), self.add(new, replacing)
+        token = self._ring.make(hashes[0].hash_tag)
+        new = NewSession(token, record, identity.session_key, hashes=hashes)
+        return Secret(token.text), self.add(new, replacing)
 
     def add(self, new: NewSession, replacing: WxSession | None = None) -> WxSession:
         """Add a session. Raises UserBanned, or TicketInvalid if its ticket is not good."""
@@ -336,7 +338,7 @@ class SessionStore:
     def _write(self, new: NewSession, replacing: WxSession | None) -> bool:
         """Run the login script, and enforce the limit across ring keys. Return whether the user is banned."""
         user = new.record.user
-        hashes = self.hashes(user)
+        hashes = new.hashes or self.hashes(user)
         user_hash = next(it for it in hashes if it.hash_tag == new.token.hash_tag)
         is_same = replacing and replacing.user == user and replacing.id != new.record.parent
         replaced = replacing.id if replacing and is_same else ""
