@@ -58,14 +58,15 @@ def create_app(settings: Settings, *, wechat: WeChatClient | None = None, store:
 
 
 def _start_request() -> None:
+    environ = request.environ
     g.started_at = time.perf_counter()
-    if not request.blueprints or REFUSED in request.environ:
+    if not request.blueprints or REFUSED in environ:
         # For these no hook of `mount` runs, which hides the others.
         hide_request()
-    if request.environ["PATH_INFO"].startswith("//"):
+    if environ["PATH_INFO"].startswith("//"):
         # Flask reads "//login" as "/login". A proxy's rule for "/login" does not match it.
         raise NotFound
-    if REFUSED in request.environ:
+    if REFUSED in environ:
         raise ServerBusy
 
 
@@ -82,7 +83,7 @@ def _access_fields(response: Response) -> dict[str, object]:
     problem = {"problem": g.wxauth_problem} if "wxauth_problem" in g else {}
     return {
         "method": request.method[:16],
-        "route": request.url_rule.rule if request.url_rule else None,
+        "route": rule.rule if (rule := request.url_rule) else None,
         "status": response.status_code,
         "ms": round((time.perf_counter() - g.started_at) * 1000, 1),
         **problem,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar, cast, overload
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, after_this_request, current_app, has_request_context, request, request_started
 from werkzeug.local import LocalProxy
@@ -69,13 +71,15 @@ def login_required(
     if view is None:
         return functools.partial(login_required, fresh=fresh, touch=touch, optional=optional)
     _note_wrapped(view)
+    is_async = inspect.iscoroutinefunction(view)
 
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         after_this_request(_forbid_caching)
         try:
-            request.environ[SESSION] = _resolve(fresh, touch, optional)
-            return current_app.ensure_sync(view)(*args, **kwargs)
+            environ = request.environ
+            environ[SESSION] = _resolve(environ, fresh, touch, optional)
+            return current_app.ensure_sync(view)(*args, **kwargs) if is_async else view(*args, **kwargs)
         except WxAuthError as error:
             # Flask-RESTful, Flask-RESTX and an application's handler for Exception answer a raised error with 500.
             return handle(error)
@@ -83,10 +87,10 @@ def login_required(
     return guarded
 
 
-def _resolve(fresh: int | None, touch: bool, optional: bool) -> WxSession:
+def _resolve(environ: WSGIEnvironment, fresh: int | None, touch: bool, optional: bool) -> WxSession:
     cache = services().cache
     try:
-        token = bearer_token()
+        token = bearer_token(environ)
     except TokenMissing:
         if optional:
             return NO_SESSION
@@ -98,9 +102,13 @@ def _resolve(fresh: int | None, touch: bool, optional: bool) -> WxSession:
 
 
 def _forbid_caching(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
+    headers = response.headers
+    headers["Cache-Control"] = "no-store"
     # `response.vary.add` would take four times as long.
-    response.headers["Vary"] = ", ".join([*response.headers.getlist("Vary"), "Authorization"])
+    if others := headers.getlist("Vary"):
+        headers["Vary"] = ", ".join([*others, "Authorization"])
+    else:
+        headers.add("Vary", "Authorization")
     return response
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote, unquote_plus
+from wsgiref.types import WSGIEnvironment
 
 from flask import request
 from werkzeug.datastructures import Authorization, MultiDict
@@ -115,12 +116,12 @@ def label(value: object) -> str | None:
     return (CONTROLS.sub("", value)[:MAX_LABEL] or None) if isinstance(value, str) else None
 
 
-def bearer_token() -> str:
-    """Return the token of the Authorization header.
+def bearer_token(environ: WSGIEnvironment) -> str:
+    """Return the token of the Authorization header of a request.
 
     Raises TokenMissing, or BadRequest if the query string contains a token: logs of every proxy would keep it.
     """
-    query = (environ := request.environ).get("QUERY_STRING", "")
+    query = environ.get("QUERY_STRING", "")
     if query and TOKEN_IN_QUERY.search(unquote(query)):
         raise BadRequest("Send the token in the Authorization header, not in the query string.")
     return token_from_header(environ.get("HTTP_AUTHORIZATION", ""))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-from werkzeug.wsgi import ClosingIterator
 
 from ...logs import current_environ
 from ..tracing import hide_path
@@ -31,5 +28,8 @@ class Outermost:
 
 def _complete(answer: Iterable[bytes]) -> list[bytes]:
     """Return the answer in one chunk. Hypercorn answers 500 if there is none, as in a 204 or for HEAD."""
-    with contextlib.closing(ClosingIterator(answer)):
+    try:
         return [b"".join(answer)]
+    finally:
+        if close := getattr(answer, "close", None):
+            close()

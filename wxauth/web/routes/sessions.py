@@ -99,6 +99,6 @@ def _log_in_with_ticket(body: dict[str, Any]) -> tuple[Secret, WxSession]:
 def _session_to_replace() -> WxSession | None:
     """Return the live session of the token that came with the login. A dead token does not stop the login."""
     try:
-        return services().cache.resolve(bearer_token(), touch=False)
+        return services().cache.resolve(bearer_token(request.environ), touch=False)
     except CredentialError:
         return None
