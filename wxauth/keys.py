@@ -153,13 +153,12 @@ class KeyRing:
         return self._keys[0]
 
     def issue(self, user: User, secret: str = "") -> Token:
-        """Return a new token for `user`. Show its text once, to the client that logged in."""
+        """Return a new token for `user`. Show its text once, to the client that logged in. `secret` as in `make`."""
         return self.make(self.newest.for_user(user).hash_tag, secret)
 
     def issue_for(self, device_code: Token, user: User) -> Token:
         """Return the token that `user` has granted to a device code: the same one each time."""
-        secret = _base64(derive(device_code.seal_key, b"", "wxauth granted token"))
-        return self.issue(user, secret)
+        return self.issue(user, _base64(derive(device_code.seal_key, b"", "wxauth granted token")))
 
     def make(self, hash_tag: str, secret: str = "", prefix: str = PREFIX) -> Token:
         """Return a new token, ticket or device code of this hash tag. `secret` has 43 characters, random if empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ import redis
 
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.topologies import SentinelSet
+from tests.support.listener import Listener
 from tests.support.servers import RedisServer, wait_until
 from wxauth.errors import StoreUnavailable
 from wxauth.storage.client import RedisClient
@@ -51,6 +53,21 @@ def test_more_threads_than_connections_wait_for_one(redis_server: RedisServer) -
     client = client_of(redis_server, 2)
     assert failures(lambda: client.read("k")) == []
     assert open_connections(client) == 2
+
+
+class TalkativeRedis(Listener):
+    """A Redis that says more than it is asked for."""
+
+    def _serve(self, sock: socket.socket) -> None:
+        while sock.recv(4096):
+            sock.sendall(b"+PONG\r\n$5\r\nOTHER\r\n")
+
+
+def test_a_connection_with_unread_data_is_not_used_even_if_it_is_a_new_one() -> None:
+    with TalkativeRedis() as server:
+        client = RedisClient(connector(f"redis://{server.host}", "verify", 2))
+        with pytest.raises(StoreUnavailable):
+            client.read("k")
 
 
 def test_connection_goes_to_the_thread_that_has_waited_longest(redis_server: RedisServer) -> None:

@@ -215,6 +215,10 @@ FAULTS: dict[str, tuple[Place, str]] = {
     "gzip-bomb": (at(answering(GZIP_BOMB, GZIP)), "encoded"),
     "shorter-than-promised": (at(saying(OK + b"Content-Length: 99\r\n\r\n{}")), "connection cut_short"),
     "two-lengths": (at(saying(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}")), "connection"),
+    "two-lengths-around-no-header": (
+        at(saying(OK + b"Content-Length: 2\r\nno header\r\nContent-Length: 3\r\n\r\n{}")),
+        "connection",
+    ),
     "chunk-cut-short": (at(saying(CHUNKED + b"9\r\n{}")), "connection"),
     "chunk-size-no-number": (at(saying(CHUNKED + b"zz\r\n{}\r\n")), "connection"),
     "chunk-size-negative": (at(saying(CHUNKED + b"-5\r\n{}\r\n")), "connection"),
@@ -224,19 +228,21 @@ FAULTS: dict[str, tuple[Place, str]] = {
 }
 
 
-def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Return a TLS context with a self-signed certificate for 127.0.0.1, and the path of the certificate."""
+def self_signed(folder: Path, common_name: str = "127.0.0.1") -> tuple[ssl.SSLContext, Path]:
+    """Return a TLS context with a self-signed certificate, and the path of the certificate.
+
+    With another `common_name` than 127.0.0.1 the certificate has no subjectAltName.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    if common_name == "127.0.0.1":
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(common_name))])
+        builder = builder.add_extension(address, critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     path = folder / "certificate.pem"
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -146,6 +146,26 @@ def test_a_proxy_that_stalls_in_connect_holds_no_thread_past_the_deadline(script
         assert proxy.connections == 1
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_opens_the_tunnel_late_leaves_no_more_time(scheme: str) -> None:
+    """The handshake in the tunnel gets what is left of the deadline."""
+
+    def script(line: Line) -> None:
+        line.hold(1.8)
+        line.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        line.hold()
+
+    with Rogue(script) as proxy:
+        before = time.monotonic()
+        assert reason_of(through(f"{scheme}://127.0.0.1:1", proxy.url), 2.0) == "timeout"
+        assert time.monotonic() - before < 2.0 + GRACE
+
+
+def test_a_proxy_that_hangs_up_is_named() -> None:
+    with Rogue(saying(b"")) as proxy:
+        assert reason_of(through("http://wechat.test", proxy.url)) == "proxy"
+
+
 def test_a_wechat_that_stalls_behind_a_proxy_holds_no_thread_past_the_deadline(proxy: ConnectProxy, tls: Any) -> None:
     with Rogue(saying(OK + b"\r\n", dripping(b"{}")), tls) as wechat:
         before = time.monotonic()

@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from tests.support.rogue import (
@@ -37,7 +38,7 @@ from tests.support.rogue import (
 from wxauth.errors import WeChatUnreachable
 from wxauth.models import Secret
 from wxauth.wechat import connections
-from wxauth.wechat.connections import tls_context
+from wxauth.wechat.connections import DeadlineAdapter, tls_context
 from wxauth.wechat.transport import MAX_ANSWER, Request, Transport
 
 APP_SECRET = "app-secret-that-nobody-may-see"
@@ -306,6 +307,43 @@ def test_get_over_tls_keeps_the_deadline(trusted: ssl.SSLContext) -> None:
         with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "timeout"):
             get(Transport(rogue.url))
         assert time.monotonic() - before < BUDGET + GRACE
+
+
+def test_a_name_that_is_only_the_common_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9525: only the subjectAltName counts."""
+    context, certificate = self_signed(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Rogue(answering(b"{}"), context) as rogue:
+        with pytest.raises(WeChatUnreachable, check=lambda error: error.reason == "tls"):
+            get(Transport(rogue.url.replace("127.0.0.1", "localhost")), AMPLE)
+        assert rogue.requests == []
+
+
+def test_what_follows_an_answer_in_its_tls_record_answers_nobody(trusted: ssl.SSLContext) -> None:
+    """OpenSSL has it already, so that it cannot be seen at the socket. The first 8192 bytes are read at once."""
+    head = OK + b"Content-Length: %d\r\n\r\n"
+    body = b"x" * (8192 - len(head % 8000))
+
+    def script(line: Line) -> None:
+        line.send(head % len(body) + body + head % 4 + b"EVIL")
+        line.hold()
+
+    with Rogue(script, trusted) as rogue:
+        transport = Transport(rogue.url)
+        assert [get(transport, AMPLE), get(transport, AMPLE)] == [body, body]
+        assert rogue.connections == 2
+
+
+def test_a_response_that_is_closed_twice_gives_its_connection_back_once() -> None:
+    """Otherwise two threads would share it, and get each other's answers."""
+    with Rogue(answering(b"{}")) as rogue:
+        adapter, request = DeadlineAdapter(8, None), requests.Request("GET", rogue.url + PATH).prepare()
+        response = adapter.send(request, timeout=AMPLE)
+        assert response.raw.read(8) == b"{}"
+        response.close()
+        response.close()
+        with adapter.send(request, timeout=AMPLE), adapter.send(request, timeout=AMPLE):
+            assert rogue.connections == 2
 
 
 def test_the_first_requests_of_many_threads_make_one_tls_context(

@@ -169,7 +169,7 @@ class Pool(redis.BlockingConnectionPool):
     def _take(self) -> Any:
         """Return a connection that is open and has no unread data.
 
-        redis-py's own method does the same, but its metrics take longer than all the rest.
+        redis-py's own method does the same, but counts for metrics of its own, which takes longer than all the rest.
         """
         self._checkpid()
         try:
@@ -182,6 +182,9 @@ class Pool(redis.BlockingConnectionPool):
                 # It was closed, or a reply was not read.
                 connection.disconnect()
                 connection.connect()
+                if _has_data(connection):
+                    connection.disconnect()
+                    raise redis.ConnectionError("Connection not ready")
         except BaseException:
             self.release(connection)
             raise
@@ -189,6 +192,7 @@ class Pool(redis.BlockingConnectionPool):
 
     def release(self, connection: Any) -> None:
         """Put a connection back. One of another process or primary is closed first."""
+        self._checkpid()
         is_ours = self.owns_connection(connection)
         if not is_ours or connection.should_reconnect():
             connection.disconnect()
