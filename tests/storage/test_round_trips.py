@@ -332,7 +332,9 @@ def test_connections_that_are_lost_fail_no_thread(
                 kills.append(cast(int, killer.client_kill_filter(_type="normal", skipme=True)))
 
     killing = threads.submit(kill)
-    assert all(ask_all(client, threads, together=True))
-    over.set()
+    try:
+        assert all(ask_all(client, threads, together=True))
+    finally:
+        over.set()
     killing.result(10)
     assert sum(kills) > 0

@@ -183,7 +183,6 @@ class Pool(redis.BlockingConnectionPool):
                 connection.disconnect()
                 connection.connect()
                 if _has_data(connection):
-                    connection.disconnect()
                     raise redis.ConnectionError("Connection not ready")
         except BaseException:
             self.release(connection)
