@@ -83,7 +83,7 @@ def _access_fields(response: Response) -> dict[str, object]:
     problem = {"problem": g.wxauth_problem} if "wxauth_problem" in g else {}
     return {
         "method": request.method[:16],
-        "route": rule.rule if (rule := request.url_rule) else None,
+        "route": request.url_rule.rule if request.url_rule else None,
         "status": response.status_code,
         "ms": round((time.perf_counter() - g.started_at) * 1000, 1),
         **problem,

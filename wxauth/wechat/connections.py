@@ -34,7 +34,7 @@ from ..models import Secret
 
 #: Seconds to connect to one address, and again for the TLS handshake.
 CONNECT_TIMEOUT: Final = 1.0
-#: Bytes of a whole answer, with its headers and chunk sizes.
+#: Bytes of a whole answer: an image of 512 KiB, and 64 KiB for headers and chunk sizes.
 MAX_TRAFFIC: Final = 576 * 1024
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -42,7 +42,7 @@ PORTS: Final = {"http": 80, "https": 443}
 class DeadlineAdapter(BaseAdapter):
     """An adapter of `requests` for one host. It keeps about `pool_size` idle connections at most.
 
-    `proxy` is the URL of an HTTP proxy. For https it opens a tunnel; requests of plain http it forwards.
+    `proxy` is the URL of an HTTP proxy. It opens a tunnel for https, and forwards requests of plain http.
     """
 
     def __init__(self, pool_size: int, proxy: Secret | None) -> None:
@@ -199,7 +199,7 @@ class _Connection(http.client.HTTPConnection):
     #: Whether a proxy forwards the requests.
     is_forwarded = False
     _proxy_headers: Mapping[str, str] = {}
-
+    #: http.client sets it.
     _tunnel_host: str | None
 
     def __init__(self, host: str, port: int) -> None:
@@ -209,7 +209,7 @@ class _Connection(http.client.HTTPConnection):
         self._deadline = 0.0
 
     def go_through_proxy(self, host: tuple[str, int] | None, headers: Mapping[str, str]) -> None:
-        """Open a tunnel to `host`, or have the requests forwarded."""
+        """Use a tunnel to `host`. Without `host` the proxy forwards the requests."""
         self._create_connection = _connect_to_proxy
         if host:
             self.set_tunnel(*host, headers)
@@ -233,12 +233,12 @@ class _Connection(http.client.HTTPConnection):
         return cast(_Response, self.getresponse())
 
     def _encode_request(self, request: str) -> bytes:
-        """Return the request line with the query. What watches http.client has seen it without."""
+        """Return the request line with the query. Tools that watch http.client have seen it without."""
         method, target, version = request.split(" ")
         return f"{method} {target}{'?' if self._query else ''}{self._query} {version}".encode("ascii")
 
     def is_usable(self) -> bool:
-        """Whether it is open and silent. A server sends nothing before the next request, or it is out of step."""
+        """Whether it is open and silent. A server that sends something before the next request is out of step."""
         pending = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()
         return bool(self.sock) and not pending and not wait_for_read(self.sock, 0)
 
@@ -253,14 +253,14 @@ class _TLSConnection(_Connection):
         self._context = context
 
     def connect(self) -> None:
-        """Connect, through a tunnel if there is one, and shake hands."""
+        """Connect, through a tunnel if there is one, and do the TLS handshake."""
         super().connect()
         self.sock.settimeout(min(CONNECT_TIMEOUT, seconds_until(self._deadline)))
         self.sock = self._context.wrap_socket(self.sock, server_hostname=self._tunnel_host or self.host)
 
 
-def _connect(address: tuple[str, int], timeout: float, _: object = None) -> socket.socket:
-    """Connect to the first address of the host that answers, within `timeout` seconds.
+def _connect(address: tuple[str, int], timeout: float, _source_address: object = None) -> socket.socket:
+    """Connect to the first address of the host that answers, within `timeout` seconds. http.client calls it.
 
     Fault: a firewall that drops packets. The standard library waits the full time for each address.
     """

@@ -71,7 +71,7 @@ class Transport:
                 return _body(response, request.max_answer)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = _reason(error)
-        # Raised outside the `except` block: the text of a connection error holds the whole URL, also as __context__.
+        # Raised outside the `except` block, so that it has no __context__: the text of an error can hold the URL.
         raise WeChatUnreachable(reason)
 
     def _prepared(self, request: Request) -> requests.PreparedRequest:
@@ -109,7 +109,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.exceptions.ProxyError):
         return "proxy"
     # The file of SSL_CERT_FILE may be absent, or no certificate.
-    if isinstance(error, requests.exceptions.SSLError | ssl.SSLError | FileNotFoundError):
+    if isinstance(error, ssl.SSLError | FileNotFoundError):
         return "tls"
     if isinstance(error, requests.Timeout | TimeoutError):
         return "timeout"
