@@ -322,18 +322,27 @@ def test_threads_that_do_not_ask_together_share_nothing(
 def test_connections_that_are_lost_fail_no_thread(
     counted: tuple[RedisClient, list[int]], redis_server: RedisServer, threads: ThreadPoolExecutor
 ) -> None:
-    """The client tries once more, so a thread would have to lose two connections."""
+    """The client tries once more, so no command may lose two connections."""
     client, _ = counted
-    over, kills = threading.Event(), list[int]()
+    asking, over, kills = set[int](), threading.Event(), list[int]()
+
+    def ask(number: int) -> bool:
+        asking.add(number)
+        try:
+            return client.ask("k", "ECHO", str(number), parse=bytes_or_none, together=True) == str(number).encode()
+        finally:
+            asking.remove(number)
 
     def kill() -> None:
         with redis_server.client() as killer:
-            while not over.wait(0.1):
+            while not over.wait(0.05):
                 kills.append(cast(int, killer.client_kill_filter(_type="normal", skipme=True)))
+                hit = asking.copy()
+                wait_until(partial(asking.isdisjoint, hit), "each command that lost a connection is done")
 
     killing = threads.submit(kill)
     try:
-        assert all(ask_all(client, threads, together=True))
+        assert all(threads.map(ask, range(5000)))
     finally:
         over.set()
     killing.result(10)
