@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Final
 
-from flask import current_app
+from flask import Flask, current_app
 
 from ..clock import Clock
 from ..errors import ConfigurationError, ServerBusy
@@ -105,7 +105,8 @@ class Services:
 
 def services() -> Services:
     """Return the services of the current application. Raises ConfigurationError if it has no configuration."""
-    found: Services | ConfigurationError | None = current_app.extensions.get(EXTENSION)
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    found: Services | ConfigurationError | None = app.extensions.get(EXTENSION)
     if isinstance(found, Services):
         return found
     raise ConfigurationError(found.errors if found else ["write WxAuth(app), or auth.init_app(app) in its factory."])

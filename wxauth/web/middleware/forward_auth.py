@@ -34,6 +34,7 @@ class ForwardAuth:
         self._app = app
         self._cache = cache
         self._headers = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
+        self._with_no_store = [*self._headers, *NO_STORE]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -44,9 +45,16 @@ class ForwardAuth:
         except (CredentialError, StoreUnavailable) as error:
             return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
         # No log line: a proxy asks before every request.
-        user = {"X-WX-AppID": session.appid, "X-WX-OpenID": session.openid, "X-WX-UnionID": session.unionid or ""}
-        status, length = ("204 No Content", []) if path == VERIFY else ("200 OK", [("Content-Length", "0")])
-        start_response(status, [*user.items(), *self._headers, *NO_STORE, *length])
+        headers = [
+            ("X-WX-AppID", session.appid),
+            ("X-WX-OpenID", session.openid),
+            ("X-WX-UnionID", session.unionid or ""),
+            *self._with_no_store,
+        ]
+        if path == VERIFY:
+            start_response("204 No Content", headers)
+        else:
+            start_response("200 OK", [*headers, ("Content-Length", "0")])
         return [b""]
 
     def _refuse(self, error: WxAuthError, method: str) -> Response:
