@@ -25,10 +25,10 @@ def committed() -> dict[str, Any]:
     return found
 
 
-def test_ratio_divides_the_medians() -> None:
-    """One very fast round does not change the ratio."""
-    found = turns(ours=[10, 30, 900], theirs=[20, 10, 10])
-    assert bars.ratio("ours", "theirs")(found) == 3
+def test_ratio_is_the_median_of_the_rounds() -> None:
+    """Within a round the machine has one speed. The medians of all rounds would give 3."""
+    found = turns(ours=[10, 40, 30], theirs=[5, 10, 20])
+    assert bars.ratio("ours", "theirs")(found) == 2
 
 
 @pytest.mark.parametrize(

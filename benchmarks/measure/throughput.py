@@ -1,12 +1,12 @@
 """Requests per second. The contenders take short turns in random order, because a machine's speed changes.
 
-All contenders run at the same time, but only one receives requests. All are restarted every ROUNDS_PER_START rounds.
+All contenders run at the same time, but only one receives requests. All are restarted for each round: each start of a
+process has a speed of its own, up to 7 % above or below that of the others.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,6 @@ from benchmarks.harness.servers import ContenderServer, FakeWeChat, PinnedRedis
 SESSIONS: Final = 1000
 #: Requests of each user before the first measurement.
 WARM_UP_VISITS: Final = 3
-ROUNDS_PER_START: Final = 5
 #: Seconds of load before each turn.
 WARM_UP_SECONDS: Final = 1
 
@@ -47,12 +46,11 @@ def measure(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return all turns by the name of the contender."""
     found: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
-    order = list(rounds(count, seed, contenders))
-    for first in range(0, count, ROUNDS_PER_START):
+    for order in rounds(count, seed, contenders):
         with contextlib.ExitStack() as stack:
             wechat = stack.enter_context(FakeWeChat(0))
             servers = {contender.name: _start(contender, wechat, stack) for contender in contenders}
-            for contender in itertools.chain(*order[first : first + ROUNDS_PER_START]):
+            for contender in order:
                 progress(contender.title)
                 server, headers = servers[contender.name]
                 drive(server, headers, WARM_UP_SECONDS)

@@ -32,8 +32,11 @@ def median(results: Results, name: str, figure: str = "per_second") -> float:
 
 
 def ratio(ours: str, theirs: str) -> Callable[[Results], float]:
-    """Return a function that divides our requests per second by theirs."""
-    return lambda results: median(results, ours) / median(results, theirs)
+    """Return a function that divides our requests per second by theirs in each round, and returns the median."""
+    return lambda results: statistics.median(
+        our["per_second"] / their["per_second"]
+        for our, their in zip(results["turns"][ours], results["turns"][theirs], strict=True)
+    )
 
 
 def check_cost(results: Results, size: int) -> float:

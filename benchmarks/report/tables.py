@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.contenders.table import BY_NAME, CONTENDERS, GRANIAN_THREADS, GUNICORN_THREADS, Contender
 from benchmarks.harness.load import CONNECTIONS
-from benchmarks.measure.throughput import ROUNDS_PER_START, SESSIONS, WARM_UP_SECONDS
+from benchmarks.measure.throughput import SESSIONS, WARM_UP_SECONDS
 from benchmarks.report.bars import BARS, Bar, Results, check_cost, median
 from benchmarks.report.pages import table
 
@@ -47,7 +47,6 @@ def _setup(results: Results) -> str:
         ("rounds, each with one turn of every contender", f"{results['rounds']}"),
         ("load before a turn that is not measured, s", f"{WARM_UP_SECONDS}"),
         ("measured load of a turn, s", f"{results['seconds']}"),
-        ("rounds after which all servers are restarted", f"{ROUNDS_PER_START}"),
         ("threads of Granian for Flask applications", f"{GRANIAN_THREADS}"),
         ("threads of gunicorn (gthread)", f"{GUNICORN_THREADS}"),
     ]
