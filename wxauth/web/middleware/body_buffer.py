@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import queue
 from collections.abc import Iterable, Mapping
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,6 +19,7 @@ from werkzeug.wsgi import get_content_length
 
 from ...errors import ServerBusy
 from ...settings import Client
+from ...storage.fair_semaphore import FairSemaphore
 from ..requests import MAX_BODY, client_network, find_client
 
 log = logging.getLogger(__name__)
@@ -36,32 +36,6 @@ MAX_WAIT: Final = 0.5
 TOO_MANY_BODIES: Final = "put a proxy in front that reads request bodies first, or raise WXAUTH_THREADS"
 
 
-class Semaphore:
-    """Like `threading.Semaphore`, in a seventh of the time: each login takes three of them."""
-
-    def __init__(self, value: int) -> None:
-        self._free = queue.SimpleQueue[None]()
-        for _ in range(value):
-            self._free.put(None)
-
-    def try_acquire(self, timeout: float) -> bool:
-        """Return False if that is not possible within `timeout` seconds."""
-        try:
-            self._free.get(timeout=timeout)
-        except queue.Empty:
-            return False
-        return True
-
-    def acquire(self, timeout: float) -> None:
-        """Raises ServerBusy if that is not possible within `timeout` seconds."""
-        if not self.try_acquire(timeout):
-            raise ServerBusy
-
-    def release(self) -> None:
-        """Make it free for another thread."""
-        self._free.put(None)
-
-
 class BodyBuffer:
     """Reads each request body before it calls `app`, and gives `app` nothing else to read.
 
@@ -74,11 +48,11 @@ class BodyBuffer:
     def __init__(self, app: WSGIApplication, threads: int, clients: Mapping[str, Client]) -> None:
         self._app = app
         self._clients = clients
-        self._requests = Semaphore(max(threads * 7 // 8, 1))
-        self._readers = Semaphore(max(threads // 8, 2 * MAX_PER_ADDRESS))
-        self._waiting = Semaphore(max(threads // 2, 1))
+        self._requests = FairSemaphore(max(threads * 7 // 8, 1))
+        self._readers = FairSemaphore(max(threads // 8, 2 * MAX_PER_ADDRESS))
+        self._waiting = FairSemaphore(max(threads // 2, 1))
         #: Return the semaphore of an address.
-        self._quota = functools.lru_cache(MAX_ADDRESSES)(lambda _: Semaphore(MAX_PER_ADDRESS))
+        self._quota = functools.lru_cache(MAX_ADDRESSES)(lambda _: FairSemaphore(MAX_PER_ADDRESS))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
@@ -87,7 +61,7 @@ class BodyBuffer:
         try:
             if self._is_for_clients(environ):
                 return self._pass(environ, start_response, _read(environ, size))
-            self._requests.acquire(0)
+            _acquire(self._requests, 0)
             try:
                 return self._pass(environ, start_response, self._read_in_turn(environ, size))
             finally:
@@ -112,10 +86,10 @@ class BodyBuffer:
     def _read_in_turn(self, environ: WSGIEnvironment, size: int) -> bytes:
         """Read the body, one of a few of its address. Raises ServerBusy."""
         quota = self._quota(client_network(environ.get("REMOTE_ADDR", "")))
-        if not quota.try_acquire(0):
+        if not quota.acquire(0):
             self._wait_for(quota)
         try:
-            self._readers.acquire(MAX_WAIT)
+            _acquire(self._readers, MAX_WAIT)
             try:
                 return _read(environ, size)
             finally:
@@ -123,14 +97,19 @@ class BodyBuffer:
         finally:
             quota.release()
 
-    def _wait_for(self, quota: Semaphore) -> None:
+    def _wait_for(self, quota: FairSemaphore) -> None:
         """Wait for other bodies of the same address. Raises ServerBusy."""
         # So one address can use only a part of the threads.
-        self._waiting.acquire(0)
+        _acquire(self._waiting, 0)
         try:
-            quota.acquire(MAX_WAIT)
+            _acquire(quota, MAX_WAIT)
         finally:
             self._waiting.release()
+
+
+def _acquire(semaphore: FairSemaphore, seconds: float) -> None:
+    if not semaphore.acquire(seconds):
+        raise ServerBusy
 
 
 def _read(environ: WSGIEnvironment, size: int) -> bytes:
