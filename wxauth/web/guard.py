@@ -42,6 +42,9 @@ USER_LOADER: Final = "wxauth_user_loader"
 _wrapped: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 _apps: weakref.WeakSet[Flask] = weakref.WeakSet()
 
+#: Return the current request. An attribute of Flask's proxy would take four times as long.
+_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -88,7 +91,7 @@ def login_required(
     def guarded(*args: Any, **kwargs: Any) -> Any:
         after_this_request(_forbid_caching)
         try:
-            environ = _environ()
+            environ = _request().environ
             environ[SESSION] = _resolve(environ, fresh, touch, optional)
             return current_app.ensure_sync(view)(*args, **kwargs) if is_async else view(*args, **kwargs)
         except WxAuthError as error:
@@ -124,12 +127,6 @@ def _forbid_caching(response: Response) -> Response:
     return response
 
 
-def _environ() -> WSGIEnvironment:
-    # An attribute of the proxy itself would take four times as long.
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return current.environ
-
-
 class _NoSession:
     """`wx_session` and `wx_user` in a request without a token. It is false, and its attributes raise TokenMissing."""
 
@@ -151,7 +148,7 @@ NO_SESSION: Final = cast(WxSession, _NoSession())
 
 def _current_session() -> WxSession:
     # Outside of a request Flask raises RuntimeError. Tools that look at a module's names, such as pytest, rely on it.
-    session: WxSession | None = _environ().get(SESSION)
+    session: WxSession | None = _request().environ.get(SESSION)
     if session is None:
         # Not a RuntimeError: Werkzeug's proxy would answer some questions in its place, such as bool().
         raise LookupError("wx_session is there only in a view: write @login_required between the route and the view")
@@ -159,7 +156,7 @@ def _current_session() -> WxSession:
 
 
 def _current_user() -> Any:
-    session, environ = _current_session(), _environ()
+    session, environ = _current_session(), _request().environ
     if USER not in environ:
         environ[USER] = _load_user(session) if session else NO_SESSION
     return environ[USER]
