@@ -1,7 +1,7 @@
 """Requests per second. The contenders take short turns in random order, because a machine's speed changes.
 
-All contenders run at the same time, but only one receives requests. All are restarted for each round: each start of a
-process has a speed of its own, up to 7 % above or below that of the others.
+All contenders run at the same time, but only one receives requests. All are restarted for each round, because
+each start of a process has a speed of its own.
 """
 
 from __future__ import annotations

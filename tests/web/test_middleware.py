@@ -293,6 +293,15 @@ def test_address_beyond_its_quota_gets_server_busy(caller: Caller) -> None:
     assert {answer.result().status for answer in slow} == {"200 OK"}
 
 
+def test_slow_bodies_are_counted_however_many_others_come(caller: Caller) -> None:
+    """If the address were forgotten, it could hold more and more threads."""
+    caller.begin("10.0.0.1", MAX_PER_ADDRESS)
+    wait_until(lambda: refused(caller.call(io.BytesIO(b"x"))), "the address has used its quota")
+    others = [caller.call(io.BytesIO(b"x"), f"10.{number // 256}.{number % 256}.2") for number in range(10_000)]
+    assert {answer.status for answer in others} == {"200 OK"}
+    assert refused(caller.call(io.BytesIO(b"x")))
+
+
 def test_at_most_an_eighth_of_the_threads_read_bodies(caller: Caller) -> None:
     """Beyond that, a new address is refused too."""
     fill(caller)

@@ -8,11 +8,12 @@ answers what was refused, so that the answer has its headers and its form.
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
+from weakref import WeakValueDictionary
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from werkzeug.wsgi import get_content_length
@@ -29,8 +30,6 @@ CLIENT_PATHS: Final = ("/introspect", "/revoke", "/users/", "/device_authorizati
 #: In the WSGI environment of a request whose body was not read. The application has to answer ServerBusy.
 REFUSED: Final = "wxauth.too_many_bodies"
 MAX_PER_ADDRESS: Final = 4
-#: Addresses with a count of their own. Those that sent a body most recently are kept.
-MAX_ADDRESSES: Final = 4096
 #: Seconds that a request waits for other bodies. In a storm, bodies that came with their headers take less.
 MAX_WAIT: Final = 0.5
 TOO_MANY_BODIES: Final = "put a proxy in front that reads request bodies first, or raise WXAUTH_THREADS"
@@ -51,8 +50,9 @@ class BodyBuffer:
         self._requests = FairSemaphore(max(threads * 7 // 8, 1))
         self._readers = FairSemaphore(max(threads // 8, 2 * MAX_PER_ADDRESS))
         self._waiting = FairSemaphore(max(threads // 2, 1))
-        #: Return the semaphore of an address.
-        self._quota = functools.lru_cache(MAX_ADDRESSES)(lambda _: FairSemaphore(MAX_PER_ADDRESS))
+        self._lock = threading.Lock()
+        #: An address is in here while one of its bodies is read.
+        self._addresses: WeakValueDictionary[str, FairSemaphore] = WeakValueDictionary()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         size = _size_to_read(environ)
@@ -96,6 +96,10 @@ class BodyBuffer:
                 self._readers.release()
         finally:
             quota.release()
+
+    def _quota(self, address: str) -> FairSemaphore:
+        with self._lock:
+            return self._addresses.setdefault(address, FairSemaphore(MAX_PER_ADDRESS))
 
     def _wait_for(self, quota: FairSemaphore) -> None:
         """Wait for other bodies of the same address. Raises ServerBusy."""

@@ -34,7 +34,7 @@ class ForwardAuth:
         self._app = app
         self._cache = cache
         self._headers = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
-        self._with_no_store = [*self._headers, *NO_STORE]
+        self._user_headers = [*self._headers, *NO_STORE]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -49,7 +49,7 @@ class ForwardAuth:
             ("X-WX-AppID", session.appid),
             ("X-WX-OpenID", session.openid),
             ("X-WX-UnionID", session.unionid or ""),
-            *self._with_no_store,
+            *self._user_headers,
         ]
         if path == VERIFY:
             start_response("204 No Content", headers)
