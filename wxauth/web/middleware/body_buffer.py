@@ -38,7 +38,7 @@ TOO_MANY_BODIES: Final = "put a proxy in front that reads request bodies first, 
 class Semaphore:
     """Like `threading.Semaphore`, in a sixth of the time: each login takes three of them.
 
-    FairSemaphore is too slow here. In a storm all would wait for the one thread whose turn it is, and some be refused.
+    FairSemaphore would refuse logins in a storm: all of them would wait for the one thread whose turn it is.
     """
 
     def __init__(self, value: int) -> None:
