@@ -31,6 +31,11 @@ def test_ratio_is_the_median_of_the_rounds() -> None:
     assert bars.ratio("ours", "theirs")(found) == 2
 
 
+@pytest.mark.parametrize(("value", "text"), [(0.8512, "0.851"), (85.06, "85.1"), (1110.2, "1,110")])
+def test_figure_has_no_exponent(value: float, text: str) -> None:
+    assert bars.digits(value) == text
+
+
 @pytest.mark.parametrize(
     ("value", "at_most", "holds"), [(2, False, True), (1.9, False, False), (2, True, True), (2.1, True, False)]
 )

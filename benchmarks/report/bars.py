@@ -85,8 +85,13 @@ BARS: Final = (
 )  # fmt: skip
 
 
+def digits(value: float) -> str:
+    """Return three digits of a small figure, and all of a large one: 0.851, 1,110."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def missed(results: Results) -> list[str]:
     """Return a line for each bar that is missed, and for each of our contenders that failed requests."""
-    lines = [f"{bar.title}: {bar.read(results):.3g}, bar {bar.limit:g}" for bar in BARS if not bar.holds(results)]
+    lines = [f"{bar.title}: {digits(bar.read(results))}, bar {bar.limit:g}" for bar in BARS if not bar.holds(results)]
     failed = {name: sum(turn["failed"] for turn in results["turns"][name]) for name in OURS}
     return lines + [f"{name}: {count} requests failed" for name, count in failed.items() if count]

@@ -8,7 +8,7 @@ from typing import Final
 from benchmarks.contenders.table import BY_NAME, CONTENDERS, GRANIAN_THREADS, GUNICORN_THREADS, Contender
 from benchmarks.harness.load import CONNECTIONS
 from benchmarks.measure.throughput import SESSIONS, WARM_UP_SECONDS
-from benchmarks.report.bars import BARS, Bar, Results, check_cost, median
+from benchmarks.report.bars import BARS, Bar, Results, check_cost, digits, median
 from benchmarks.report.pages import table
 
 REQUEST_COLUMNS: Final = (
@@ -56,7 +56,7 @@ def _setup(results: Results) -> str:
 def _bar(bar: Bar, results: Results) -> tuple[str, ...]:
     sign = "≤" if bar.at_most else "≥"
     verdict = "holds" if bar.holds(results) else "**missed**"
-    return bar.title, f"{sign} {bar.limit:g}", f"{bar.read(results):.3g}", verdict
+    return bar.title, f"{sign} {bar.limit:g}", digits(bar.read(results)), verdict
 
 
 def _requests(results: Results, *, logins: bool) -> str:
