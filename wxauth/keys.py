@@ -23,7 +23,10 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.hmac import HMAC
 from itsdangerous import Signer
+from itsdangerous.signer import SigningAlgorithm
 
 from .errors import TokenInvalid
 from .models import Secret, User
@@ -48,9 +51,20 @@ class InvalidSeal(Exception):
     """
 
 
-def derive(key: bytes, material: bytes, label: str, length: int = 32) -> bytes:
-    """Return `length` bytes (at most 64) for the purpose `label`: HMAC-SHA512 as a KDF (NIST SP 800-108)."""
-    return hmac.digest(key, label.encode() + b"\0" + material, "sha512")[:length]
+def derive(key: HMAC | bytes, material: bytes, label: str, length: int = 32) -> bytes:
+    """Return `length` bytes (at most 64) for the purpose `label`: HMAC-SHA512 as a KDF (NIST SP 800-108).
+
+    A key that is used often is given as HMAC(key, SHA512()).
+    """
+    mac = HMAC(key, SHA512()) if isinstance(key, bytes) else key
+    return _digest(mac, label.encode() + b"\0" + material)[:length]
+
+
+def _digest(mac: HMAC, message: bytes) -> bytes:
+    # The copy of an HMAC takes half the time of a new one, and leaves the original as it is.
+    copy = mac.copy()
+    copy.update(message)
+    return copy.finalize()
 
 
 def seal(key: bytes, context: str, expires_at: int, payload: bytes) -> bytes:
@@ -96,16 +110,28 @@ class Token:
     seal_key: bytes = field(repr=False)
 
 
+class _PreparedHMAC(SigningAlgorithm):
+    """HMAC-SHA256 with the one key of its Signer."""
+
+    def __init__(self, key: bytes) -> None:
+        self._mac = HMAC(key, SHA256())
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return _digest(self._mac, value)
+
+
 class SigningKey:
     """One key of the ring, and everything derived from it."""
 
     def __init__(self, secret: Secret) -> None:
-        self._key = hashlib.sha256(secret.reveal().encode()).digest()
+        key = hashlib.sha256(secret.reveal().encode()).digest()
+        self._key = HMAC(key, SHA512())
         #: Four characters, at the front of each hash tag.
         self.id = _base64(derive(self._key, b"", "wxauth key id", 3))
-        signer = Signer(self._key, salt=b"wxauth.token.2", key_derivation="hmac", digest_method=hashlib.sha256)
+        signer = Signer(key, salt=b"wxauth.token.2", key_derivation="hmac", digest_method=hashlib.sha256)
         # A Signer derives its key for each signature, unless it is told that this has been done.
-        self._signer = Signer(signer.derive_key(), key_derivation="none", digest_method=hashlib.sha256)
+        signing_key = signer.derive_key()
+        self._signer = Signer(signing_key, key_derivation="none", algorithm=_PreparedHMAC(signing_key))
 
     def signature(self, body: str) -> str:
         """Return the 43 characters that sign `body`."""
