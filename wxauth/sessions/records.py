@@ -42,6 +42,8 @@ ENTRY: Final = struct.Struct(">Qc22s")
 SINCE: Final = struct.Struct(">Q4s")  # microseconds, fingerprint; the sealed session_key follows
 MICROSECONDS: Final = 1_000_000
 ENCODE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+#: For what ENCODE wrote: one value with nothing around it.
+DECODE: Final = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def open_session(token: Token, value: bytes) -> tuple[Record, float]:
     start = _label_start(kind)
     sealed = value[start + label_length :]
     ends_at, payload = unseal(token.seal_key, _context(token.hash_tag, token.id), sealed)
-    appid, openid, unionid, device, created_at, *origin = json.loads(payload)
+    appid, openid, unionid, device, created_at, *origin = DECODE(payload.decode())[0]
     record = Record(User(appid, openid), unionid, device, created_at, ends_at, *origin)
     if value[CLEAR.size : start] != record.parent.encode():
         raise InvalidSeal

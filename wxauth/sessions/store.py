@@ -436,11 +436,13 @@ class SessionStore:
         for _ in range(3):
             value, reasons = self.redis.ask(name, *command, parse=_two_values, together=together, fresh=fresh)
             if value is not None:
-                with contextlib.suppress(InvalidSeal):
+                try:
                     return records.open_session(token, value)
+                except InvalidSeal:
+                    fresh = True
             elif not together:
                 raise ERRORS.get(records.reason_of(reasons or b"", token.id, self.now()), TokenInvalid)
-            together, fresh = False, value is not None
+            together = False
         log.error("record_does_not_open", extra={"session": token.id})
         raise TokenInvalid
 
