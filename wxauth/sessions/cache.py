@@ -44,6 +44,8 @@ class SessionCache:
         self._store = store
         self._listener = listener if size else None
         self._size = size
+        # To look for the labels takes longer than to count.
+        self._cache_checks, self._redis_checks = CHECKS.labels("ok", "cache"), CHECKS.labels("ok", "redis")
         store.on_ended = self.note_ended
         self.reset()
 
@@ -84,7 +86,7 @@ class SessionCache:
         with self._lock:
             hits, self._hits = self._hits, 0
         # A counter that several processes share costs more than a cache hit: count many at once.
-        CHECKS.labels("ok", "cache").inc(hits)
+        self._cache_checks.inc(hits)
 
     def clear(self) -> None:
         """Drop all entries: the end of a session may have been missed."""
@@ -114,7 +116,7 @@ class SessionCache:
             with self._lock:
                 self._entries.pop(text, None)
             raise
-        CHECKS.labels("ok", "redis").inc()
+        self._redis_checks.inc()
         if entries is not None:
             with self._lock:
                 entries[text] = _Entry(session, touch_due_at, read_at)

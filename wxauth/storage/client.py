@@ -320,8 +320,15 @@ class RedisClient:
         return cast(redis.Redis, client)
 
     def _call(self, key: str, action: Callable[[AnyClient], T], *, fresh: bool = False) -> T:
-        with REDIS_SECONDS.time():
-            return self._unless_unavailable(lambda: self._call_guarded(key, action, fresh))
+        start = time.perf_counter()
+        try:
+            return self._call_guarded(key, action, fresh)
+        except FAILURES as error:
+            word = reason(error)
+        finally:
+            REDIS_SECONDS.observe(time.perf_counter() - start)
+        # Raised here, so that the error has no context: that of redis-py may show the address.
+        raise unavailable(word)
 
     def _call_guarded(self, key: str, action: Callable[[AnyClient], T], fresh: bool) -> T:
         client = self._connected()
