@@ -25,6 +25,9 @@ app.use(async (ctx) => {
   ctx.set('X-WX-AppID', appid);
   ctx.set('X-WX-OpenID', openid);
   ctx.set('X-WX-UnionID', unionid);
+  ctx.set('Vary', 'Authorization');
+  ctx.set('Cache-Control', 'no-store');
+  ctx.set('X-Content-Type-Options', 'nosniff');
   ctx.status = 204;
 });
 
