@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
 import string
 from collections.abc import Callable
@@ -150,6 +151,21 @@ def test_signature_has_the_salt_of_tokens(salt: bytes, accepted: bool) -> None:
     key = hashlib.sha256(RING_KEY.encode()).digest()
     signer = Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
     assert passes(signer.sign(TOKEN.text[: SIGNATURE.start - 1]).decode()) is accepted
+
+
+def derived_from_ring_key(label: bytes, material: str, length: int) -> bytes:
+    key = hashlib.sha256(RING_KEY.encode()).digest()
+    return hmac.new(key, label + b"\0" + material.encode(), "sha512").digest()[:length]
+
+
+def test_what_is_derived_is_the_same_in_each_version() -> None:
+    """Otherwise an upgrade logs everybody out."""
+    of_token = derived_from_ring_key(b"wxauth token", TOKEN.text[: SIGNATURE.start - 1], 48)
+    assert (decoded(TOKEN.id + "="), TOKEN.seal_key) == (of_token[:16], of_token[16:])
+    of_user = derived_from_ring_key(b"wxauth user", f"{ALICE.appid}\0{ALICE.openid}", 64)
+    keys = RING.newest.for_user(ALICE)
+    assert (keys.seal_key, keys.fingerprint_key) == (of_user[16:48], of_user[48:])
+    assert keys.hash_tag[4:] == base64.urlsafe_b64encode(of_user[:16]).decode()[:18]
 
 
 def test_tokens_of_a_user_share_the_hash_tag() -> None:
