@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 import redis
+from prometheus_client import REGISTRY
 
 from tests.faults.support.clusters import ClusterSet
 from tests.faults.support.relay import Relay
@@ -88,6 +89,14 @@ def test_answer_of_one_node_is_enough(redis_client: RedisClient) -> None:
     redis_client._breakers["another node"] = failing = CircuitBreaker()
     failing.failed("timeout")
     redis_client.check_answers_since(start)
+
+
+def test_failed_call_is_timed_once() -> None:
+    client = RedisClient(connector(f"redis://127.0.0.1:{free_port()}/0", "verify"))
+    before = REGISTRY.get_sample_value("wxauth_redis_seconds_count") or 0
+    with pytest.raises(StoreUnavailable):
+        client.read("wxa:k")
+    assert REGISTRY.get_sample_value("wxauth_redis_seconds_count") == before + 1
 
 
 def test_store_unavailable_holds_no_password() -> None:

@@ -44,7 +44,7 @@ class SessionCache:
         self._store = store
         self._listener = listener if size else None
         self._size = size
-        # To look for the labels takes longer than to count.
+        # Looking up labels takes longer than counting.
         self._cache_checks, self._redis_checks = CHECKS.labels("ok", "cache"), CHECKS.labels("ok", "redis")
         store.on_ended = self.note_ended
         self.reset()

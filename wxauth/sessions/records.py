@@ -42,7 +42,7 @@ ENTRY: Final = struct.Struct(">Qc22s")
 SINCE: Final = struct.Struct(">Q4s")  # microseconds, fingerprint; the sealed session_key follows
 MICROSECONDS: Final = 1_000_000
 ENCODE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-#: For what ENCODE wrote: one value with nothing around it.
+#: Returns the value and its length. Only for a sealed text of ENCODE: what follows the value is ignored.
 DECODE: Final = json.JSONDecoder().raw_decode
 
 

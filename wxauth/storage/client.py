@@ -322,13 +322,9 @@ class RedisClient:
     def _call(self, key: str, action: Callable[[AnyClient], T], *, fresh: bool = False) -> T:
         start = time.perf_counter()
         try:
-            return self._call_guarded(key, action, fresh)
-        except FAILURES as error:
-            word = reason(error)
+            return self._unless_unavailable(lambda: self._call_guarded(key, action, fresh))
         finally:
             REDIS_SECONDS.observe(time.perf_counter() - start)
-        # Raised here, so that the error has no context: that of redis-py may show the address.
-        raise unavailable(word)
 
     def _call_guarded(self, key: str, action: Callable[[AnyClient], T], fresh: bool) -> T:
         client = self._connected()
