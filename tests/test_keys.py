@@ -169,6 +169,19 @@ def test_what_is_derived_is_the_same_in_each_version() -> None:
     assert keys.hash_tag == "".join(base64.urlsafe_b64encode(part).decode() for part in tag)[:22]
 
 
+@pytest.mark.parametrize(
+    ("found", "label", "material"),
+    [
+        (RING.newest.for_device("tag"), b"wxauth device", "tag"),
+        (RING.newest.for_app("wx1", "seal"), b"wxauth app seal", "wx1"),
+        (decoded(RING.newest.for_user_code("CODE")[4:] + "="), b"wxauth user code", "CODE"),
+    ],
+    ids=["device", "app", "user_code"],
+)
+def test_other_derived_keys_are_the_same_in_each_version(found: bytes, label: bytes, material: str) -> None:
+    assert found == derived_from_ring_key(label, material, len(found))
+
+
 def test_tokens_of_a_user_share_the_hash_tag() -> None:
     tags = {RING.issue(ALICE).hash_tag for _ in range(8)}
     assert tags == {RING.newest.for_user(ALICE).hash_tag} == {TOKEN.text[4:26]}

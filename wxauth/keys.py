@@ -54,14 +54,14 @@ class InvalidSeal(Exception):
 def derive(key: HMAC | bytes, material: bytes, label: str, length: int = 32) -> bytes:
     """Return `length` bytes (at most 64) for the purpose `label`: HMAC-SHA512 as a KDF (NIST SP 800-108).
 
-    A key that is used often is given as HMAC(key, SHA512()).
+    For a key that is used often, prepare HMAC(key, SHA512()) once.
     """
     mac = HMAC(key, SHA512()) if isinstance(key, bytes) else key
     return _digest(mac, label.encode() + b"\0" + material)[:length]
 
 
 def _digest(mac: HMAC, message: bytes) -> bytes:
-    # The copy of an HMAC takes half the time of a new one, and leaves the original as it is.
+    # Threads share `mac`, so only the copy changes. A copy takes half the time of a new HMAC.
     copy = mac.copy()
     copy.update(message)
     return copy.finalize()
@@ -111,7 +111,7 @@ class Token:
 
 
 class _PreparedHMAC(SigningAlgorithm):
-    """HMAC-SHA256 with the one key of its Signer."""
+    """HMAC-SHA256 with the one key of its Signer. It ignores the `key` that the Signer passes."""
 
     def __init__(self, key: bytes) -> None:
         self._mac = HMAC(key, SHA256())
