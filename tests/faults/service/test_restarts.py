@@ -26,8 +26,6 @@ from tests.support.service import Service, environment
 AT_ONCE = 12
 #: Seconds after SIGKILL in which a process may still accept connections.
 DYING = 0.1
-#: Requests that it may lose. The next request of a caller may meet the dying process once more.
-LOST = 2 * AT_ONCE
 #: Granian takes two deaths of one worker within 5.5 s for a crash loop, and stops. The workers die in turns.
 DEATH_PAUSE = 2
 
@@ -134,7 +132,7 @@ async def keep_asking(port: int, over: list[bool], replies: list[Reply]) -> None
 
 @pytest.mark.timed
 def test_killed_worker_is_replaced_within_a_second(environ: dict[str, str], run: Run) -> None:
-    """Only the requests that it was answering fail, and those that it still accepted while it died."""
+    """Only the requests that it was answering fail."""
     deaths = run.of(1, 6)
     with running(environ) as service:
         losses = []
@@ -144,12 +142,12 @@ def test_killed_worker_is_replaced_within_a_second(environ: dict[str, str], run:
     slowest = max(loss.seconds for loss in losses)
     title = f"a worker killed with -9, {deaths} times"
     run.figure(title, "requests", sum(len(loss.replies) for loss in losses), "-")
-    run.figure(title, "failed of those in flight, at most", max(len(loss.in_flight) for loss in losses), LOST)
+    run.figure(title, "failed of those in flight, at most", max(len(loss.in_flight) for loss in losses), AT_ONCE)
     run.figure(title, "failed of those begun later", sum(len(loss.later) for loss in losses), 0)
     run.figure(title, "until there was another, at most, s", slowest, "<= 1")
     for loss in losses:
         assert {reply.status for reply in loss.in_flight} <= {0}
-        assert len(loss.in_flight) <= LOST
+        assert len(loss.in_flight) <= AT_ONCE
         assert loss.later == []
     if FULL:
         assert slowest <= 1
