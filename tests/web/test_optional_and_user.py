@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request_started
 
 from wxauth import WxAuth, login_required, wx_session, wx_user
 from wxauth.testing import Sandbox
@@ -158,6 +159,15 @@ def test_guard_above_the_route_of_a_blueprint_warns_at_the_first_request() -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         app.test_client().get("/")
+
+
+def test_after_the_first_request_the_signal_has_no_receiver_of_ours() -> None:
+    gc.collect()
+    before = set(request_started.receivers)
+    WxAuth(app := Flask("shop"))
+    assert set(request_started.receivers) > before
+    app.test_client().get("/")
+    assert set(request_started.receivers) <= before
 
 
 def test_guard_above_another_decorator_and_the_route_warns() -> None:

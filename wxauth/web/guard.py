@@ -38,9 +38,9 @@ CACHING: Final = frozenset({"cache-control", "vary"})
 #: The key of the function that returns `wx_user`, in `app.extensions`.
 USER_LOADER: Final = "wxauth_user_loader"
 
-#: The views that `login_required` has wrapped, and the applications that were initialized.
+#: The views that `login_required` has wrapped, and the applications that were initialized, each with its check.
 _wrapped: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
-_apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+_apps: weakref.WeakKeyDictionary[Flask, Callable[..., None]] = weakref.WeakKeyDictionary()
 
 #: Return the current request. An attribute of Flask's proxy would take four times as long.
 _request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
@@ -178,13 +178,15 @@ wx_user: Any = LocalProxy(_current_user)
 
 def warn_of_open_views(app: Flask) -> None:
     """Warn if a view is registered without its guard: now, when a guard is added, and at the first request."""
-    _apps.add(app)
-    _warn(app, _wrapped)
-    request_started.connect(_check_at_first_request, app)
 
+    def check_at_first_request(app: Flask, **_: Any) -> None:
+        # Disconnected from this application alone, the receiver would make the signal slower for all requests.
+        request_started.disconnect(check_at_first_request)
+        _warn(app, _wrapped)
 
-def _check_at_first_request(app: Flask, **_: Any) -> None:
-    request_started.disconnect(_check_at_first_request, app)
+    # The signal holds its receivers weakly.
+    _apps[app] = check_at_first_request
+    request_started.connect(check_at_first_request, app)
     _warn(app, _wrapped)
 
 
