@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -71,6 +72,18 @@ class CountingRedis(RedisClient):
     def ask(self, key: str, *command: Any, **options: Any) -> Any:
         self._worker.asked += command[0] == "HMGET"
         return super().ask(key, *command, **options)
+
+
+class AlwaysAlive:
+    """A revocation channel that is heard."""
+
+    last_heartbeat = float("inf")
+
+    def start(self, _: object) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -173,18 +186,31 @@ def test_use_of_a_cached_session_prolongs_its_idle_life(worker: Worker, token: s
     assert is_alive(worker, token)
 
 
-def test_full_cache_evicts_the_least_recently_used(redis_server: RedisServer, worker: Worker, clock: Clock) -> None:
+def test_full_cache_evicts_what_was_read_first(redis_server: RedisServer, worker: Worker, clock: Clock) -> None:
     small = Worker(redis_server.url, clock, size=2)
     tokens = [small.store.create(Identity(ALICE, Secret("k")))[0].reveal() for _ in range(3)]
-    for token in tokens[:2]:
+    for token in tokens:
         small.warm(token)
-    small.cache.resolve(tokens[0])
-    small.warm(tokens[2])
     before = small.asked
-    small.cache.resolve(tokens[0])
-    assert small.asked == before
     small.cache.resolve(tokens[1])
+    assert small.asked == before
+    small.cache.resolve(tokens[0])
     assert small.asked == before + 1
+
+
+def test_session_that_is_read_again_stays_longest_in_a_full_cache(
+    redis_server: RedisServer, worker: Worker, clock: Clock
+) -> None:
+    small = Worker(redis_server.url, clock, size=2)
+    first, *others = [small.store.create(Identity(ALICE, Secret("k")))[0].reveal() for _ in range(3)]
+    small.warm(first)
+    small.warm(others[0])
+    clock.advance(POLICY.touch_after + 1)
+    small.warm(first)
+    small.warm(others[1])
+    before = small.asked
+    small.cache.resolve(first)
+    assert small.asked == before
 
 
 def test_size_0_turns_cache_and_listener_off(redis_server: RedisServer, token: str, clock: Clock) -> None:
@@ -211,10 +237,46 @@ def revoked_during_load(worker: Worker, other: Worker, session: WxSession) -> Ca
     def load(text: str, *, touch: bool = True) -> tuple[WxSession, float]:
         found = SessionStore.load(worker.store, text, touch=touch)
         other.store.revoke(session)
-        wait_until(lambda: session.id in worker.cache._ended, "the channel reports it")
+        wait_until(lambda: session.id in worker.cache._known.ended, "the channel reports it")
         return found
 
     return load
+
+
+def test_check_that_meets_an_interruption_does_not_forget_which_sessions_ended(worker: Worker, token: str) -> None:
+    """Between its look at the entries and its look at the ended sessions, both are dropped."""
+    session = worker.warm(token)
+    cache = worker.cache
+
+    class Entries(OrderedDict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            cache.clear()
+            return super().get(key, default)
+
+    cache._known.entries = Entries(cache._known.entries)
+    worker.store.revoke(session)
+    assert not is_alive(worker, token)
+
+
+def test_check_that_meets_the_end_of_an_interruption_uses_no_entry_from_before(worker: Worker, token: str) -> None:
+    """The channel comes back when the check looks at its heartbeat. A logout in between was not heard."""
+    session = worker.warm(token)
+    cache = worker.cache
+
+    class BackAgain(AlwaysAlive):
+        @property
+        def last_heartbeat(self) -> float:  # type: ignore[override]
+            cache.clear()
+            return float("inf")
+
+    cache._listener = BackAgain()  # type: ignore[assignment]
+    unheard(worker).revoke(session)
+    assert not is_alive(worker, token)
+
+
+def unheard(worker: Worker) -> SessionStore:
+    """Return a store whose logouts the cache of `worker` does not hear of."""
+    return SessionStore(worker.redis, KeyRing([Secret(RING_KEY)]), POLICY)
 
 
 @pytest.fixture
@@ -327,18 +389,6 @@ class WrongClock(Clock):
         return super().__call__() + self._ahead
 
 
-class AlwaysAlive:
-    """A revocation channel that is heard."""
-
-    last_heartbeat = float("inf")
-
-    def start(self, _: object) -> None:
-        pass
-
-    def reset(self) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def own_redis() -> Iterator[RedisServer]:
     """A server whose commands can be counted: no listener of another test sends it a PING."""
@@ -406,7 +456,7 @@ def test_listener_ends_with_its_cache(redis_server: RedisServer, raw_redis: redi
 
 def test_repr_of_the_cache_holds_no_token(worker: Worker, token: str) -> None:
     session = worker.warm(token)
-    assert token not in repr(worker.cache) + repr(worker.cache._entries[token]) + repr(session)
+    assert token not in repr(worker.cache) + repr(worker.cache._known.entries[token]) + repr(session)
     assert session.openid not in repr(session)
 
 

@@ -6,11 +6,12 @@ network is cut, no entry is used once the last heartbeat is MAX_HEARTBEAT_AGE ol
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..errors import StoreUnavailable, TokenInvalid
@@ -34,6 +35,19 @@ class _Entry:
     read_at: float
 
 
+@dataclass(slots=True)
+class _Known:
+    """What is known since the channel was last interrupted. `clear` replaces it as a whole.
+
+    So a check that holds no lock never sees an entry from before with the ended sessions from after.
+    """
+
+    #: By token, the one that was read first at the front.
+    entries: OrderedDict[str, _Entry] = field(default_factory=OrderedDict)
+    #: The ids of ended sessions, each with its time, oldest first.
+    ended: dict[str, float] = field(default_factory=dict)
+
+
 class SessionCache:
     """Resolves tokens like the store, mostly without a command to Redis. One for each worker; safe between threads.
 
@@ -51,19 +65,24 @@ class SessionCache:
 
     def reset(self) -> None:
         """Forget everything, as at the start. In a forked process the lock may be held, and the thread is gone."""
+        #: For those that write. A check that finds its entry takes no lock, and no other thread waits for it.
         self._lock = threading.Lock()
-        self._hits = 0
+        #: The hits. Its `next` is one step, so no thread takes the number of another.
+        self._hits = itertools.count()
+        self._counted = 0
         self.clear()
         if self._listener is not None:
             self._listener.reset()
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token. Raises TokenInvalid and StoreUnavailable, like SessionStore.resolve."""
-        with self._lock:
-            entry = self._entries.get(text)
-            if entry is not None and self._is_usable(entry, touch):
-                self._hits += 1
-                self._entries.move_to_end(text)
+        now = time.monotonic()
+        # Look at the heartbeat first: while it is missing, `clear` is called.
+        if self._listener is not None and self._listener.last_heartbeat >= now - MAX_HEARTBEAT_AGE:
+            known = self._known
+            entry = known.entries.get(text)
+            if entry is not None and self._is_usable(entry, known.ended, now, touch):
+                next(self._hits)
                 return entry.session
         return self._load(text, touch)
 
@@ -72,64 +91,60 @@ class SessionCache:
 
         The entries stay: a read that is under way may still add one.
         """
-        if ids is None or len(self._ended) > MAX_ENDED:
+        if ids is None or len(self._known.ended) > MAX_ENDED:
             self.clear()
         now = time.monotonic()
         with self._lock:
-            self._ended |= dict.fromkeys(ids or (), now)
-            while self._ended and next(iter(self._ended.values())) < now - ENDED_MEMORY:
-                del self._ended[next(iter(self._ended))]
+            ended = self._known.ended
+            ended |= dict.fromkeys(ids or (), now)
+            while ended and next(iter(ended.values())) < now - ENDED_MEMORY:
+                del ended[next(iter(ended))]
 
     def on_revoked(self, ids: Iterable[str]) -> None:
         """Note what the channel reports. It calls this at each heartbeat, so the hits are counted then too."""
         self.note_ended(ids)
-        with self._lock:
-            hits, self._hits = self._hits, 0
         # A counter that several processes share costs more than a cache hit: count many at once.
-        self._cache_checks.inc(hits)
+        hits = next(self._hits)
+        self._cache_checks.inc(hits - self._counted)
+        # The question took a number too.
+        self._counted = hits + 1
 
     def clear(self) -> None:
         """Drop all entries: the end of a session may have been missed."""
+        # A read that is under way adds to the old entries, so its result is dropped too.
         with self._lock:
-            # A read that is under way adds to the old entries, so its result is dropped too.
-            #: By token, the one that was used last at the end.
-            self._entries: OrderedDict[str, _Entry] = OrderedDict()
-            #: The ids of ended sessions, each with its time, oldest first.
-            self._ended: dict[str, float] = {}
+            self._known = _Known()
 
-    def _is_usable(self, entry: _Entry, touch: bool) -> bool:
-        now = time.monotonic()
-        if self._listener is None or self._listener.last_heartbeat < now - MAX_HEARTBEAT_AGE:
-            return False
-        if entry.read_at < now - MAX_ENTRY_AGE or entry.session.id in self._ended:
+    def _is_usable(self, entry: _Entry, ended: dict[str, float], now: float, touch: bool) -> bool:
+        if entry.read_at < now - MAX_ENTRY_AGE or entry.session.id in ended:
             return False
         clock = self._store.now()
         return clock < entry.session.expires_at and not (touch and clock >= entry.touch_due_at)
 
     def _load(self, text: str, touch: bool) -> WxSession:
         read_at = time.monotonic()
-        entries = self._listen()
+        known = self._listen()
         try:
             session, touch_due_at = self._store.load(text, touch=touch)
         except (StoreUnavailable, TokenInvalid) as error:
             CHECKS.labels(error.code, "redis").inc()
             with self._lock:
-                self._entries.pop(text, None)
+                self._known.entries.pop(text, None)
             raise
         self._redis_checks.inc()
-        if entries is not None:
+        if known is not None:
             with self._lock:
-                entries[text] = _Entry(session, touch_due_at, read_at)
-                entries.move_to_end(text)
-                if len(entries) > self._size:
-                    entries.popitem(last=False)
+                known.entries[text] = _Entry(session, touch_due_at, read_at)
+                known.entries.move_to_end(text)
+                if len(known.entries) > self._size:
+                    known.entries.popitem(last=False)
         return session
 
-    def _listen(self) -> OrderedDict[str, _Entry] | None:
+    def _listen(self) -> _Known | None:
         """Return where to add a session that is read from now on. None while the channel is not alive."""
         if self._listener is None:
             return None
         self._listener.start(self)
-        # Take the entries first: if the channel is interrupted later, `clear` replaces them.
-        entries = self._entries
-        return entries if self._listener.last_heartbeat > time.monotonic() - MAX_HEARTBEAT_AGE else None
+        # Take it before the heartbeat is looked at: if the channel is interrupted later, `clear` replaces it.
+        known = self._known
+        return known if self._listener.last_heartbeat > time.monotonic() - MAX_HEARTBEAT_AGE else None

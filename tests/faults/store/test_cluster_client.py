@@ -88,7 +88,7 @@ class CachedWorker:
         self.cache = SessionCache(self.store, self.listener, 1000)
 
     def has_cached(self, token: str) -> bool:
-        return passes(self.cache, token) and token in self.cache._entries
+        return passes(self.cache, token) and token in self.cache._known.entries
 
     def seconds_until_heartbeat(self) -> float:
         """Return the seconds until the listener reports that all messages up to now have arrived.

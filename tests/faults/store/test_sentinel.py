@@ -188,7 +188,7 @@ def test_logout_at_the_new_primary_holds_after_a_planned_failover(run: Run, size
     with SentinelSet() as redis:
         old, warm = redis.primary, worker(redis.url, size)
         token = warm.store.create(Identity(ALICE, Secret(SESSION_KEY)))[0].reveal()
-        wait_until(lambda: bool(warm.resolve(token)) and len(warm.cache._entries) == bool(size), "a warm worker")
+        wait_until(lambda: bool(warm.resolve(token)) and bool(warm.cache._known.entries) == bool(size), "warm")
         redis.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         wait_until(lambda: not any(names(node, old) for node in redis.sentinels), "another primary")
         wait_until(lambda: logged_out(worker(redis.url, 0).store, token, old), "a logout at the new primary")
