@@ -24,8 +24,8 @@ from tests.support.servers import RedisServer, free_port, wait_until
 from tests.support.service import Service, environment
 
 AT_ONCE = 12
-#: A killed process has its port open for some ms, so a caller that has lost a request can lose the next one too. In one
-#: death 3 of 7 callers lost two.
+#: A killed process has its port open for some ms, so a caller that has lost a request can lose the next one too. In
+#: one death 3 of 7 callers lost two.
 MAX_LOST = 2 * AT_ONCE
 #: Seconds after SIGKILL in which a process may still accept connections.
 DYING = 0.1
