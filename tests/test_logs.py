@@ -22,7 +22,7 @@ from tests.conftest import APP_SECRET
 from wxauth import logs
 from wxauth.logs import MAX_REFUSALS
 from wxauth.models import Secret
-from wxauth.web.middleware.outermost import Outermost
+from wxauth.web.middleware.request_scope import RequestScope
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def crash(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes
 
 
 def ask(app: WSGIApplication) -> Any:
-    return Outermost(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
+    return RequestScope(app)({}, lambda status, headers, exc_info=None, /: io.BytesIO().write)
 
 
 def test_all_lines_of_a_request_have_one_id() -> None:

@@ -14,7 +14,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from tests.conftest import APPID
 from tests.support.service import ROOT
+from wxauth.models import Identity
+from wxauth.sessions.store import SessionStore
 from wxauth.web.middleware.body_buffer import REFUSED
+from wxauth.web.services import EXTENSION
 from wxauth.web.tracing import hide_variables
 
 #: Neither package is installed.
@@ -83,10 +86,12 @@ NOTED = {
 }
 
 
-def span_of(client: FlaskClient, path: str, attributes: dict[str, str]) -> ReadableSpan:
+def span_of(
+    client: FlaskClient, path: str, attributes: dict[str, str], headers: dict[str, str] | None = None
+) -> ReadableSpan:
     """Send a request within a span."""
     with TracerProvider().get_tracer("tests").start_as_current_span(path, attributes=attributes) as span:
-        client.get(path)
+        client.get(path, headers=headers)
     assert isinstance(span, ReadableSpan)
     return span
 
@@ -100,6 +105,15 @@ def test_a_span_has_the_route_in_place_of_the_path(client: FlaskClient, path: st
     url = f"http://localhost{route}"
     safe = {"http.target": route, "http.url": url, "url.full": url, "url.path": route, "url.query": ""}
     assert (span.name, span.attributes) == (f"GET {route}", safe)
+
+
+def test_a_span_of_an_answer_from_the_cache_has_no_path(
+    client: FlaskClient, store: SessionStore, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store.resolve(store.create(alice)[0].reveal())
+    monkeypatch.setattr(client.application.extensions[EXTENSION].cache, "find", lambda _: session)
+    span = span_of(client, f"/verify{SECRET_PATH}", NOTED, {"Authorization": "token"})
+    assert (span.name, (span.attributes or {})["url.path"]) == ("GET /", "/")
 
 
 def test_a_span_gets_no_attribute_that_it_did_not_have(client: FlaskClient) -> None:

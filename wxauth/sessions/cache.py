@@ -76,6 +76,11 @@ class SessionCache:
 
     def resolve(self, text: str, *, touch: bool = True) -> WxSession:
         """Return the session of a token. Raises TokenInvalid and StoreUnavailable, like SessionStore.resolve."""
+        session = self.find(text, touch=touch)
+        return self._load(text, touch) if session is None else session
+
+    def find(self, text: str, *, touch: bool = True) -> WxSession | None:
+        """Return the session of a token if the cache can answer alone, else None. It writes no log line."""
         now = time.monotonic()
         # Look at the heartbeat first: while it is missing, `clear` is called.
         if self._listener is not None and self._listener.last_heartbeat >= now - MAX_HEARTBEAT_AGE:
@@ -84,7 +89,7 @@ class SessionCache:
             if entry is not None and self._is_usable(entry, known.ended, now, touch):
                 next(self._hits)
                 return entry.session
-        return self._load(text, touch)
+        return None
 
     def note_ended(self, ids: Iterable[str] | None) -> None:
         """Use the entries of these sessions no more. None: it is not known which have ended, so drop all entries.

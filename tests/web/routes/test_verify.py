@@ -23,6 +23,7 @@ from wxauth.logs import current_environ
 from wxauth.models import Identity, Secret, User
 from wxauth.sessions.store import SessionStore
 from wxauth.web.app import create_app
+from wxauth.web.services import EXTENSION
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "X"]
 #: Headers that other forward-auth services trusted.
@@ -183,6 +184,17 @@ def test_path_below_verify_refuses_as_verify_does_and_is_not_logged(
         assert verify(app, authorization, PATH_INFO=path) == verify(app, authorization)
     logged = [json.loads(line)["route"] for line in lines.getvalue().splitlines()]
     assert logged == ["/verify"] * 4
+
+
+@pytest.mark.parametrize("path", ["/verify", *PATHS_BELOW])
+def test_answer_from_the_cache_is_the_same(
+    app: Flask, store: SessionStore, token: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [verify(app, authorization, PATH_INFO=path) for authorization in (token, f"Bearer {token}")]
+    cache = app.extensions[EXTENSION].cache
+    monkeypatch.setattr(cache, "find", {token: store.resolve(token)}.get)
+    monkeypatch.setattr(cache, "resolve", pytest.fail)
+    assert [verify(app, authorization, PATH_INFO=path) for authorization in (token, f"Bearer {token}")] == answers
 
 
 @pytest.mark.parametrize("path", ["//verify", "//verify/x", "/Verify", "/verifyx", "/x/verify", "/verify%00"])

@@ -11,8 +11,11 @@ from flask import Response
 
 from ...errors import CredentialError, StoreUnavailable, WxAuthError
 from ...sessions.cache import SessionCache
+from ...sessions.store import WxSession
 from ..problems import NO_STORE, to_response
 from ..requests import token_from_header
+from ..tracing import hide_path
+from .request_scope import RequestScope
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +31,14 @@ class ForwardAuth:
 
     The headers have the names of WeChat Cloud Run. All three are always present, so that a proxy that copies them
     replaces those of the caller.
+
+    A token in the cache is answered outside of RequestScope, because it causes no log line and no error.
     """
 
     def __init__(self, app: WSGIApplication, cache: SessionCache, *, sandbox: bool) -> None:
         self._app = app
         self._cache = cache
+        self._resolve_in_scope = RequestScope(self._resolve)
         self._headers = [("Vary", "Authorization"), *([("X-WXAuth-Mode", "sandbox")] if sandbox else [])]
         self._user_headers = [*self._headers, *NO_STORE]
 
@@ -40,10 +46,21 @@ class ForwardAuth:
         path = environ["PATH_INFO"]
         if path != VERIFY and not path.startswith(VERIFY_PREFIX):
             return self._app(environ, start_response)
+        header = environ.get("HTTP_AUTHORIZATION", "")
+        session = self._cache.find(token_from_header(header)) if header else None
+        if session is None:
+            return self._resolve_in_scope(environ, start_response)
+        hide_path(environ)
+        return self._grant(session, path, start_response)
+
+    def _resolve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             session = self._cache.resolve(token_from_header(environ.get("HTTP_AUTHORIZATION", "")))
         except (CredentialError, StoreUnavailable) as error:
             return self._refuse(error, environ["REQUEST_METHOD"])(environ, start_response)
+        return self._grant(session, environ["PATH_INFO"], start_response)
+
+    def _grant(self, session: WxSession, path: str, start_response: StartResponse) -> list[bytes]:
         # No log line: a proxy asks before every request.
         headers = [
             ("X-WX-AppID", session.appid),

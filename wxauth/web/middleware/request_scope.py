@@ -1,4 +1,4 @@
-"""The outermost middleware: what holds for every request, also for those that are answered before Flask."""
+"""The scope of a request: what holds for all of them, also for those that are answered before Flask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...logs import current_environ
 from ..tracing import hide_path
 
 
-class Outermost:
+class RequestScope:
     """Makes the request known to logs and tracers, and sends the answer in one chunk."""
 
     def __init__(self, app: WSGIApplication) -> None:
