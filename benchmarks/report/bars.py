@@ -71,7 +71,6 @@ BARS: Final = (
     Bar("`@login_required` / bare Flask, both on Granian", 0.85, ratio("decorator", "flask")),
     Bar("`@login_required` / Flask-Session on gunicorn", 4.5, ratio("decorator", "flask-session-gunicorn")),
     Bar("`@login_required` / Flask-JWT-Extended on gunicorn", 5, ratio("decorator", "flask-jwt-gunicorn")),
-    Bar("`@login_required` / express-session", 2.5, ratio("decorator", "express-session")),
     Bar("`@login_required`, cache off / Flask-Session, both on Granian", 1,
         ratio("decorator-uncached", "flask-session")),
     Bar("`/verify`, cache off / Koa with ioredis", 0.3, ratio("verify-uncached", "koa-ioredis")),
